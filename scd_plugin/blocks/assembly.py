@@ -1,0 +1,154 @@
+"""Token completion: from token sets that left at different depths back to one full sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from scd_plugin.blocks.transformer import transformer_blocks
+from scd_plugin.ops import restore_tokens, sincos_pos_embed
+
+__all__ = ["COMPLETION", "MaskTokenCompletion", "MultiLayerTokenAssembly"]
+
+COMPLETION = ("assembly", "mask_token")
+
+
+class _Refine(nn.Module):
+    """What both completions end with: positions, transformer blocks, LayerNorm and a projection back to D."""
+
+    pos_embed: Tensor
+
+    def __init__(
+        self,
+        grid_size: Sequence[int],
+        *,
+        hidden_size: int,
+        completion_hidden_size: int,
+        num_layers: int,
+        num_heads: int,
+        qkv_bias: bool,
+    ) -> None:
+        super().__init__()
+        # not in the state dict: it follows from the grid, and checkpoints must move between grids
+        self.register_buffer("pos_embed", sincos_pos_embed(grid_size, completion_hidden_size), persistent=False)
+        self.blocks = transformer_blocks(
+            num_layers,
+            hidden_size=completion_hidden_size,
+            mlp_dim=4 * completion_hidden_size,
+            num_heads=num_heads,
+            qkv_bias=qkv_bias,
+        )
+        self.norm = nn.LayerNorm(completion_hidden_size, eps=1e-6)
+        self.project = nn.Linear(completion_hidden_size, hidden_size)
+
+    def forward(self, cls: Tensor, tokens: Tensor) -> Tensor:
+        """(B, 1, C), (B, L, C) -> (B, L, D); the CLS token has no position and is dropped at the end."""
+        x = torch.cat((cls, tokens + self.pos_embed), dim=1)
+        for block in self.blocks:
+            x = block(x)
+        # LayerNorm and projection act on each token alone, so CLS can go before them
+        return self.project(self.norm(x[:, 1:]))
+
+
+class MultiLayerTokenAssembly(nn.Module):
+    """MTA: refill the grid with the pruned tokens themselves, marked with the depth they left at.
+
+    Each set passes a linear layer of its own and gets a learnable layer embedding; all return to their places, get
+    fixed positions and pass `num_layers` transformer blocks together.
+
+    Args:
+        grid_size: tokens per axis, 2 or 3 axes.
+        num_sets: token sets: one per pruning stage, and the survivors.
+        hidden_size: D of the incoming and outgoing tokens.
+        completion_hidden_size: D_c inside; any width of at least two channels an axis and a multiple of `num_heads`.
+        num_layers: transformer blocks.
+        num_heads: attention heads.
+        qkv_bias: bias in the query, key and value projections.
+
+    Source: arXiv 2303.06522, MTA.
+    """
+
+    def __init__(
+        self,
+        grid_size: Sequence[int],
+        num_sets: int,
+        *,
+        hidden_size: int,
+        completion_hidden_size: int,
+        num_layers: int = 1,
+        num_heads: int = 12,
+        qkv_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.project = nn.ModuleList(nn.Linear(hidden_size, completion_hidden_size) for _ in range(num_sets))
+        self.layer_embed = nn.Parameter(torch.zeros(num_sets, 1, 1, completion_hidden_size))
+        self.refine = _Refine(
+            grid_size,
+            hidden_size=hidden_size,
+            completion_hidden_size=completion_hidden_size,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            qkv_bias=qkv_bias,
+        )
+
+    def forward(self, cls: Tensor, token_sets: list[Tensor], grid_idx: list[Tensor]) -> Tensor:
+        """Assemble the full sequence.
+
+        Args:
+            cls: (B, 1, D), the CLS token; it travelled with the survivors and is treated as one of them.
+            token_sets: `num_sets` tensors (B, K_i, D), in order of leaving, the survivors last.
+            grid_idx: for each set (B, K_i), int64, places in the grid; together every place once.
+
+        Returns:
+            (B, L, D), in ascending grid place.
+        """
+        sets: list[Tensor] = []
+        for i, project in enumerate(self.project):
+            tokens = token_sets[i]
+            if i == len(self.project) - 1:
+                tokens = torch.cat((cls, tokens), dim=1)
+            sets.append(project(tokens) + self.layer_embed[i])
+        survivors = sets.pop()
+        sets.append(survivors[:, 1:])
+        return self.refine(survivors[:, :1], restore_tokens(sets, grid_idx))
+
+
+class MaskTokenCompletion(nn.Module):
+    """MIM-style completion, the paper's negative control: one learnable token stands for all that were pruned.
+
+    Args: as in `MultiLayerTokenAssembly`, without `num_sets`.
+
+    Source: arXiv 2303.06522, ablation; mask tokens as in MAE, arXiv 2111.06377.
+    """
+
+    def __init__(
+        self,
+        grid_size: Sequence[int],
+        *,
+        hidden_size: int,
+        completion_hidden_size: int,
+        num_layers: int = 1,
+        num_heads: int = 12,
+        qkv_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.project = nn.Linear(hidden_size, completion_hidden_size)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, completion_hidden_size))
+        self.refine = _Refine(
+            grid_size,
+            hidden_size=hidden_size,
+            completion_hidden_size=completion_hidden_size,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            qkv_bias=qkv_bias,
+        )
+
+    def forward(self, cls: Tensor, token_sets: list[Tensor], grid_idx: list[Tensor]) -> Tensor:
+        """Like `MultiLayerTokenAssembly.forward`; only the last set, the survivors, is looked at."""
+        survivors = self.project(torch.cat((cls, token_sets[-1]), dim=1))
+        mask_token = self.mask_token.to(survivors.dtype)
+        sets = [mask_token.expand(idx.shape[0], idx.shape[1], -1) for idx in grid_idx[:-1]]
+        sets.append(survivors[:, 1:])
+        return self.refine(survivors[:, :1], restore_tokens(sets, grid_idx))

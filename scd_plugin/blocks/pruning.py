@@ -1,0 +1,125 @@
+"""Soft-topK Token Pruning (STP): one stage that keeps a fixed number of tokens and lets the others leave."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from scd_plugin.blocks.score import ScorePredictor
+from scd_plugin.ops import (
+    gumbel_noise_like,
+    keep_count,
+    partition_topk,
+    position_hash,
+    straight_through,
+    take_tokens,
+)
+
+__all__ = ["SAMPLING", "PrunedTokens", "SoftTopKPruning"]
+
+SAMPLING = ("soft_topk", "topk", "random")
+
+
+class PrunedTokens(NamedTuple):
+    """What one stage returns; `K` tokens kept, `M = N - K` left, both in ascending grid place."""
+
+    kept: Tensor
+    """(B, K, D)"""
+    kept_idx: Tensor
+    """(B, K), int64, places in the grid"""
+    left: Tensor
+    """(B, M, D)"""
+    left_idx: Tensor
+    """(B, M), int64, places in the grid"""
+    policy: Tensor | None
+    """(B, K), the kept tokens' policy up to here: ones that carry gradients; None where nothing is learned"""
+
+
+class SoftTopKPruning(nn.Module):
+    """Keep the `keep_ratio` best-scored share of the tokens.
+
+    Training draws Gumbel noise on the scores, which explores other choices, and multiplies kept tokens by their
+    straight-through policy and leaving tokens by one minus it: values stay, the score predictor learns from both.
+    The policy accumulates: a token kept at a later stage is multiplied by its policies of all stages so far, as in
+    the published network. Evaluation takes the highest scores, without noise.
+
+    Args:
+        hidden_size: D.
+        keep_ratio: share of the tokens kept, in (0, 1).
+        after_block: 1-based number of the transformer block that this stage follows. Only its owner uses it.
+        tau: temperature of the softmax that carries the gradient.
+        sampling: `"soft_topk"` as above; `"topk"` without noise; `"random"` without scores: a random choice in
+            training, a fixed one by position in evaluation. The last two are the paper's controls.
+        norm_left: LayerNorm for the leaving tokens; off where they are thrown away.
+
+    Raises:
+        ValueError: if `tau` is not positive or `sampling` is unknown; see also `keep_count`.
+
+    Source: arXiv 2303.06522, STP. There `tau` is the same, and `1 - keep_ratio` is the pruning ratio.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        keep_ratio: float,
+        *,
+        after_block: int = 0,
+        tau: float = 1.0,
+        sampling: str = "soft_topk",
+        norm_left: bool = True,
+    ) -> None:
+        super().__init__()
+        keep_count(1, keep_ratio)
+        if not tau > 0:
+            msg = f"tau must be positive, the temperature of the softmax over scores; got {tau}"
+            raise ValueError(msg)
+        if sampling not in SAMPLING:
+            msg = f"sampling must be one of {', '.join(SAMPLING)}; got {sampling!r}"
+            raise ValueError(msg)
+        self.keep_ratio = float(keep_ratio)
+        self.after_block = after_block
+        self.tau = float(tau)
+        self.sampling = sampling
+        self.score = ScorePredictor(hidden_size) if sampling != "random" else None
+        self.norm_left = nn.LayerNorm(hidden_size, eps=1e-6) if norm_left else nn.Identity()
+
+    def forward(self, tokens: Tensor, grid_idx: Tensor, policy: Tensor | None = None) -> PrunedTokens:
+        """Split tokens into those kept and those that leave.
+
+        Args:
+            tokens: (B, N, D), without a CLS token, in ascending grid place.
+            grid_idx: (B, N), int64, each token's place in the grid.
+            policy: (B, N), the tokens' policy from the stage before.
+        """
+        keep = keep_count(tokens.shape[1], self.keep_ratio)
+        if self.score is None:
+            chance = torch.rand_like(tokens[:, :, 0]) if self.training else position_hash(grid_idx, self.after_block)
+            return self._split(tokens, grid_idx, partition_topk(chance, keep), keep, None)
+        logits = self.score(tokens)
+        if self.training and self.sampling == "soft_topk":
+            logits = logits + gumbel_noise_like(logits)
+        order = partition_topk(logits, keep)
+        if not self.training:
+            return self._split(tokens, grid_idx, order, keep, None)
+        stage_policy = straight_through(logits / self.tau, order, keep)
+        if policy is not None:
+            before = policy.gather(1, order)
+            stage_policy = torch.cat((stage_policy[:, :keep] * before[:, :keep], stage_policy[:, keep:]), dim=1)
+        return self._split(tokens, grid_idx, order, keep, stage_policy)
+
+    def _split(self, tokens: Tensor, grid_idx: Tensor, order: Tensor, keep: int, policy: Tensor | None) -> PrunedTokens:
+        tokens = take_tokens(tokens, order)
+        idx = grid_idx.gather(1, order)
+        if policy is not None:
+            # both factors are 1 in value
+            factor = torch.cat((policy[:, :keep], 1 - policy[:, keep:]), dim=1)
+            tokens = tokens * factor.unsqueeze(-1).to(tokens.dtype)
+            policy = policy[:, :keep]
+        left = self.norm_left(tokens[:, keep:])
+        return PrunedTokens(tokens[:, :keep], idx[:, :keep], left, idx[:, keep:], policy)
+
+    def extra_repr(self) -> str:
+        """Settings for `print(module)`."""
+        return f"keep_ratio={self.keep_ratio}, after_block={self.after_block}, sampling={self.sampling!r}"

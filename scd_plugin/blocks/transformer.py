@@ -1,0 +1,58 @@
+"""Pre-norm transformer blocks with fused attention: timm's own, with the settings that ViT-based SCD uses."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import nn
+
+__all__ = ["transformer_blocks"]
+
+
+def transformer_blocks(
+    num_layers: int,
+    *,
+    hidden_size: int,
+    mlp_dim: int,
+    num_heads: int,
+    qkv_bias: bool = True,
+    dropout_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+) -> nn.ModuleList:
+    """Stack of ViT blocks (LayerNorm eps 1e-6, GELU, `scaled_dot_product_attention`).
+
+    Args:
+        num_layers: number of blocks.
+        hidden_size: D, divisible by `num_heads`.
+        mlp_dim: width of the feed-forward layer.
+        num_heads: attention heads.
+        qkv_bias: bias in the query, key and value projections.
+        dropout_rate: dropout after the attention's and the feed-forward layer's projections.
+        drop_path_rate: stochastic depth of the last block; rises linearly from 0 at the first.
+
+    Raises:
+        ValueError: if `hidden_size` is not divisible by `num_heads`, or `num_layers` is not positive.
+    """
+    if num_layers < 1:
+        msg = f"num_layers must be at least 1; got {num_layers}"
+        raise ValueError(msg)
+    if hidden_size % num_heads != 0:
+        msg = f"hidden_size must be divisible by num_heads; got hidden_size {hidden_size} and num_heads {num_heads}"
+        raise ValueError(msg)
+    # timm takes the feed-forward width as a float ratio and truncates the product: half a unit more hits it exactly
+    mlp_ratio = (mlp_dim + 0.5) / hidden_size
+    depths = torch.linspace(0, drop_path_rate, num_layers).tolist()
+    return nn.ModuleList(
+        Block(
+            hidden_size,
+            num_heads,
+            mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            proj_drop=dropout_rate,
+            drop_path=depth,
+            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        )
+        for depth in depths
+    )

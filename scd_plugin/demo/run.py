@@ -1,0 +1,172 @@
+"""The demo: data set, nnU-Net's commands one after the other, Dice per organ, seconds per stage, a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+from rich.console import Console
+from rich.table import Table
+
+from scd_plugin.demo.dataset import HELD_OUT_IMAGES, HELD_OUT_LABELS, configuration_for, hold_out, prepare_dataset
+
+__all__ = ["TRAINER", "run_demo"]
+
+TRAINER = "nnUNetTrainerSCD_demo"
+PLANS = "nnUNetPlans"
+# What the synthetic data set must reach on its held-out cases for the demo to count as passed.
+MIN_SYNTHETIC_DICE = 0.80
+
+
+@dataclass
+class _Session:
+    """Runs nnU-Net's commands in the demo's own folders, prints them, and keeps the time of each stage."""
+
+    output: Path
+    console: Console
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folders = {name: self.output / name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+        # nnU-Net starts a dozen augmentation processes by default, which starve training on a small machine
+        workers = "1" if (os.cpu_count() or 1) <= 4 else "4"
+        self.environment = {**{name: str(path) for name, path in self.folders.items()}, "nnUNet_n_proc_DA": workers}
+        for path in self.folders.values():
+            path.mkdir(parents=True)
+        for name, value in self.environment.items():
+            self.console.print(f"$ export {name}={shlex.quote(value)}", style="bold cyan", highlight=False)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure the seconds of what is done inside."""
+        started = perf_counter()
+        yield
+        self.seconds[name] = perf_counter() - started
+
+    def command(self, *words: str) -> None:
+        """Run one of nnU-Net's commands from this Python's environment; raise if it fails."""
+        self.console.print(f"$ {shlex.join(words)}", style="bold cyan", highlight=False, soft_wrap=True)
+        program = Path(sys.executable).parent / words[0]
+        subprocess.run([str(program), *words[1:]], check=True, env={**os.environ, **self.environment})
+
+
+def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
+    """Run the demo from start to end.
+
+    Args:
+        data: folder of the user's, or None for the synthetic data set; see `prepare_dataset`.
+        output: folder for all that the demo writes; one of an earlier demo is replaced.
+        device: "cpu" or "cuda".
+
+    Returns:
+        Whether the synthetic data set reached its Dice; True for the user's own data.
+
+    Raises:
+        ValueError: if `data` can't be used, or `output` is a folder that no demo wrote.
+        subprocess.CalledProcessError: if one of nnU-Net's commands fails.
+    """
+    console = Console()
+    _clear(output)
+    session = _Session(output.resolve(), console)
+
+    with session.stage("data set"):
+        dataset = prepare_dataset(data, session.folders["nnUNet_raw"], session.command)
+        held = hold_out(dataset)
+        configuration = configuration_for(dataset)
+    number = str(int(dataset.name[7:10]))
+    model = session.folders["nnUNet_results"] / dataset.name / f"{TRAINER}__{PLANS}__{configuration}"
+    images, labels = str(dataset / HELD_OUT_IMAGES), str(dataset / HELD_OUT_LABELS)
+    predictions = session.output / "predictions"
+    what = ("-d", number, "-c", configuration)
+    how = ("-tr", TRAINER, "-device", device)
+
+    with session.stage("plan and preprocess"):
+        checks = ("--verify_dataset_integrity", "-np", "2", "-npfp", "2")
+        session.command("nnUNetv2_plan_and_preprocess", *what, *checks)
+    with session.stage("train"):
+        session.command("nnUNetv2_train", number, configuration, "0", *how)
+    with session.stage("predict"):
+        one_process_each = ("-npp", "1", "-nps", "1")
+        session.command(
+            "nnUNetv2_predict", "-i", images, "-o", str(predictions), *what, "-f", "0", *how, *one_process_each
+        )
+    with session.stage("evaluate"):
+        plans = ("-djfile", str(model / "dataset.json"), "-pfile", str(model / "plans.json"))
+        session.command("nnUNetv2_evaluate_folder", labels, str(predictions), *plans)
+    with session.stage("picture"):
+        _picture(session, dataset, model, device=device)
+    return _report(session, dataset, predictions, held, synthetic=data is None)
+
+
+def _clear(output: Path) -> None:
+    """Remove an earlier demo's folder, and never anything else."""
+    if not output.exists():
+        return
+    if any(output.iterdir()) and not (output / "nnUNet_raw").is_dir():
+        msg = f"output must be a new folder or one of an earlier demo; {output} is neither, name another with OUT="
+        raise ValueError(msg)
+    shutil.rmtree(output)
+
+
+def _picture(session: _Session, dataset: Path, model: Path, *, device: str) -> None:
+    """Draw the first held-out case."""
+    os.environ.update(session.environment)
+    from scd_plugin.demo.picture import draw, predict_views
+
+    ending = json.loads((dataset / "dataset.json").read_text())["file_ending"]
+    labels = sorted((dataset / HELD_OUT_LABELS).glob(f"*{ending}"))[0]
+    case = labels.name.removesuffix(ending)
+    images = sorted((dataset / HELD_OUT_IMAGES).glob(f"{case}_[0-9][0-9][0-9][0-9]{ending}"))
+    views = predict_views(model, images, labels, device=device)
+    draw(views, session.output / "demo.png", title=f"{dataset.name}, {case} (held out)")
+
+
+def _report(session: _Session, dataset: Path, predictions: Path, held: list[str], *, synthetic: bool) -> bool:
+    """Print both tables, and write them as JSON."""
+    summary = json.loads((predictions / "summary.json").read_text())
+    # nnU-Net writes the keys of regions as tuples, of labels as numbers
+    names = {str(tuple(v) if isinstance(v, list) else v): k for k, v in _labels(dataset).items()}
+    dice = {names.get(key, key): values["Dice"] for key, values in summary["mean"].items()}
+    mean = summary["foreground_mean"]["Dice"]
+
+    table = Table(title=f"Dice on {len(held)} held-out cases")
+    table.add_column("organ")
+    table.add_column("Dice", justify="right")
+    for organ, value in dice.items():
+        table.add_row(organ, f"{value:.3f}")
+    table.add_section()
+    table.add_row("mean", f"{mean:.3f}")
+    session.console.print(table)
+
+    times = Table(title="Seconds per stage")
+    times.add_column("stage")
+    times.add_column("s", justify="right")
+    for stage, seconds in session.seconds.items():
+        times.add_row(stage, f"{seconds:.0f}")
+    times.add_section()
+    times.add_row("all", f"{sum(session.seconds.values()):.0f}")
+    session.console.print(times)
+
+    report = {"dice": dice, "mean_dice": mean, "held_out": held, "seconds": session.seconds}
+    (session.output / "demo.json").write_text(json.dumps(report, indent=2))
+    session.console.print(f"picture: {session.output / 'demo.png'}", soft_wrap=True)
+    if synthetic and mean < MIN_SYNTHETIC_DICE:
+        session.console.print(
+            f"mean Dice {mean:.3f} is below {MIN_SYNTHETIC_DICE:.2f}: the demo failed", style="bold red"
+        )
+        return False
+    return True
+
+
+def _labels(dataset: Path) -> dict[str, object]:
+    labels: dict[str, object] = json.loads((dataset / "dataset.json").read_text())["labels"]
+    return labels

@@ -1,0 +1,8 @@
+"""Whole networks, composed of encoder, completion and decoder."""
+
+from scd_plugin.networks.checkpoints import load_tokensparse_state_dict as load_tokensparse_state_dict
+from scd_plugin.networks.encoder import EncodedTokens as EncodedTokens
+from scd_plugin.networks.encoder import SparseViT as SparseViT
+from scd_plugin.networks.scd_unetr import SCDUNETR as SCDUNETR
+
+__all__ = ["SCDUNETR", "EncodedTokens", "SparseViT", "load_tokensparse_state_dict"]

@@ -1,0 +1,105 @@
+"""Foreign checkpoints: the paper authors' parameter names to ours. The networks know nothing of this."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from scd_plugin.networks.scd_unetr import SCDUNETR
+
+__all__ = ["load_tokensparse_state_dict", "tokensparse_name"]
+
+# buffers that we compute: the all-ones policy, and fixed sine-cosine positions
+_COMPUTED = ("encoder.policy", "completion_net.completion.pos_embed")
+
+_RENAME = (
+    (r"^encoder\.patch_embed\.", "encoder.patch_embed.proj."),
+    (r"^encoder\.stages\.(\d+)\.score\.norm\.", r"encoder.score_predictor_list.\1.in_mlp.0."),
+    (r"^encoder\.stages\.(\d+)\.score\.project\.", r"encoder.score_predictor_list.\1.in_mlp.1."),
+    (r"^encoder\.stages\.(\d+)\.score\.reduce1\.", r"encoder.score_predictor_list.\1.out_mlp.0."),
+    (r"^encoder\.stages\.(\d+)\.score\.reduce2\.", r"encoder.score_predictor_list.\1.out_mlp.2."),
+    (r"^encoder\.stages\.(\d+)\.score\.score\.", r"encoder.score_predictor_list.\1.out_mlp.4."),
+    (r"^encoder\.stages\.(\d+)\.norm_left\.", r"encoder.mid_norm_list.\1."),
+    (r"^completion\.project\.", "completion_net.pre_linear_list."),
+    (r"^completion\.layer_embed\.", "completion_net.completion.layer_tokens."),
+    (r"^completion\.refine\.blocks\.", "completion_net.blocks."),
+    (r"^completion\.refine\.norm\.", "completion_net.out_norm."),
+    (r"^completion\.refine\.project\.", "completion_net.out_linear."),
+)
+
+
+def tokensparse_name(name: str, *, num_ups: int) -> str:
+    """The paper authors' name of one of our parameters.
+
+    Args:
+        name: key of `SCDUNETR.state_dict()`, with `completion.layer_embed.i` for the i-th layer embedding.
+        num_ups: merging steps of the decoder, which its names count from 2 upwards.
+    """
+    for pattern, replacement in _RENAME:
+        if re.match(pattern, name):
+            return re.sub(pattern, replacement, name)
+    if match := re.match(r"^decoder\.ups\.(\d+)\.block\.(.*)", name):
+        return f"decoder.decoder{num_ups + 1 - int(match[1])}.{match[2]}"
+    if match := re.match(r"^decoder\.skips\.(\d+)\.(\d+)\.(.*)", name):
+        level, layer, rest = int(match[1]) + 1, int(match[2]), match[3]
+        if layer == 0:
+            return f"decoder.encoder{level}.transp_conv_init.{rest}"
+        return f"decoder.encoder{level}.blocks.{(layer - 1) // 2}.{(layer - 1) % 2}.{rest}"
+    if match := re.match(r"^decoder\.skips\.(\d+)\.(.*)", name):
+        return f"decoder.encoder{int(match[1]) + 1}.{match[2]}"
+    return name
+
+
+def load_tokensparse_state_dict(net: SCDUNETR, state_dict: Mapping[str, Tensor]) -> None:
+    """Load a checkpoint written by the paper authors' code (TokenSparse-for-MedSeg).
+
+    Args:
+        net: a network of the checkpoint's settings, with `completion="assembly"` or `keep_ratio=1`.
+        state_dict: their parameter names to tensors, with or without the prefix `module.`; not changed.
+
+    Raises:
+        ValueError: if keys are missing or unknown, or shapes differ: all of them are named in this one error, and
+            the network is left as it was.
+    """
+    theirs = {name.removeprefix("module."): value for name, value in state_dict.items()}
+    ours = _split_layer_embed(net.state_dict())
+    names = {name: tokensparse_name(name, num_ups=len(net.decoder.ups)) for name in ours}
+    missing = sorted(foreign for foreign in names.values() if foreign not in theirs)
+    unknown = sorted(set(theirs) - set(names.values()) - set(_COMPUTED))
+    shapes = [
+        f"{foreign} {tuple(theirs[foreign].shape)} instead of {tuple(ours[name].shape)}"
+        for name, foreign in names.items()
+        if foreign in theirs and theirs[foreign].shape != ours[name].shape
+    ]
+    problems = [
+        f"{label}: {', '.join(items)}"
+        for label, items in (("missing", missing), ("unknown", unknown), ("wrong shape", shapes))
+        if items
+    ]
+    if problems:
+        msg = f"the checkpoint does not fit this {type(net).__name__}; {'; '.join(problems)}"
+        raise ValueError(msg)
+    net.load_state_dict(_join_layer_embed({name: theirs[foreign] for name, foreign in names.items()}))
+
+
+_EMBED = "completion.layer_embed"
+
+
+def _split_layer_embed(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One entry per layer embedding, as their checkpoints have it."""
+    split = dict(state_dict)
+    if _EMBED in split:
+        split.update({f"{_EMBED}.{i}": value for i, value in enumerate(split.pop(_EMBED))})
+    return split
+
+
+def _join_layer_embed(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `_split_layer_embed`."""
+    joined = {name: value for name, value in state_dict.items() if not name.startswith(f"{_EMBED}.")}
+    parts = [state_dict[f"{_EMBED}.{i}"] for i in range(len(state_dict) - len(joined))]
+    if parts:
+        joined[_EMBED] = torch.stack(parts)
+    return joined

@@ -1,0 +1,148 @@
+"""Sparse encoding: a vision transformer that lets tokens leave on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from monai.networks.layers import Conv
+from torch import Tensor, nn
+
+from scd_plugin.blocks import SoftTopKPruning, transformer_blocks
+from scd_plugin.ops.grid import token_grid
+
+__all__ = ["EncodedTokens", "SparseViT"]
+
+
+class EncodedTokens(NamedTuple):
+    """What the encoder returns. With S pruning stages there are S + 1 token sets; without any there is one."""
+
+    cls: Tensor
+    """(B, 1, D), after the final LayerNorm"""
+    token_sets: list[Tensor]
+    """(B, K_i, D): tokens that left at stage 0..S-1, then the survivors"""
+    grid_idx: list[Tensor]
+    """(B, K_i), int64: for each set the tokens' places in the grid, ascending"""
+    hidden_states: list[Tensor]
+    """(B, L, D) after each block of `tap_blocks`; empty where tokens are pruned"""
+
+
+class SparseViT(nn.Module):
+    """ViT with Soft-topK Token Pruning after some of its blocks.
+
+    Args:
+        in_channels: image channels.
+        img_size: voxels per axis.
+        patch_size: token patch per axis; divides `img_size`.
+        hidden_size: D.
+        mlp_dim: width of the feed-forward layers.
+        num_layers: transformer blocks.
+        num_heads: attention heads.
+        prune_after: 1-based blocks after which tokens leave, ascending; empty for a plain, dense ViT.
+        keep_ratios: for each of them the share kept, in (0, 1).
+        tap_blocks: 1-based blocks whose full sequence is returned too; only for a dense ViT.
+        tau: temperature, see `SoftTopKPruning`.
+        sampling: see `SoftTopKPruning`.
+        norm_left: LayerNorm for the leaving tokens, see `SoftTopKPruning`.
+        qkv_bias: bias in the query, key and value projections.
+        dropout_rate: dropout on the token embedding and in the blocks.
+        drop_path_rate: stochastic depth of the last block.
+
+    Source: arXiv 2303.06522; ViT arXiv 2010.11929.
+    """
+
+    grid_idx: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        img_size: Sequence[int],
+        patch_size: Sequence[int],
+        *,
+        hidden_size: int = 768,
+        mlp_dim: int = 3072,
+        num_layers: int = 12,
+        num_heads: int = 12,
+        prune_after: Sequence[int] = (3, 6, 9),
+        keep_ratios: Sequence[float] = (0.25, 0.25, 0.25),
+        tap_blocks: Sequence[int] = (),
+        tau: float = 1.0,
+        sampling: str = "soft_topk",
+        norm_left: bool = True,
+        qkv_bias: bool = True,
+        dropout_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.img_size = tuple(img_size)
+        self.in_channels = in_channels
+        self.grid_size = token_grid(img_size, patch_size)
+        self.tap_blocks = tuple(tap_blocks)
+        self.patch_embed = Conv[Conv.CONV, len(self.img_size)](
+            in_channels, hidden_size, kernel_size=tuple(patch_size), stride=tuple(patch_size)
+        )
+        num_tokens = int(torch.tensor(self.grid_size).prod())
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
+        self.pos_embed = nn.Parameter(torch.zeros(1, num_tokens + 1, hidden_size))
+        self.dropout = nn.Dropout(dropout_rate)
+        self.register_buffer("grid_idx", torch.arange(num_tokens).unsqueeze(0), persistent=False)
+        self.blocks = transformer_blocks(
+            num_layers,
+            hidden_size=hidden_size,
+            mlp_dim=mlp_dim,
+            num_heads=num_heads,
+            qkv_bias=qkv_bias,
+            dropout_rate=dropout_rate,
+            drop_path_rate=drop_path_rate,
+        )
+        self.stages = nn.ModuleList(
+            SoftTopKPruning(hidden_size, ratio, after_block=block, tau=tau, sampling=sampling, norm_left=norm_left)
+            for block, ratio in zip(prune_after, keep_ratios)
+        )
+        self.norm = nn.LayerNorm(hidden_size, eps=1e-6)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """ViT initialisation: truncated normal (0.02) weights, zero biases."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        # as a linear layer on the flattened patch, like MAE
+        nn.init.xavier_uniform_(self.patch_embed.weight.flatten(1))
+        nn.init.zeros_(self.patch_embed.bias)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def forward(self, image: Tensor) -> EncodedTokens:
+        """Encode an image.
+
+        Args:
+            image: (B, in_channels, *img_size).
+        """
+        tokens = self.patch_embed(image).flatten(2).transpose(1, 2)
+        tokens = torch.cat((self.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+        tokens = self.dropout(tokens + self.pos_embed)
+        idx = self.grid_idx.expand(tokens.shape[0], -1)
+        token_sets: list[Tensor] = []
+        grid_idx: list[Tensor] = []
+        hidden_states: list[Tensor] = []
+        policy: Tensor | None = None
+        for i, block in enumerate(self.blocks):
+            tokens = block(tokens)
+            if i + 1 in self.tap_blocks:
+                hidden_states.append(tokens[:, 1:])
+            for stage in self.stages:
+                if stage.after_block == i + 1:
+                    pruned = stage(tokens[:, 1:], idx, policy)
+                    tokens = torch.cat((tokens[:, :1], pruned.kept), dim=1)
+                    idx = pruned.kept_idx
+                    policy = pruned.policy
+                    token_sets.append(pruned.left)
+                    grid_idx.append(pruned.left_idx)
+        tokens = self.norm(tokens)
+        token_sets.append(tokens[:, 1:])
+        grid_idx.append(idx)
+        return EncodedTokens(tokens[:, :1], token_sets, grid_idx, hidden_states)

@@ -1,0 +1,36 @@
+"""Where the network looks: the stage at which each part of an image leaves, over a whole image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from monai.inferers import sliding_window_inference
+from torch import Tensor
+
+from scd_plugin.networks.scd_unetr import SCDUNETR
+
+__all__ = ["keep_map"]
+
+
+@torch.no_grad()
+def keep_map(network: SCDUNETR, image: Tensor, *, roi_size: Sequence[int], overlap: float = 0.5) -> Tensor:
+    """Exit stage of every voxel's token, averaged over the windows that see it.
+
+    Args:
+        network: in evaluation mode, for a stable answer.
+        image: (in_channels, *size), preprocessed as for training, any size.
+        roi_size: the network's `img_size`.
+        overlap: share by which neighbouring windows overlap.
+
+    Returns:
+        (*size), float32, from 0 (left at the first stage) to the number of stages (stayed to the end).
+    """
+
+    def stages(window: Tensor) -> Tensor:
+        return F.interpolate(network.exit_stages(window).unsqueeze(1).float(), size=window.shape[2:], mode="nearest")
+
+    merged = sliding_window_inference(image.unsqueeze(0), tuple(roi_size), 1, stages, overlap=overlap)
+    assert isinstance(merged, Tensor)
+    return merged[0, 0]

@@ -1,0 +1,61 @@
+"""Network sizes by name: what differs between small, base and large, as arguments of `SCDUNETR`."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+__all__ = ["SIZES", "size_arguments"]
+
+SIZES = MappingProxyType(
+    {
+        "tiny": {
+            "hidden_size": 192,
+            "mlp_dim": 768,
+            "num_heads": 6,
+            "num_layers": 12,
+            "prune_after": (3, 6, 9),
+            "feature_size": 8,
+        },
+        "small": {
+            "hidden_size": 384,
+            "mlp_dim": 1536,
+            "num_heads": 6,
+            "num_layers": 12,
+            "prune_after": (3, 6, 9),
+            "feature_size": 16,
+        },
+        # ViT-B: the published setting
+        "base": {
+            "hidden_size": 768,
+            "mlp_dim": 3072,
+            "num_heads": 12,
+            "num_layers": 12,
+            "prune_after": (3, 6, 9),
+            "feature_size": 16,
+        },
+        "large": {
+            "hidden_size": 1024,
+            "mlp_dim": 4096,
+            "num_heads": 16,
+            "num_layers": 24,
+            "prune_after": (6, 12, 18),
+            "feature_size": 32,
+        },
+    }
+)
+
+
+def size_arguments(size: str) -> dict[str, Any]:
+    """Arguments of `SCDUNETR` for a size.
+
+    Args:
+        size: a key of `SIZES`.
+
+    Raises:
+        ValueError: if there is no such size.
+    """
+    if size not in SIZES:
+        msg = f"size must be one of {', '.join(SIZES)}; got {size!r}"
+        raise ValueError(msg)
+    return dict(SIZES[size])

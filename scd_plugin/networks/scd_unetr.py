@@ -1,0 +1,302 @@
+"""SCD-UNETR: sparse encoding, token completion, dense decoding in one network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scd_plugin.blocks import MaskTokenCompletion, MultiLayerTokenAssembly, UNETRDecoder
+from scd_plugin.blocks.assembly import COMPLETION
+from scd_plugin.blocks.decoders import num_taps
+from scd_plugin.networks.encoder import SparseViT
+from scd_plugin.ops import exit_stages
+from scd_plugin.ops.grid import per_axis, stage_strides, token_grid
+
+__all__ = ["SCDUNETR"]
+
+# Deepest token patch, in halvings, below which the bottleneck is the pooled token map. Token patch 16 follows UNETR,
+# which has no pooled level; token patches 8 and 4 follow the published token patch 8.
+_POOLED_UP_TO = 3
+
+
+class SCDUNETR(nn.Module):
+    """UNETR whose vision transformer prunes tokens and whose decoder still sees all of them.
+
+    A drop-in for `monai.networks.nets.UNETR`: the same arguments in the same order, then SCD's own. With
+    `keep_ratio=1` it is the dense twin: a plain ViT with fused attention, no score predictors, no completion, and the
+    decoder's taps where MONAI's UNETR takes them.
+
+    Args:
+        in_channels: image channels.
+        out_channels: output channels (classes).
+        img_size: voxels per axis, one int or one per axis; fixed, since positions are learned.
+        feature_size: decoder channels at full resolution.
+        hidden_size: D, width of the tokens; divisible by `num_heads` and by 4.
+        mlp_dim: width of the feed-forward layers.
+        num_heads: attention heads.
+        proj_type: `"conv"` alone: on patches that do not overlap MONAI's `"perceptron"` is the same linear map.
+        norm_name: decoder normalisation, as in MONAI.
+        conv_block: convolutions between the decoder's token upsampling steps.
+        res_block: residual convolution blocks in the decoder.
+        dropout_rate: dropout in the transformer, in [0, 1].
+        spatial_dims: 2 or 3.
+        qkv_bias: bias in the query, key and value projections.
+        save_attn: `False` alone: fused attention never holds the attention matrix.
+        num_layers: transformer blocks.
+        patch_size: token patch, one int or one per axis; divides `img_size`.
+        prune_after: 1-based blocks after which tokens leave, ascending.
+        keep_ratio: share of the tokens *kept* at each stage, in (0, 1]; one number or one per stage. A stage that
+            keeps all is left out.
+        tau: temperature of the soft top-k.
+        sampling: `"soft_topk"` (the method), `"topk"` (no noise) or `"random"` (no scores): the paper's controls.
+        drop_path_rate: stochastic depth of the last block.
+        completion: `"assembly"` (MTA, the method) or `"mask_token"` (the paper's control).
+        completion_hidden_size: D_c, width inside the completion; None for `hidden_size`.
+        completion_num_layers: transformer blocks in the completion.
+        completion_num_heads: their heads; None for `num_heads`.
+        strides: steps from the image to the token grid, finest first; None derives them from `patch_size`.
+        pool_stride: stride of the pooled bottleneck below the tokens; None for 2 on all axes, up to token patch 8.
+        deep_supervision: coarser outputs too, see `UNETRDecoder`.
+
+    Raises:
+        ValueError: for any argument that does not fit, with its name, value and what is allowed.
+
+    Example::
+
+        >>> net = SCDUNETR(in_channels=1, out_channels=14, img_size=96, keep_ratio=0.1)
+        >>> net(torch.zeros(1, 1, 96, 96, 96)).shape
+        torch.Size([1, 14, 96, 96, 96])
+
+    Source: arXiv 2303.06522. Its K is `keep_count`, its pruning ratio is `1 - keep_ratio`, its D_c is
+    `completion_hidden_size`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        img_size: Sequence[int] | int,
+        feature_size: int = 16,
+        hidden_size: int = 768,
+        mlp_dim: int = 3072,
+        num_heads: int = 12,
+        proj_type: str = "conv",
+        norm_name: tuple[str, dict[str, Any]] | str = "instance",
+        conv_block: bool = True,
+        res_block: bool = True,
+        dropout_rate: float = 0.0,
+        spatial_dims: int = 3,
+        qkv_bias: bool = True,
+        save_attn: bool = False,
+        *,
+        num_layers: int = 12,
+        patch_size: Sequence[int] | int = 8,
+        prune_after: Sequence[int] = (3, 6, 9),
+        keep_ratio: Sequence[float] | float = 0.25,
+        tau: float = 1.0,
+        sampling: str = "soft_topk",
+        drop_path_rate: float = 0.0,
+        completion: str = "assembly",
+        completion_hidden_size: int | None = None,
+        completion_num_layers: int = 1,
+        completion_num_heads: int | None = None,
+        strides: Sequence[Sequence[int]] | None = None,
+        pool_stride: Sequence[int] | None = None,
+        deep_supervision: bool = False,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in (2, 3):
+            msg = f"spatial_dims must be 2 or 3; got {spatial_dims}"
+            raise ValueError(msg)
+        _check_unetr_options(proj_type, save_attn, dropout_rate, drop_path_rate)
+        size = per_axis(img_size, spatial_dims, name="img_size")
+        patch = per_axis(patch_size, spatial_dims, name="patch_size")
+        grid = token_grid(size, patch)
+        steps = [tuple(step) for step in strides] if strides is not None else stage_strides(patch)
+        _check_strides(steps, patch)
+        if pool_stride is None and len(steps) <= _POOLED_UP_TO:
+            pool_stride = (2,) * spatial_dims
+        stages = _pruning_plan(prune_after, keep_ratio, num_layers)
+        taps = num_taps(steps, pool_stride)
+        self.encoder = SparseViT(
+            in_channels,
+            size,
+            patch,
+            hidden_size=hidden_size,
+            mlp_dim=mlp_dim,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            prune_after=[block for block, _ in stages],
+            keep_ratios=[ratio for _, ratio in stages],
+            tap_blocks=() if stages else tuple(num_layers * i // taps + 1 for i in range(1, taps)),
+            tau=tau,
+            sampling=sampling,
+            norm_left=completion == "assembly",
+            qkv_bias=qkv_bias,
+            dropout_rate=dropout_rate,
+            drop_path_rate=drop_path_rate,
+        )
+        self.completion = (
+            _completion(
+                completion,
+                grid,
+                len(stages) + 1,
+                hidden_size=hidden_size,
+                completion_hidden_size=completion_hidden_size or hidden_size,
+                num_layers=completion_num_layers,
+                num_heads=completion_num_heads or num_heads,
+                qkv_bias=qkv_bias,
+            )
+            if stages
+            else None
+        )
+        self.decoder = UNETRDecoder(
+            in_channels,
+            out_channels,
+            hidden_size=hidden_size,
+            strides=steps,
+            pool_stride=pool_stride,
+            feature_size=feature_size,
+            norm_name=norm_name,
+            conv_block=conv_block,
+            res_block=res_block,
+            deep_supervision=deep_supervision,
+        )
+        self.image_shape = [in_channels, *size]
+        self.grid_size = list(grid)
+        self.num_taps = taps
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Segment an image.
+
+        Args:
+            image: (B, in_channels, *img_size).
+
+        Returns:
+            (B, out_channels, *img_size) logits; a list of them, full resolution first, while
+            `decoder.deep_supervision` is true.
+
+        Raises:
+            ValueError: if the image has other channels or another size.
+        """
+        self._check_image(image)
+        encoded = self.encoder(image)
+        if self.completion is None:
+            sequences = encoded.hidden_states + encoded.token_sets
+        else:
+            completed = self.completion(encoded.cls, encoded.token_sets, encoded.grid_idx)
+            sequences = [completed] * self.num_taps
+        return self.decoder(image, [self._to_map(sequence) for sequence in sequences])
+
+    @torch.no_grad()
+    def exit_stages(self, image: Tensor) -> Tensor:
+        """At which pruning stage each token leaves; the map behind a picture of where the network looks.
+
+        Args:
+            image: (B, in_channels, *img_size).
+
+        Returns:
+            (B, *grid), int64: 0 for tokens that leave at the first stage, 1 at the second, ..., the number of stages
+            for those that stay to the end. In training mode it is a random draw, as the forward pass is.
+        """
+        self._check_image(image)
+        stages = exit_stages(self.encoder(image).grid_idx)
+        return stages.reshape([stages.shape[0], *self.grid_size])
+
+    def _to_map(self, tokens: Tensor) -> Tensor:
+        """(B, L, D) -> (B, D, *grid)."""
+        return tokens.transpose(1, 2).reshape([tokens.shape[0], tokens.shape[2], *self.grid_size])
+
+    def _check_image(self, image: Tensor) -> None:
+        if list(image.shape[1:]) != self.image_shape:
+            msg = (
+                f"image must have shape (B, {', '.join([str(n) for n in self.image_shape])}): in_channels, then "
+                f"img_size; got {list(image.shape)}. Build the network with that img_size, or crop or slide a window"
+            )
+            raise ValueError(msg)
+
+
+def _check_unetr_options(proj_type: str, save_attn: bool, dropout_rate: float, drop_path_rate: float) -> None:
+    if proj_type != "conv":
+        msg = f"proj_type must be 'conv' (without overlap 'perceptron' is the same linear map); got {proj_type!r}"
+        raise ValueError(msg)
+    if save_attn:
+        msg = "save_attn must be False: fused attention never holds the attention matrix; got True"
+        raise ValueError(msg)
+    for name, rate in (("dropout_rate", dropout_rate), ("drop_path_rate", drop_path_rate)):
+        if not 0 <= rate < 1:
+            msg = f"{name} must be in [0, 1); got {rate}"
+            raise ValueError(msg)
+
+
+def _check_strides(strides: Sequence[tuple[int, ...]], patch_size: tuple[int, ...]) -> None:
+    total = [1] * len(patch_size)
+    for step in strides:
+        total = [size * stride for size, stride in zip(total, step)]
+    if tuple(total) != patch_size:
+        msg = f"strides must multiply to patch_size {patch_size}; got {list(strides)}, which make {tuple(total)}"
+        raise ValueError(msg)
+
+
+def _pruning_plan(
+    prune_after: Sequence[int], keep_ratio: Sequence[float] | float, num_layers: int
+) -> list[tuple[int, float]]:
+    """(block, share kept) of every stage that prunes at all."""
+    blocks = list(prune_after)
+    if any(not 1 <= block <= num_layers for block in blocks) or sorted(set(blocks)) != blocks:
+        msg = (
+            f"prune_after must be ascending 1-based block numbers in [1, {num_layers}] (num_layers={num_layers}); "
+            f"got {tuple(blocks)}"
+        )
+        raise ValueError(msg)
+    ratios = [float(ratio) for ratio in keep_ratio] if isinstance(keep_ratio, Sequence) else [float(keep_ratio)]
+    if any(not 0 < ratio <= 1 for ratio in ratios):
+        msg = f"keep_ratio must be in (0, 1], the share of tokens kept at each stage (1: no pruning); got {keep_ratio}"
+        raise ValueError(msg)
+    if not isinstance(keep_ratio, Sequence):
+        ratios = ratios * len(blocks)
+    if len(ratios) != len(blocks):
+        msg = f"keep_ratio must be one number, or one for each stage of prune_after {tuple(blocks)}; got {keep_ratio}"
+        raise ValueError(msg)
+    return [(block, ratio) for block, ratio in zip(blocks, ratios) if ratio < 1]
+
+
+def _completion(
+    kind: str,
+    grid_size: Sequence[int],
+    num_sets: int,
+    *,
+    hidden_size: int,
+    completion_hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    qkv_bias: bool,
+) -> nn.Module:
+    if kind not in COMPLETION:
+        msg = f"completion must be one of {', '.join(COMPLETION)}; got {kind!r}"
+        raise ValueError(msg)
+    if completion_hidden_size % num_heads != 0:
+        msg = (
+            f"completion_hidden_size must be divisible by completion_num_heads; "
+            f"got {completion_hidden_size} and {num_heads}"
+        )
+        raise ValueError(msg)
+    if completion_hidden_size < 2 * len(grid_size):
+        msg = (
+            f"completion_hidden_size must be at least {2 * len(grid_size)} for sine-cosine positions on "
+            f"{len(grid_size)} axes; got {completion_hidden_size}"
+        )
+        raise ValueError(msg)
+    sizes: dict[str, Any] = {
+        "hidden_size": hidden_size,
+        "completion_hidden_size": completion_hidden_size,
+        "num_layers": num_layers,
+        "num_heads": num_heads,
+        "qkv_bias": qkv_bias,
+    }
+    if kind == "mask_token":
+        return MaskTokenCompletion(grid_size, **sizes)
+    return MultiLayerTokenAssembly(grid_size, num_sets, **sizes)

@@ -1,0 +1,23 @@
+"""Pure tensor functions: choose tokens, move them, and say where they are. No Module lives here."""
+
+from scd_plugin.ops.pos_embed import sincos_pos_embed as sincos_pos_embed
+from scd_plugin.ops.tokens import exit_stages as exit_stages
+from scd_plugin.ops.tokens import restore_tokens as restore_tokens
+from scd_plugin.ops.tokens import take_tokens as take_tokens
+from scd_plugin.ops.topk import gumbel_noise_like as gumbel_noise_like
+from scd_plugin.ops.topk import keep_count as keep_count
+from scd_plugin.ops.topk import partition_topk as partition_topk
+from scd_plugin.ops.topk import position_hash as position_hash
+from scd_plugin.ops.topk import straight_through as straight_through
+
+__all__ = [
+    "exit_stages",
+    "gumbel_noise_like",
+    "keep_count",
+    "partition_topk",
+    "position_hash",
+    "restore_tokens",
+    "sincos_pos_embed",
+    "straight_through",
+    "take_tokens",
+]

@@ -1,0 +1,75 @@
+"""Arithmetic of image size, token patch and token grid. Plain integers, no tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["per_axis", "stage_strides", "token_grid"]
+
+
+def per_axis(value: int | Sequence[int], spatial_dims: int, *, name: str) -> tuple[int, ...]:
+    """One positive int for every axis, from an int or from one int per axis.
+
+    Args:
+        value: the size.
+        spatial_dims: number of axes, 2 or 3.
+        name: what the value is, for the error message.
+
+    Raises:
+        ValueError: if the number of axes is wrong, or a size is not a positive int.
+    """
+    sizes = (value,) * spatial_dims if isinstance(value, int) else tuple(value)
+    if len(sizes) != spatial_dims or any(int(size) != size or size < 1 for size in sizes):
+        msg = f"{name} must be one positive int, or {spatial_dims} of them (spatial_dims={spatial_dims}); got {value}"
+        raise ValueError(msg)
+    return tuple(int(size) for size in sizes)
+
+
+def token_grid(img_size: Sequence[int], patch_size: Sequence[int]) -> tuple[int, ...]:
+    """Tokens per axis.
+
+    Raises:
+        ValueError: if a token patch does not divide the image; the message names the nearest token patch that does.
+    """
+    for axis, (size, patch) in enumerate(zip(img_size, patch_size)):
+        if size % patch:
+            divisors = [n for n in range(1, size + 1) if size % n == 0]
+            nearest = min(divisors, key=lambda n: (abs(n - patch), -n))
+            lower = size // patch * patch
+            sizes = f"{lower} or {lower + patch}" if lower else f"{patch}"
+            msg = (
+                f"patch_size {tuple(patch_size)} does not divide img_size {tuple(img_size)} on axis {axis}: "
+                f"{size} is not a multiple of {patch}. The nearest token patch that divides {size} is {nearest}; "
+                f"the nearest image sizes for a token patch of {patch} are {sizes}"
+            )
+            raise ValueError(msg)
+    return tuple(size // patch for size, patch in zip(img_size, patch_size))
+
+
+def _prime_factors(number: int) -> list[int]:
+    factors = []
+    divisor = 2
+    while number > 1:
+        while number % divisor == 0:
+            factors.append(divisor)
+            number //= divisor
+        divisor += 1
+    return factors
+
+
+def stage_strides(patch_size: Sequence[int]) -> list[tuple[int, ...]]:
+    """Steps from the full image down to the token grid, the finest first.
+
+    An axis with a smaller token patch starts to shrink later, as in nnU-Net's plans for anisotropic images:
+    `(4, 8, 8)` gives `[(1, 2, 2), (2, 2, 2), (2, 2, 2)]`.
+
+    Raises:
+        ValueError: if the token patch is a single voxel.
+    """
+    factors = [_prime_factors(patch) for patch in patch_size]
+    depth = max(len(axis) for axis in factors)
+    if depth == 0:
+        msg = f"patch_size must be larger than 1 on at least one axis; got {tuple(patch_size)}"
+        raise ValueError(msg)
+    padded = [[1] * (depth - len(axis)) + axis for axis in factors]
+    return list(zip(*padded))

@@ -1,0 +1,49 @@
+"""Fixed sine-cosine positions on a 2-D or 3-D token grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["sincos_pos_embed"]
+
+
+def sincos_pos_embed(grid_size: Sequence[int], channels: int) -> Tensor:
+    """Sine-cosine embedding of every grid place, axis by axis.
+
+    With d axes there are `f = channels // (2 d)` frequencies an axis, `omega_i = 10000 ** (-i / f)`; the channels are
+    sin, cos of the first axis, then of the second, then of the third. Channels that this leaves over (fewer than 2 d)
+    are zero, so any width can be used.
+
+    Args:
+        grid_size: tokens per axis; 2 or 3 axes.
+        channels: C, at least two per axis.
+
+    Returns:
+        (prod(grid_size), C), float32, last axis fastest.
+
+    Raises:
+        ValueError: if `channels` is smaller than `2 * len(grid_size)`.
+
+    Source: arXiv 2303.06522 (MTA); the 2-D form is that of MAE, arXiv 2111.06377.
+    """
+    spatial_dims = len(grid_size)
+    num_frequencies = channels // (2 * spatial_dims)
+    if num_frequencies < 1:
+        msg = (
+            f"channels must be at least {2 * spatial_dims} for sine-cosine positions on {spatial_dims} axes; "
+            f"got {channels}"
+        )
+        raise ValueError(msg)
+    # float64 as in the published network: float32 angles differ in the fifth digit at far places
+    omega = 10000.0 ** (-torch.arange(num_frequencies, dtype=torch.float64) / num_frequencies)
+    axes = torch.meshgrid(*[torch.arange(size, dtype=torch.float64) for size in grid_size], indexing="ij")
+    parts: list[Tensor] = []
+    for axis in axes:
+        angle = axis.reshape(-1, 1) * omega
+        parts += [angle.sin(), angle.cos()]
+    embedding = torch.cat(parts, dim=1)
+    padding = embedding.new_zeros(embedding.shape[0], channels - embedding.shape[1])
+    return torch.cat((embedding, padding), dim=1).float()

@@ -1,0 +1,56 @@
+"""Take tokens out of a sequence, and put several sets of tokens back where they came from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["exit_stages", "restore_tokens", "take_tokens"]
+
+
+def take_tokens(tokens: Tensor, idx: Tensor) -> Tensor:
+    """Tokens at the given positions of each sample.
+
+    Args:
+        tokens: (B, N, C).
+        idx: (B, K), int64, positions in [0, N).
+
+    Returns:
+        (B, K, C).
+    """
+    return tokens.gather(1, idx.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def restore_tokens(tokens: list[Tensor], grid_idx: list[Tensor]) -> Tensor:
+    """Put token sets back at their places in the grid: the inverse of taking them out.
+
+    Args:
+        tokens: sets of (B, K_i, C) tokens. Together they hold L tokens.
+        grid_idx: for each set (B, K_i), int64, the place of each token; every place 0..L-1 occurs exactly once.
+
+    Returns:
+        (B, L, C), in ascending place.
+
+    Raises:
+        ValueError: if the two lists differ in length.
+    """
+    if len(tokens) != len(grid_idx):
+        msg = f"restore_tokens needs one index tensor per token set; got {len(tokens)} sets and {len(grid_idx)}"
+        raise ValueError(msg)
+    values = torch.cat(tokens, dim=1)
+    places = torch.cat(grid_idx, dim=1).unsqueeze(-1).expand(-1, -1, values.shape[-1])
+    return torch.zeros_like(values).scatter(1, places, values)
+
+
+def exit_stages(grid_idx: list[Tensor]) -> Tensor:
+    """For each place of the grid, the number of the token set that holds it.
+
+    Args:
+        grid_idx: for each set (B, K_i), int64 places; every place 0..L-1 occurs exactly once.
+
+    Returns:
+        (B, L), int64: i where the token belongs to `grid_idx[i]`.
+    """
+    stage = [torch.full_like(idx, i) for i, idx in enumerate(grid_idx)]
+    places = torch.cat(grid_idx, dim=1)
+    return torch.zeros_like(places).scatter(1, places, torch.cat(stage, dim=1))

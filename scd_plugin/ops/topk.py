@@ -1,0 +1,113 @@
+"""Choose a fixed number of tokens, differentiably.
+
+Source: Zhou et al., Token Sparsification for Faster Medical Image Segmentation, IPMI 2023, arXiv 2303.06522,
+section on Soft-topK Token Pruning (STP). Gumbel top-k: Kool et al., arXiv 1903.06059.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["gumbel_noise_like", "keep_count", "partition_topk", "position_hash", "straight_through"]
+
+
+def keep_count(num_tokens: int, keep_ratio: float) -> int:
+    """Number of tokens kept out of `num_tokens`: `int(num_tokens * keep_ratio)`, but never less than one.
+
+    Args:
+        num_tokens: tokens that enter the stage, at least 1.
+        keep_ratio: share kept, in (0, 1].
+
+    Raises:
+        ValueError: if `keep_ratio` is outside (0, 1].
+    """
+    if not 0.0 < keep_ratio <= 1.0:
+        msg = f"keep_ratio must be in (0, 1], the share of tokens kept at a stage; got {keep_ratio}"
+        raise ValueError(msg)
+    return max(1, int(num_tokens * keep_ratio))
+
+
+def gumbel_noise_like(scores: Tensor) -> Tensor:
+    """Fresh Gumbel(0, 1) noise with the shape, dtype and device of `scores`.
+
+    An exponential draw can be exactly 0, whose logarithm would make the noise infinite and the softmax NaN; hence the
+    clamp to the smallest normal number.
+    """
+    exponential = torch.empty_like(scores).exponential_().clamp_min(torch.finfo(scores.dtype).tiny)
+    return -exponential.log()
+
+
+def partition_topk(scores: Tensor, keep: int) -> Tensor:
+    """Order token indices so that the `keep` best-scored come first, each part in ascending position.
+
+    Equal scores are decided by position, the earlier token first, on every device and in every runtime: flat image
+    background makes exact ties, and `torch.topk` alone breaks them in its own way on each of them. Only a top-k for
+    the threshold, comparisons and running sums are used: no sort, no boolean-mask indexing, no data-dependent shape.
+
+    Args:
+        scores: (B, N), float; NaN counts as the worst score.
+        keep: K, between 1 and N.
+
+    Returns:
+        (B, N), int64: `[:, :keep]` are the indices kept, `[:, keep:]` those left out.
+
+    Raises:
+        ValueError: if `keep` is not in [1, N].
+    """
+    num_tokens = scores.shape[1]
+    if not 1 <= keep <= num_tokens:
+        msg = f"keep must be in [1, {num_tokens}], the number of tokens; got {keep}"
+        raise ValueError(msg)
+    scores = torch.nan_to_num(scores, nan=torch.finfo(scores.dtype).min)
+    threshold = torch.topk(scores, keep, dim=1)[0][:, -1:]
+    above = scores > threshold
+    tied = scores == threshold
+    wanted = keep - above.sum(dim=1, keepdim=True)
+    kept = above | (tied & (tied.cumsum(dim=1) <= wanted))
+
+    # each token's rank in its own part is a running count; writing positions to those ranks inverts the permutation
+    rank = torch.where(kept, kept.cumsum(dim=1) - 1, keep + (~kept).cumsum(dim=1) - 1)
+    position = torch.ones_like(rank).cumsum(dim=1) - 1
+    return torch.zeros_like(rank).scatter(1, rank, position)
+
+
+def straight_through(logits: Tensor, order: Tensor, keep: int) -> Tensor:
+    """Policy of every token, in the given order: 1 where kept and 0 where not, with the gradient of a softmax.
+
+    With s = softmax(logits) the policy is `hard - stop_gradient(s) + s`: its value is the hard decision, its gradient
+    that of s. Multiply kept tokens by it and pruned tokens by one minus it.
+
+    Args:
+        logits: (B, N), float32: (score + noise) / tau.
+        order: (B, N), int64, from `partition_topk`.
+        keep: K, how many of `order` are kept.
+
+    Returns:
+        (B, N), float32, first the K kept tokens' policy, then the others'.
+    """
+    soft = logits.softmax(dim=1).gather(1, order)
+    hard = torch.cat((torch.ones_like(soft[:, :keep]), torch.zeros_like(soft[:, keep:])), dim=1)
+    return hard - soft.detach() + soft
+
+
+def position_hash(position: Tensor, salt: int) -> Tensor:
+    """Pseudo-random number in [0, 1) of each position: the same on every device, every call, for the same `salt`.
+
+    Random pruning (a control of the paper) needs a choice that has nothing to do with the image, yet inference must
+    not depend on the random state.
+
+    Args:
+        position: int64, any shape, non-negative.
+        salt: another number gives another, unrelated choice.
+
+    Returns:
+        float32, same shape. Mixing constants from the 32-bit finalizer of MurmurHash3 (public domain).
+    """
+    mask = 0xFFFFFFFF
+    bits = (position + 1 + salt * 0x9E3779B9) & mask
+    bits = ((bits ^ (bits >> 16)) * 0x85EBCA6B) & mask
+    bits = ((bits ^ (bits >> 13)) * 0xC2B2AE35) & mask
+    bits = bits ^ (bits >> 16)
+    # 24 bits are what a float32 holds exactly
+    return (bits >> 8).to(torch.float32) / float(1 << 24)
