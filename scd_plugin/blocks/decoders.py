@@ -9,7 +9,7 @@ import torch
 from monai.networks.blocks import UnetOutBlock
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock, get_conv_layer
 from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrUpBlock
-from monai.networks.layers import Pool
+from monai.networks.layers import Pad, Pool
 from torch import Tensor, nn
 
 __all__ = ["UNETRDecoder", "num_taps"]
@@ -184,10 +184,12 @@ def _pool(spatial_dims: int, stride: Sequence[int] | None) -> nn.Module:
     if stride is None:
         return nn.Identity()
     kernel = tuple(3 if step > 1 else 1 for step in stride)
-    pool: nn.Module = Pool[Pool.AVG, spatial_dims](
-        kernel, stride=tuple(stride), padding=tuple(size // 2 for size in kernel)
+    # padded apart: PyTorch's pooling refuses grids smaller than its kernel, though its own padding would suffice
+    margins = [size // 2 for size in reversed(kernel) for _ in range(2)]
+    return nn.Sequential(
+        Pad[Pad.CONSTANTPAD, spatial_dims](tuple(margins), 0.0),
+        Pool[Pool.AVG, spatial_dims](kernel, stride=tuple(stride)),
     )
-    return pool
 
 
 def _drop_unused_heads(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

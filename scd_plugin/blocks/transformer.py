@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
@@ -43,7 +42,7 @@ def transformer_blocks(
         raise ValueError(msg)
     # timm takes the feed-forward width as a float ratio and truncates the product: half a unit more hits it exactly
     mlp_ratio = (mlp_dim + 0.5) / hidden_size
-    depths = torch.linspace(0, drop_path_rate, num_layers).tolist()
+    depths = [drop_path_rate * i / max(1, num_layers - 1) for i in range(num_layers)]
     return nn.ModuleList(
         Block(
             hidden_size,

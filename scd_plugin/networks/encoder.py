@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -82,7 +83,7 @@ class SparseViT(nn.Module):
         self.patch_embed = Conv[Conv.CONV, len(self.img_size)](
             in_channels, hidden_size, kernel_size=tuple(patch_size), stride=tuple(patch_size)
         )
-        num_tokens = int(torch.tensor(self.grid_size).prod())
+        num_tokens = prod(self.grid_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
         self.pos_embed = nn.Parameter(torch.zeros(1, num_tokens + 1, hidden_size))
         self.dropout = nn.Dropout(dropout_rate)

@@ -31,6 +31,5 @@ def keep_map(network: SCDUNETR, image: Tensor, *, roi_size: Sequence[int], overl
     def stages(window: Tensor) -> Tensor:
         return F.interpolate(network.exit_stages(window).unsqueeze(1).float(), size=window.shape[2:], mode="nearest")
 
-    merged = sliding_window_inference(image.unsqueeze(0), tuple(roi_size), 1, stages, overlap=overlap)
-    assert isinstance(merged, Tensor)
+    merged: Tensor = sliding_window_inference(image.unsqueeze(0), tuple(roi_size), 1, stages, overlap=overlap)
     return merged[0, 0]

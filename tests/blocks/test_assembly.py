@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from scd_plugin.blocks import MaskTokenCompletion, MultiLayerTokenAssembly
+from scd_plugin.ops import partition_topk, take_tokens
+
+GRID = (2, 3, 4)
+
+
+def token_sets() -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
+    tokens = torch.randn(2, 24, 48)
+    order = partition_topk(torch.randn(2, 24), 6)
+    idx = [order[:, 6:], order[:, :6]]
+    return torch.randn(2, 1, 48), [take_tokens(tokens, part) for part in idx], idx
+
+
+@pytest.mark.parametrize("width", [48, 32, 52])
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_assembly_refills_the_grid(width: int, num_layers: int) -> None:
+    assembly = MultiLayerTokenAssembly(
+        GRID, 2, hidden_size=48, completion_hidden_size=width, num_layers=num_layers, num_heads=4
+    )
+    assert assembly(*token_sets()).shape == (2, 24, 48)
+
+
+def test_order_within_a_set_does_not_matter() -> None:
+    assembly = MultiLayerTokenAssembly(GRID, 2, hidden_size=48, completion_hidden_size=48, num_heads=4)
+    cls, sets, idx = token_sets()
+    shuffled = torch.randperm(18)
+    turned = assembly(cls, [sets[0][:, shuffled], sets[1]], [idx[0][:, shuffled], idx[1]])
+    torch.testing.assert_close(turned, assembly(cls, sets, idx))
+
+
+def test_depth_of_leaving_is_marked() -> None:
+    assembly = MultiLayerTokenAssembly(GRID, 2, hidden_size=48, completion_hidden_size=48, num_heads=4)
+    before = assembly(*(inputs := token_sets()))
+    with torch.no_grad():
+        assembly.layer_embed[0] += 1.0
+    assert not torch.allclose(before, assembly(*inputs))
+
+
+def test_mask_tokens_ignore_what_was_pruned() -> None:
+    completion = MaskTokenCompletion(GRID, hidden_size=48, completion_hidden_size=48, num_heads=4)
+    cls, sets, idx = token_sets()
+    torch.testing.assert_close(
+        completion(cls, [torch.full_like(sets[0], 9.0), sets[1]], idx), completion(cls, sets, idx)
+    )
+
+
+def test_positions_are_not_part_of_a_checkpoint() -> None:
+    assembly = MultiLayerTokenAssembly(GRID, 2, hidden_size=48, completion_hidden_size=48, num_heads=4)
+    assert not [name for name in assembly.state_dict() if "pos_embed" in name]

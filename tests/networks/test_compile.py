@@ -1,0 +1,50 @@
+"""One graph, without a break: what torch.compile needs of token moves. The `slow` test also generates code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from scd_plugin import SCDUNETR
+
+CONTROL = {"completion": "mask_token", "sampling": "random", "deep_supervision": True}
+
+
+@pytest.fixture(autouse=True)
+def _reset() -> None:
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, pytest.param({"keep_ratio": 1}, marks=pytest.mark.slow), pytest.param(CONTROL, marks=pytest.mark.slow)],
+    ids=str,
+)
+def test_full_graph(small: Callable[..., SCDUNETR], changes: dict[str, object]) -> None:
+    net = small(num_layers=2, prune_after=(1, 2), img_size=16, patch_size=4, **changes)
+    image = torch.randn(2, 2, 16, 16, 16)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    outputs = compiled(image)
+    loss = sum(output.square().mean() for output in (outputs if isinstance(outputs, list) else [outputs]))
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+    net.decoder.deep_supervision = False
+    net.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(image), net(image))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("autocast", [False, True])
+def test_generated_code(small: Callable[..., SCDUNETR], autocast: bool) -> None:
+    net, image = small(img_size=16, patch_size=4), torch.randn(2, 2, 16, 16, 16)
+    compiled = torch.compile(net, fullgraph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        compiled(image).float().square().mean().backward()
+        assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters())
+        net.eval()
+        with torch.no_grad():
+            tolerance = {"atol": 0.05, "rtol": 0.05} if autocast else {"atol": 1e-4, "rtol": 1e-4}
+            torch.testing.assert_close(compiled(image).float(), net(image).float(), **tolerance)

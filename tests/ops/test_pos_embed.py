@@ -1,0 +1,33 @@
+import math
+
+import pytest
+import torch
+
+from scd_plugin.ops import sincos_pos_embed
+
+
+def test_channel_order_and_frequencies() -> None:
+    # 12 channels on 3 axes: 2 frequencies an axis, 1 and 10000 ** -0.5 = 0.01
+    embedding = sincos_pos_embed((2, 3, 4), 12).reshape(2, 3, 4, 12)
+    h, w, d = 1, 2, 3
+    expected = [f(place * omega) for place in (h, w, d) for f in (math.sin, math.cos) for omega in (1.0, 0.01)]
+    assert embedding[h, w, d].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_two_axes() -> None:
+    embedding = sincos_pos_embed((1, 2), 4)
+    assert embedding[1].tolist() == pytest.approx([0.0, 1.0, math.sin(1), math.cos(1)], abs=1e-6)
+
+
+@pytest.mark.parametrize("channels", [50, 97, 6])
+def test_leftover_channels_are_zero(channels: int) -> None:
+    embedding = sincos_pos_embed((3, 3, 3), channels)
+    filled = channels // 6 * 6
+    assert embedding.shape == (27, channels)
+    assert torch.count_nonzero(embedding[:, filled:]) == 0
+    assert torch.equal(embedding[:, :filled], sincos_pos_embed((3, 3, 3), filled))
+
+
+def test_too_narrow_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"channels must be at least 6 .* on 3 axes; got 5"):
+        sincos_pos_embed((2, 2, 2), 5)
