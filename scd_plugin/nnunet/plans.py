@@ -15,8 +15,9 @@ PATCH_TARGET = 8
 # The smallest edge to which a token patch may shrink when a crop is small.
 PATCH_MIN = 4
 # Attention costs as much as the rest of a block at 6 D tokens (4608 for the base size) and grows with the square
-# beyond. 8192 admits the largest crop that nnU-Net plans by default at token patch 8 (160 x 160 x 160: 8000 tokens).
-MAX_TOKENS = 8192
+# beyond. 10240 admits the largest crops of nnU-Net's default plans at the published token patch: 8000 tokens for
+# 160 x 160 x 160, and 9600 for an anisotropic 80 x 192 x 160, whose tokens are 4 x 8 x 8.
+MAX_TOKENS = 10240
 # Below 512 tokens pruning has nothing to save (the decoder is nearly all of the cost), and a keep ratio of 0.25 would
 # leave a handful of tokens after three stages.
 MIN_TOKENS = 512

@@ -14,7 +14,9 @@ def foreign(net: SCDUNETR) -> dict[str, Tensor]:
     return {tokensparse_name(name, num_ups=len(net.decoder.ups)): value for name, value in names.items()}
 
 
-@pytest.mark.parametrize("changes", [{}, {"keep_ratio": 1}, {"patch_size": 16}, {"patch_size": 4, "img_size": 16}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"keep_ratio": 1}, {"patch_size": 16}, {"patch_size": 4, "img_size": 16}], ids=str
+)
 def test_weights_return_unchanged(small: Callable[..., SCDUNETR], changes: dict[str, object]) -> None:
     source, target = small(**changes), small(**changes)
     load_tokensparse_state_dict(target, {f"module.{name}": value for name, value in foreign(source).items()})

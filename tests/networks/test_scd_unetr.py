@@ -221,7 +221,9 @@ class TestBadInput:
         with pytest.raises(ValueError, match=message):
             small(**changes)
 
-    @pytest.mark.parametrize("shape", [(1, 1, 32, 32, 32), (1, 2, 32, 32, 24), (2, 32, 32, 32), (1, 2, 32, 32)], ids=str)
+    @pytest.mark.parametrize(
+        "shape", [(1, 1, 32, 32, 32), (1, 2, 32, 32, 24), (2, 32, 32, 32), (1, 2, 32, 32)], ids=str
+    )
     def test_image(self, small: Build, shape: tuple[int, ...]) -> None:
         with pytest.raises(ValueError, match=r"image must have shape \(B, 2, 32, 32, 32\).*got \[" + str(shape[0])):
             small()(torch.zeros(shape))

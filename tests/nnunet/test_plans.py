@@ -1,0 +1,108 @@
+"""Plans of real data sets and planners: token sizes, token counts, and a network that takes the planned crop."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import pytest
+import torch
+
+from scd_plugin import SCDUNETR
+from scd_plugin.nnunet.plans import MAX_TOKENS, network_arguments, token_depth
+
+
+def plan(patch_size: list[int], *strides: list[int] | int) -> dict[str, Any]:
+    first = [1] * len(patch_size)
+    return {"patch_size": patch_size, "architecture": {"arch_kwargs": {"strides": [first, *strides]}}}
+
+
+TWO, FLAT = [2, 2, 2], [1, 2, 2]
+
+# name, configuration, token patch, token grid
+PLANS = [
+    ("hippocampus 3d", plan([40, 56, 40], TWO, TWO, TWO), (4, 4, 4), (10, 14, 10)),
+    ("hippocampus 2d", plan([56, 40], [2, 2], [2, 2], [2, 2]), (4, 4), (14, 10)),
+    ("synthetic demo 3d", plan([64, 64, 64], TWO, TWO, TWO, TWO), (8, 8, 8), (8, 8, 8)),
+    ("BraTS 3d", plan([128, 128, 128], TWO, TWO, TWO, TWO, TWO), (8, 8, 8), (16, 16, 16)),
+    ("liver 3d", plan([128, 128, 128], TWO, TWO, TWO, TWO, TWO), (8, 8, 8), (16, 16, 16)),
+    ("AMOS 3d", plan([64, 160, 192], FLAT, TWO, TWO, TWO, TWO), (4, 8, 8), (16, 20, 24)),
+    ("KiTS ResEnc-L 3d", plan([160, 224, 192], TWO, TWO, TWO, TWO, TWO), (16, 16, 16), (10, 14, 12)),
+    ("large 3d", plan([160, 160, 160], TWO, TWO, TWO, TWO, TWO), (8, 8, 8), (20, 20, 20)),
+    ("prostate 3d", plan([16, 320, 320], FLAT, FLAT, TWO, TWO, FLAT, FLAT), (4, 16, 16), (4, 20, 20)),
+    ("ACDC 3d", plan([14, 256, 224], FLAT, FLAT, TWO, FLAT, FLAT), (2, 8, 8), (7, 32, 28)),
+    ("lung 3d", plan([80, 192, 160], FLAT, TWO, TWO, TWO, TWO), (4, 8, 8), (20, 24, 20)),
+    ("colon 3d", plan([56, 192, 160], FLAT, TWO, TWO, TWO, FLAT), (4, 8, 8), (14, 24, 20)),
+    ("hepatic vessel 3d", plan([64, 192, 192], FLAT, TWO, TWO, TWO, TWO), (4, 8, 8), (16, 24, 24)),
+    ("low resolution 3d", plan([96, 96, 96], TWO, TWO, TWO, TWO, [1, 2, 2]), (8, 8, 8), (12, 12, 12)),
+    ("small 2d", plan([40, 56], [2, 2], [2, 2], [2, 2]), (4, 4), (10, 14)),
+    ("ACDC 2d", plan([256, 224], *[[2, 2]] * 5), (8, 8), (32, 28)),
+    ("large 2d", plan([512, 512], *[[2, 2]] * 7), (8, 8), (64, 64)),
+    ("very large 2d", plan([1024, 1024], *[[2, 2]] * 8), (16, 16), (64, 64)),
+    ("strides as numbers", plan([96, 96, 96], 2, 2, 2, 2), (8, 8, 8), (12, 12, 12)),
+    ("strides of 3", plan([54, 81], [3, 3], [3, 3]), (3, 3), (18, 27)),
+    ("one pooling step", plan([24, 24, 24], TWO), (2, 2, 2), (12, 12, 12)),
+]
+
+
+@pytest.mark.parametrize(("configuration", "patch", "grid"), [row[1:] for row in PLANS], ids=[row[0] for row in PLANS])
+def test_tokens(configuration: dict[str, Any], patch: tuple[int, ...], grid: tuple[int, ...]) -> None:
+    arguments = network_arguments(configuration, size="base")
+    assert arguments["patch_size"] == patch
+    assert tuple(size // edge for size, edge in zip(arguments["img_size"], patch)) == grid
+    assert prod(grid) <= MAX_TOKENS
+    assert arguments["hidden_size"] == 768
+    with torch.device("meta"):
+        net = SCDUNETR(in_channels=1, out_channels=2, **arguments)
+    assert net.grid_size == list(grid)
+
+
+@pytest.mark.parametrize(
+    "configuration", [PLANS[i][1] for i in (0, 1, 4, 8, 9, 13, 19)], ids=lambda c: str(c["patch_size"])
+)
+def test_network_takes_the_planned_crop(configuration: dict[str, Any]) -> None:
+    arguments = network_arguments(configuration, size="tiny")
+    arguments.update(hidden_size=24, mlp_dim=24, num_heads=2, num_layers=3, prune_after=(1, 2), feature_size=1)
+    # every second plane of tokens is enough to see that sizes fit
+    arguments["img_size"] = tuple(
+        max(edge, size // edge // 2 * edge) for size, edge in zip(arguments["img_size"], arguments["patch_size"])
+    )
+    net = SCDUNETR(in_channels=1, out_channels=2, **arguments)
+    assert net(torch.zeros(1, 1, *arguments["img_size"])).shape[2:] == arguments["img_size"]
+
+
+def test_decoder_steps_are_the_pooling_steps() -> None:
+    arguments = network_arguments(plan([56, 192, 160], FLAT, TWO, TWO, FLAT, FLAT))
+    assert arguments["strides"] == [(1, 2, 2), (2, 2, 2), (2, 2, 2)]
+    assert arguments["pool_stride"] == (1, 2, 2)
+
+
+def test_plans_from_before_nnunet_2_3() -> None:
+    old = {"patch_size": [96, 96, 96], "pool_op_kernel_sizes": [[1, 1, 1], TWO, TWO, TWO, TWO]}
+    assert network_arguments(old) == network_arguments(plan([96, 96, 96], TWO, TWO, TWO, TWO))
+
+
+def test_token_depth_bounds() -> None:
+    # 8 voxels: 13824 tokens, so one step deeper
+    assert token_depth([192, 192, 192], [TWO] * 5) == 4
+    # 8 voxels: 125 tokens, so one step less; but never edges below 4
+    assert token_depth([40, 40, 40], [TWO] * 4) == 2
+    assert token_depth([16, 16, 16], [TWO] * 4) == 2
+
+
+class TestBadPlans:
+    def test_crop_that_the_strides_do_not_divide(self) -> None:
+        with pytest.raises(ValueError, match=r"axis 1 with 100 voxels is not a multiple of 8. Change it to 96 or 104"):
+            network_arguments(plan([96, 100, 96], TWO, TWO, TWO))
+
+    def test_no_strides(self) -> None:
+        with pytest.raises(ValueError, match="plans hold no pooling strides"):
+            network_arguments({"patch_size": [96, 96, 96]})
+
+    def test_no_pooling(self) -> None:
+        with pytest.raises(ValueError, match="plans pool nowhere"):
+            network_arguments(plan([96, 96, 96]))
+
+    def test_unknown_size(self) -> None:
+        with pytest.raises(ValueError, match=r"size must be one of .*got 'giant'"):
+            network_arguments(plan([96, 96, 96], TWO, TWO, TWO), size="giant")

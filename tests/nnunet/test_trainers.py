@@ -1,0 +1,152 @@
+"""What nnU-Net asks of a trainer class; the numbers of its schedule."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scd_plugin import SCDUNETR
+
+pytest.importorskip("nnunetv2")
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from scd_plugin.nnunet import trainers
+
+TRAINERS = [getattr(trainers, name) for name in trainers.__all__]
+
+DATASET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1, "b": 2}, "file_ending": ".nii.gz"}
+CONFIGURATION = {
+    "patch_size": [32, 32, 32],
+    "batch_size": 2,
+    "batch_dice": False,
+    "spacing": [1.0, 1.0, 1.0],
+    "data_identifier": "nnUNetPlans_3d_fullres",
+    "preprocessor_name": "DefaultPreprocessor",
+    "architecture": {"arch_kwargs": {"strides": [[1, 1, 1], *[[2, 2, 2]] * 3]}},
+}
+PLANS = {
+    "dataset_name": "Dataset901_Test",
+    "plans_name": "nnUNetPlans",
+    "label_manager": "LabelManager",
+    "configurations": {"3d_fullres": CONFIGURATION},
+}
+
+
+@pytest.fixture(autouse=True)
+def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+
+def make(trainer: type[nnUNetTrainer]) -> nnUNetTrainer:
+    plans: dict[str, Any] = {**PLANS, "continue_training": False}
+    return trainer(plans, "3d_fullres", 0, DATASET, torch.device("cpu"))
+
+
+def build(trainer: type[nnUNetTrainer], **settings: Any) -> SCDUNETR:
+    plans = PlansManager(PLANS)
+    with torch.device("meta"):
+        return trainer.build_network_architecture(plans, plans.get_configuration("3d_fullres"), 1, 3, **settings)
+
+
+class TestContract:
+    @pytest.mark.parametrize("trainer", TRAINERS)
+    def test_signatures_are_those_of_the_base_class(self, trainer: type[nnUNetTrainer]) -> None:
+        for method in ("__init__", "build_network_architecture"):
+            ours = inspect.signature(getattr(trainer, method))
+            base = inspect.signature(getattr(nnUNetTrainer, method))
+            assert list(ours.parameters) == list(base.parameters)
+
+    @pytest.mark.parametrize("trainer", TRAINERS)
+    def test_can_be_pickled(self, trainer: type[nnUNetTrainer]) -> None:
+        assert pickle.loads(pickle.dumps(trainer)) is trainer  # noqa: S301
+
+    @pytest.mark.parametrize("trainer", TRAINERS)
+    def test_builds_without_a_trainer_object(self, trainer: type[nnUNetTrainer]) -> None:
+        net = build(trainer, enable_deep_supervision=False)
+        assert net.image_shape == [1, 32, 32, 32]
+        assert hasattr(net.decoder, "deep_supervision")
+
+    def test_the_list_for_the_variable_is_complete(self) -> None:
+        source = (Path(__file__).parents[2] / "nnunet_trainers" / "scd_trainers.py").read_text()
+        assert all(f"import {name} as {name}\n" in source for name in trainers.__all__)
+
+
+class TestVariants:
+    def test_names_that_users_expect(self) -> None:
+        suffixes = {name.removeprefix("nnUNetTrainerSCD") for name in trainers.__all__}
+        assert suffixes >= {"", "_dense", "_small", "_large", "_5epochs", "_50epochs", "_100epochs", "_250epochs"}
+
+    def test_dense_twin_differs_in_nothing_but_pruning(self) -> None:
+        dense, sparse = build(trainers.nnUNetTrainerSCD_dense), build(trainers.nnUNetTrainerSCD)
+        assert len(dense.encoder.stages) == 0
+        assert len(sparse.encoder.stages) == 3
+        for part in ("encoder.blocks", "decoder"):
+            names = [[n for n, _ in net.named_parameters() if n.startswith(part)] for net in (dense, sparse)]
+            assert names[0] == names[1]
+
+    @pytest.mark.parametrize(
+        ("trainer", "width"),
+        [
+            (trainers.nnUNetTrainerSCD, 768),
+            (trainers.nnUNetTrainerSCD_small, 384),
+            (trainers.nnUNetTrainerSCD_large, 1024),
+            (trainers.nnUNetTrainerSCD_demo, 192),
+        ],
+    )
+    def test_sizes(self, trainer: type[nnUNetTrainer], width: int) -> None:
+        assert build(trainer).encoder.cls_token.shape[-1] == width
+
+    @pytest.mark.parametrize("epochs", [5, 50, 100, 250])
+    def test_schedules(self, epochs: int) -> None:
+        assert make(getattr(trainers, f"nnUNetTrainerSCD_{epochs}epochs")).num_epochs == epochs
+
+
+class TestSchedule:
+    def test_settings_of_primus(self) -> None:
+        trainer = make(trainers.nnUNetTrainerSCD)
+        assert (trainer.initial_lr, trainer.weight_decay, trainer.num_epochs) == (3e-4, 5e-2, 1000)
+        assert trainer.enable_deep_supervision is False
+
+    @pytest.mark.parametrize(("epochs", "warmup"), [(1000, 50), (100, 5), (5, 1), (1, 1)])
+    def test_warm_up_then_decay(self, epochs: int, warmup: int) -> None:
+        trainer = make(trainers.nnUNetTrainerSCD)
+        trainer.num_epochs = epochs
+        trainer.network = torch.nn.Linear(2, 2)
+        rates = []
+        for epoch in range(epochs):
+            trainer.current_epoch = epoch
+            stage = "warmup_all" if epoch < trainer.warmup_duration_whole_net and epoch < warmup else "train"
+            trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers(stage)
+            trainer.lr_scheduler.step(epoch)
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+        assert trainer.warmup_duration_whole_net == warmup
+        assert rates[: warmup + 1] == sorted(rates[: warmup + 1])
+        assert max(rates) == pytest.approx(3e-4)
+        assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
+        if epochs > 1:
+            assert rates[-1] < rates[warmup] or epochs - warmup == 1
+
+
+class TestDeepSupervision:
+    def test_is_set_and_unset(self) -> None:
+        trainer = make(trainers.nnUNetTrainerSCD_deepsupervision)
+        trainer.is_ddp = False
+        trainer.network = torch.nn.Module()
+        trainer.network.decoder = torch.nn.Module()
+        trainer.set_deep_supervision_enabled(False)
+        assert trainer.network.decoder.deep_supervision is False
+
+    def test_as_many_scales_as_outputs(self) -> None:
+        trainer = make(trainers.nnUNetTrainerSCD_deepsupervision)
+        scales = trainer._get_deep_supervision_scales()
+        net = build(type(trainer), enable_deep_supervision=True)
+        assert scales == [[1.0] * 3, [0.5] * 3, [0.25] * 3]
+        assert len(net.decoder.heads) == 2
