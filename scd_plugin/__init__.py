@@ -1,8 +1,22 @@
 """Token-pruning vision transformers for nnU-Net and MONAI."""
 
-from scd_plugin.networks import SCDUNETR as SCDUNETR
-from scd_plugin.networks import load_tokensparse_state_dict as load_tokensparse_state_dict
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scd_plugin.networks import SCDUNETR as SCDUNETR
+    from scd_plugin.networks import load_tokensparse_state_dict as load_tokensparse_state_dict
 
 __version__ = "0.1.0"
 
 __all__ = ["SCDUNETR", "__version__", "load_tokensparse_state_dict"]
+
+
+def __getattr__(name: str) -> object:
+    """Networks load on first use: they need MONAI, which takes seconds to load and brings matplotlib along."""
+    if name in __all__:
+        return getattr(import_module("scd_plugin.networks"), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from scd_plugin import __version__
@@ -40,6 +39,8 @@ def demo(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
 ) -> None:
     """Train, predict and evaluate through nnU-Net's own commands, in minutes."""
+    import torch
+
     from scd_plugin.demo.run import run_demo
 
     if device == "auto":

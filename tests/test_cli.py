@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from scd_plugin import __version__
+from scd_plugin.cli import app
+from scd_plugin.demo import run as demo_run
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout == f"scd-plugin {__version__}\n"
+
+
+def test_bad_folder_is_one_sentence(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["demo", "--data", str(tmp_path), "--output", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: the data must be a Medical Segmentation Decathlon task or an nnU-Net raw")
+    assert str(tmp_path) in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(("passed", "exit_code"), [(True, 0), (False, 1)])
+def test_exit_code_says_whether_the_demo_passed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, passed: bool, exit_code: int
+) -> None:
+    seen: dict[str, object] = {}
+
+    def run(data: Path | None, output: Path, *, device: str) -> bool:
+        seen.update(data=data, output=output, device=device)
+        return passed
+
+    monkeypatch.setattr(demo_run, "run_demo", run)
+    result = CliRunner().invoke(app, ["demo", "--output", str(tmp_path), "--device", "cpu"])
+    assert result.exit_code == exit_code
+    assert seen == {"data": None, "output": tmp_path, "device": "cpu"}
+
+
+def test_failed_command_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import subprocess
+
+    def run(*_: object, **__: object) -> bool:
+        raise subprocess.CalledProcessError(3, ["/somewhere/nnUNetv2_train", "1"])
+
+    monkeypatch.setattr(demo_run, "run_demo", run)
+    result = CliRunner().invoke(app, ["demo", "--output", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.stderr == "error: nnUNetv2_train ended with exit code 3, see above\n"
