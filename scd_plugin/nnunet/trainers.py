@@ -197,6 +197,7 @@ class nnUNetTrainerSCD_demo(nnUNetTrainerSCD):
         device: torch.device = torch.device("cuda"),
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.initial_lr = 1e-3
-        self.num_iterations_per_epoch = 12
+        # 0.01 is too much for a long schedule; within a few hundred steps only large ones get anywhere
+        self.initial_lr = 1e-2
+        self.num_iterations_per_epoch = 18
         self.num_val_iterations_per_epoch = 2

@@ -1,0 +1,39 @@
+# make demo        train, predict and evaluate on a synthetic data set, or on DATA=<folder>
+# make test        all tests; TESTS='-m "not slow"' for the unit tests alone
+# make lint        ruff and mypy
+PYTHON ?= python3
+VENV ?= .venv
+DATA ?=
+OUT ?= demo_output
+TESTS ?=
+
+# The environment is built again when dependencies change or the clone moves.
+KEY := $(shell { cat pyproject.toml constraints.txt nnunet_trainers/scd_trainers.py nnunet_trainers/site/*; pwd; } | cksum | cut -d' ' -f1)
+READY := $(VENV)/.ready-$(KEY)
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint environment clean
+
+demo: $(READY)
+	$(BIN)/scd demo --output "$(OUT)" $(if $(DATA),--data "$(DATA)")
+
+test: $(READY)
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+environment: $(READY)
+
+$(READY):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "scd-plugin needs Python 3.10, 3.11 or 3.12; PYTHON=$(PYTHON) is none: try make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv "$(VENV)"
+	rm -f "$(VENV)"/.ready-*
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	touch "$@"
+
+clean:
+	rm -rf "$(VENV)" "$(OUT)"
