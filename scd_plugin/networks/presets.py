@@ -9,12 +9,13 @@ __all__ = ["SIZES", "size_arguments"]
 
 SIZES = MappingProxyType(
     {
+        # for demonstrations and tests on a CPU
         "tiny": {
-            "hidden_size": 192,
-            "mlp_dim": 768,
-            "num_heads": 6,
-            "num_layers": 12,
-            "prune_after": (3, 6, 9),
+            "hidden_size": 96,
+            "mlp_dim": 384,
+            "num_heads": 3,
+            "num_layers": 8,
+            "prune_after": (2, 4, 6),
             "feature_size": 8,
         },
         "small": {
