@@ -83,6 +83,8 @@ def network_arguments(configuration: Mapping[str, Any], *, size: str = "base") -
         "strides": strides[:depth],
         # for a deeper token patch the network's own default holds: no pooled level
         "pool_stride": strides[depth] if depth <= 3 and depth < len(strides) else None,
+        # learned scale and shift, as in nnU-Net's own networks: without them small classes are learned far later
+        "norm_name": ("instance", {"affine": True}),
         **size_arguments(size),
     }
 
