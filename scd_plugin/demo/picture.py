@@ -37,7 +37,7 @@ def predict_views(model_folder: Path, images: list[Path], labels: Path, *, devic
     """
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    predictor = nnUNetPredictor(device=torch.device(device), use_mirroring=False, allow_tqdm=False)
+    predictor = nnUNetPredictor(device=torch.device(device), use_mirroring=True, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(model_folder), use_folds=(0,))
     configuration = predictor.configuration_manager
     data, truth, _ = configuration.preprocessor_class(verbose=False).run_case(
@@ -64,9 +64,8 @@ def predict_views(model_folder: Path, images: list[Path], labels: Path, *, devic
 
 
 def draw(views: Views, path: Path, *, title: str) -> None:
-    """Write the slice with most foreground as a PNG of four panels."""
-    foreground = (views.truth > 0).reshape(views.truth.shape[0], -1).sum(1)
-    z = int(foreground.argmax())
+    """Write the slice with most classes, and of those the one with most foreground, as a PNG of four panels."""
+    z = max(range(len(views.truth)), key=lambda i: (len(np.unique(views.truth[i])), np.sum(views.truth[i] > 0)))
     classes = {"cmap": "tab10", "vmin": 0, "vmax": 9, "interpolation": "nearest", "alpha": 0.75}
     figure = Figure(figsize=(13, 3.8), layout="constrained")
     panels: Any = figure.subplots(1, 4)

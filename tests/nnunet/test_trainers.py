@@ -98,7 +98,7 @@ class TestVariants:
             (trainers.nnUNetTrainerSCD, 768),
             (trainers.nnUNetTrainerSCD_small, 384),
             (trainers.nnUNetTrainerSCD_large, 1024),
-            (trainers.nnUNetTrainerSCD_demo, 192),
+            (trainers.nnUNetTrainerSCD_demo, 96),
         ],
     )
     def test_sizes(self, trainer: type[nnUNetTrainer], width: int) -> None:
