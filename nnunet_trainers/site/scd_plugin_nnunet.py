@@ -17,7 +17,13 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 # module of nnU-Net that answers -> (what our names begin with, where the classes live)
-DOORS = {"nnunetv2.training.nnUNetTrainer.nnUNetTrainer": ("nnUNetTrainerSCD", "scd_plugin.nnunet.trainers")}
+DOORS = {
+    "nnunetv2.training.nnUNetTrainer.nnUNetTrainer": ("nnUNetTrainerSCD", "scd_plugin.nnunet.trainers"),
+    "nnunetv2.experiment_planning.experiment_planners.default_experiment_planner": (
+        "nnUNetPlannerSCD",
+        "scd_plugin.nnunet.planner",
+    ),
+}
 
 
 class NnunetDoor:
