@@ -26,13 +26,18 @@ DOORS = {
 }
 
 
+# module of nnU-Net -> (its function that ours is called in place of, where ours lives); ours gets nnU-Net's as its
+# first argument and passes on what is none of its business
+STAND_INS = {"nnunetv2.run.run_training": ("load_pretrained_weights", "scd_plugin.nnunet.pretrained")}
+
+
 class NnunetDoor:
-    """Import finder that adds our names to the modules in `DOORS`, and leaves every other module alone."""
+    """Import finder that changes the modules in `DOORS` and `STAND_INS`, and leaves every other module alone."""
 
     @classmethod
     def find_spec(cls, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """The spec that the other finders give, its module extended after it has run."""
-        if name not in DOORS:
+        if name not in DOORS and name not in STAND_INS:
             return None
         finders = [finder for finder in sys.meta_path if finder is not cls]
         spec = next(filter(None, (finder.find_spec(name, path, target) for finder in finders)), None)
@@ -41,7 +46,10 @@ class NnunetDoor:
 
             def run_and_open(module: ModuleType) -> None:
                 run(module)
-                open_door(module)
+                if name in DOORS:
+                    open_door(module)
+                else:
+                    stand_in(module)
 
             spec.loader.exec_module = run_and_open
         return spec
@@ -58,6 +66,18 @@ def open_door(module: ModuleType) -> None:
         raise AttributeError(message)
 
     module.__getattr__ = find_ours
+
+
+def stand_in(module: ModuleType) -> None:
+    """Put ours in place of one of `module`'s functions, if it still has it."""
+    name, home = STAND_INS[module.__name__]
+    original = getattr(module, name, None)
+    if original is not None:
+
+        def ours(*args: object, **kwargs: object) -> object:
+            return getattr(import_module(home), name)(original, *args, **kwargs)
+
+        setattr(module, name, ours)
 
 
 def install() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scd_plugin.networks.scd_unetr import SCDUNETR
 
-__all__ = ["load_tokensparse_state_dict", "tokensparse_name"]
+__all__ = ["load_tokensparse_state_dict", "mismatch", "tokensparse_name"]
 
 # buffers that we compute: the all-ones policy, and fixed sine-cosine positions
 _COMPUTED = ("encoder.policy", "completion_net.completion.pos_embed")
@@ -67,22 +67,38 @@ def load_tokensparse_state_dict(net: SCDUNETR, state_dict: Mapping[str, Tensor])
     theirs = {name.removeprefix("module."): value for name, value in state_dict.items()}
     ours = _split_layer_embed(net.state_dict())
     names = {name: tokensparse_name(name, num_ups=len(net.decoder.ups)) for name in ours}
-    missing = sorted(foreign for foreign in names.values() if foreign not in theirs)
-    unknown = sorted(set(theirs) - set(names.values()) - set(_COMPUTED))
-    shapes = [
-        f"{foreign} {tuple(theirs[foreign].shape)} instead of {tuple(ours[name].shape)}"
-        for name, foreign in names.items()
-        if foreign in theirs and theirs[foreign].shape != ours[name].shape
-    ]
-    problems = [
-        f"{label}: {', '.join(items)}"
-        for label, items in (("missing", missing), ("unknown", unknown), ("wrong shape", shapes))
-        if items
-    ]
+    wanted = {foreign: ours[name] for name, foreign in names.items()}
+    problems = mismatch(wanted, {name: value for name, value in theirs.items() if name not in _COMPUTED})
     if problems:
-        msg = f"the checkpoint does not fit this {type(net).__name__}; {'; '.join(problems)}"
+        msg = f"the checkpoint does not fit this {type(net).__name__}; {problems}"
         raise ValueError(msg)
     net.load_state_dict(_join_layer_embed({name: theirs[foreign] for name, foreign in names.items()}))
+
+
+def mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], *, at_most: int | None = None) -> str:
+    """What keeps one state dict from being loaded in place of another, in words; empty if nothing does.
+
+    Args:
+        wanted: the network's own.
+        found: the checkpoint's. Deep-supervision heads that the network lacks are no mismatch: they are dropped.
+        at_most: how many names to list of each kind; None for all.
+    """
+    found = {name: value for name, value in found.items() if name in wanted or not name.startswith("decoder.heads.")}
+    shapes = [
+        f"{name} {tuple(found[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    kinds = {"missing": sorted(set(wanted) - set(found)), "unknown": sorted(set(found) - set(wanted))}
+    return "; ".join(
+        f"{kind}: {', '.join(names[:at_most])}{_and_more(len(names), at_most)}"
+        for kind, names in {**kinds, "wrong shape": shapes}.items()
+        if names
+    )
+
+
+def _and_more(number: int, at_most: int | None) -> str:
+    return f" and {number - at_most} more" if at_most is not None and number > at_most else ""
 
 
 _EMBED = "completion.layer_embed"

@@ -1,14 +1,18 @@
-"""Reading nnU-Net's checkpoints without unpickling arbitrary code."""
+"""Reading nnU-Net's checkpoints without unpickling arbitrary code, and saying clearly what is wrong with one."""
 
 from __future__ import annotations
 
+import pickle
+import zipfile
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-__all__ = ["trusted_checkpoint_types"]
+__all__ = ["read_checkpoint", "trusted_checkpoint_types", "unwrapped"]
 
 
 def trusted_checkpoint_types() -> AbstractContextManager[None]:
@@ -20,3 +24,50 @@ def trusted_checkpoint_types() -> AbstractContextManager[None]:
     rebuild: Any = np.float64(0).__reduce__()[0]
     numbers = (np.float16, np.float32, np.float64, np.int32, np.int64, np.bool_)
     return torch.serialization.safe_globals([rebuild, np.dtype, *(type(np.dtype(number)) for number in numbers)])
+
+
+def read_checkpoint(path: str, *, needs: Sequence[str], map_location: Any = "cpu") -> dict[str, Any]:
+    """An nnU-Net checkpoint.
+
+    Args:
+        path: the file.
+        needs: entries that it must have.
+        map_location: as in `torch.load`.
+
+    Raises:
+        ValueError: if the file is truncated, holds more than tensors and numbers, or is no nnU-Net checkpoint.
+    """
+    try:
+        with trusted_checkpoint_types():
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        msg = (
+            f"checkpoint {path} is truncated, or holds more than tensors and numbers, which is not unpickled: "
+            f"{_first_line(error)}"
+        )
+        raise ValueError(msg) from None
+    except FileNotFoundError:
+        raise
+    except (EOFError, OSError, RuntimeError, zipfile.BadZipFile) as error:
+        msg = f"checkpoint {path} can't be read, it is truncated or damaged: {_first_line(error)}"
+        raise ValueError(msg) from None
+    missing = [name for name in needs if not isinstance(checkpoint, dict) or name not in checkpoint]
+    if missing:
+        msg = f"{path} is not an nnU-Net checkpoint: it has no {', '.join(missing)}"
+        raise ValueError(msg)
+    entries: dict[str, Any] = checkpoint
+    return entries
+
+
+def unwrapped(network: Any) -> nn.Module:
+    """The network inside DDP's and torch.compile's wrappers, whose names have no place in checkpoints."""
+    inner = getattr(network, "module", network)
+    inner = getattr(inner, "_orig_mod", inner)
+    if not isinstance(inner, nn.Module):
+        msg = f"the trainer has no network yet; got {type(inner).__name__}"
+        raise TypeError(msg)
+    return inner
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

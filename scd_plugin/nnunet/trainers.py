@@ -7,6 +7,7 @@ is a subclass of three lines (see docs/how-to/own-settings.md).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimu
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from scd_plugin.networks import SCDUNETR
-from scd_plugin.nnunet.checkpoint import trusted_checkpoint_types
+from scd_plugin.networks.checkpoints import mismatch
+from scd_plugin.nnunet.checkpoint import read_checkpoint, trusted_checkpoint_types, unwrapped
+from scd_plugin.nnunet.nonfinite import NonFiniteWatch, drop_non_finite_gradients
 from scd_plugin.nnunet.plans import network_arguments
 from scd_plugin.nnunet.progress import EpochProgress
 
@@ -31,6 +34,9 @@ __all__ = [
     "nnUNetTrainerSCD_large",
     "nnUNetTrainerSCD_small",
 ]
+
+
+_CHECKPOINT_ENTRIES = ("network_weights", "optimizer_state", "init_args", "current_epoch", "logging", "_best_ema")
 
 
 class nnUNetTrainerSCD(AbstractPrimus):
@@ -61,6 +67,7 @@ class nnUNetTrainerSCD(AbstractPrimus):
         self.num_epochs = self.scd_num_epochs
         self.enable_deep_supervision = self.scd_deep_supervision
         self.progress = EpochProgress(enabled=self.local_rank == 0)
+        self.non_finite = NonFiniteWatch()
 
     @classmethod
     def build_network_architecture(  # a class method, so that subclasses are nothing but settings
@@ -88,7 +95,12 @@ class nnUNetTrainerSCD(AbstractPrimus):
         if self.num_epochs <= self.warmup_duration_whole_net:
             # a single epoch has no second stage; nnU-Net's scheduler for it would divide by zero
             stage = "warmup_all"
-        return super().configure_optimizers(stage)
+        before = self.optimizer
+        optimizer, schedule = super().configure_optimizers(stage)
+        # on CUDA nnU-Net's gradient scaler does this
+        if optimizer is not before and self.grad_scaler is None:
+            optimizer.register_step_pre_hook(drop_non_finite_gradients)
+        return optimizer, schedule
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """As in nnU-Net's default trainer; the Primus trainers have none."""
@@ -103,11 +115,36 @@ class nnUNetTrainerSCD(AbstractPrimus):
         levels = len(arguments["strides"]) + (arguments["pool_stride"] is not None)
         return scales[:levels]
 
-    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        """As in nnU-Net 2.8.1, whose warm-up trainers cannot read its own checkpoints back.
+    def save_checkpoint(self, filename: str) -> None:
+        """As in nnU-Net, but a process killed while it writes leaves the checkpoint before."""
+        partial = Path(f"{filename}.partial")
+        super().save_checkpoint(str(partial))
+        if partial.exists():
+            partial.replace(filename)
 
-        They call `torch.load` with its default `weights_only=True`, which refuses the NumPy scalars of the log.
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """As in nnU-Net, with one sentence where the checkpoint does not fit.
+
+        nnU-Net 2.8.1's warm-up trainers cannot read its own checkpoints back: they call `torch.load` with its default
+        `weights_only=True`, which refuses the NumPy scalars of the log; and they lose what they were given if that is
+        not a file name.
+
+        Raises:
+            ValueError: if the checkpoint is damaged, foreign, or of another network.
         """
+        if not self.was_initialized:
+            self.initialize()
+        source = filename_or_checkpoint
+        checkpoint = read_checkpoint(source, needs=_CHECKPOINT_ENTRIES) if isinstance(source, str) else source
+        problems = mismatch(unwrapped(self.network).state_dict(), checkpoint["network_weights"], at_most=3)
+        if problems:
+            writer = checkpoint.get("trainer_name")
+            msg = (
+                f"checkpoint {source if isinstance(source, str) else ''} of {writer} does not fit "
+                f"{type(self).__name__} with these plans: {problems}. Another size, another patch size or the dense "
+                "twin wrote it; name that trainer and those plans, or start a new training"
+            )
+            raise ValueError(msg)
         with trusted_checkpoint_types():
             super().load_checkpoint(filename_or_checkpoint)
 
@@ -118,6 +155,9 @@ class nnUNetTrainerSCD(AbstractPrimus):
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = super().train_step(batch)
         self.progress.step(loss=float(result["loss"]))
+        line = self.non_finite.see(float(result["loss"]), batch.get("keys", ()))
+        if line:
+            self.print_to_log_file(line)
         return result
 
     def on_validation_epoch_start(self) -> None:

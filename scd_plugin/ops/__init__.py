@@ -1,5 +1,6 @@
 """Pure tensor functions: choose tokens, move them, and say where they are. No Module lives here."""
 
+from scd_plugin.ops.pos_embed import interpolate_pos_embed as interpolate_pos_embed
 from scd_plugin.ops.pos_embed import sincos_pos_embed as sincos_pos_embed
 from scd_plugin.ops.tokens import exit_stages as exit_stages
 from scd_plugin.ops.tokens import restore_tokens as restore_tokens
@@ -13,6 +14,7 @@ from scd_plugin.ops.topk import straight_through as straight_through
 __all__ = [
     "exit_stages",
     "gumbel_noise_like",
+    "interpolate_pos_embed",
     "keep_count",
     "partition_topk",
     "position_hash",

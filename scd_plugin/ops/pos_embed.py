@@ -1,13 +1,42 @@
-"""Fixed sine-cosine positions on a 2-D or 3-D token grid."""
+"""Positions on a 2-D or 3-D token grid: fixed sine-cosine ones, and learned ones moved to another grid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["sincos_pos_embed"]
+__all__ = ["interpolate_pos_embed", "sincos_pos_embed"]
+
+
+def interpolate_pos_embed(pos_embed: Tensor, old_grid: Sequence[int], new_grid: Sequence[int]) -> Tensor:
+    """Learned positions for another token grid, by linear interpolation along each axis.
+
+    Args:
+        pos_embed: (1, 1 + prod(old_grid), D), the CLS token's first.
+        old_grid: tokens per axis that it was learned on.
+        new_grid: tokens per axis wanted, as many axes.
+
+    Returns:
+        (1, 1 + prod(new_grid), D); CLS unchanged.
+
+    Raises:
+        ValueError: if the number of axes differs, or `pos_embed` does not belong to `old_grid`.
+    """
+    if len(old_grid) != len(new_grid) or pos_embed.shape[1] != 1 + prod(old_grid):
+        msg = (
+            f"positions for {pos_embed.shape[1] - 1} tokens on grid {tuple(old_grid)} can't be moved to grid "
+            f"{tuple(new_grid)}: the old grid must have that many tokens, and both as many axes"
+        )
+        raise ValueError(msg)
+    cls, places = pos_embed[:, :1], pos_embed[:, 1:]
+    volume = places.transpose(1, 2).reshape(1, -1, *old_grid)
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(new_grid)]
+    volume = F.interpolate(volume.float(), size=tuple(new_grid), mode=mode).to(pos_embed.dtype)
+    return torch.cat((cls, volume.flatten(2).transpose(1, 2)), dim=1)
 
 
 def sincos_pos_embed(grid_size: Sequence[int], channels: int) -> Tensor:

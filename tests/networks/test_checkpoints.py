@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from scd_plugin import SCDUNETR, load_tokensparse_state_dict
-from scd_plugin.networks.checkpoints import _split_layer_embed, tokensparse_name
+from scd_plugin.networks.checkpoints import _split_layer_embed, mismatch, tokensparse_name
 
 
 def foreign(net: SCDUNETR) -> dict[str, Tensor]:
@@ -46,3 +46,16 @@ def test_everything_wrong_is_named_in_one_error(small: Callable[..., SCDUNETR]) 
     assert "wrong shape: encoder.cls_token (1, 1, 96) instead of (1, 1, 48)" in message
     # and nothing was loaded
     assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
+
+
+class TestMismatch:
+    def test_nothing(self) -> None:
+        assert mismatch({"a": torch.zeros(2)}, {"a": torch.ones(2)}) == ""
+
+    def test_long_lists_are_cut(self) -> None:
+        wanted = {f"weight_{i}": torch.zeros(1) for i in range(5)}
+        assert mismatch(wanted, {}, at_most=2) == "missing: weight_0, weight_1 and 3 more"
+
+    def test_heads_of_deep_supervision_may_be_dropped_not_missed(self) -> None:
+        assert mismatch({}, {"decoder.heads.0.weight": torch.zeros(1)}) == ""
+        assert mismatch({"decoder.heads.0.weight": torch.zeros(1)}, {}) == "missing: decoder.heads.0.weight"

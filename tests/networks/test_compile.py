@@ -36,6 +36,25 @@ def test_full_graph(small: Callable[..., SCDUNETR], changes: dict[str, object]) 
         torch.testing.assert_close(compiled(image), net(image))
 
 
+def test_training_gives_the_same_losses(small: Callable[..., SCDUNETR]) -> None:
+    def losses(compiled: bool) -> list[float]:
+        torch.manual_seed(0)
+        # without noise, which the two would draw in different orders
+        net = small(num_layers=2, prune_after=(1,), img_size=16, patch_size=4, sampling="topk")
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+        run = torch.compile(net, fullgraph=True, backend="aot_eager") if compiled else net
+        image, values = torch.randn(2, 2, 16, 16, 16), []
+        for _ in range(4):
+            loss = run(image).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            values.append(loss.item())
+        return values
+
+    assert losses(compiled=True) == pytest.approx(losses(compiled=False), rel=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("autocast", [False, True])
 def test_generated_code(small: Callable[..., SCDUNETR], autocast: bool) -> None:

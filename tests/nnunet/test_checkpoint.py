@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scd_plugin.nnunet.checkpoint import trusted_checkpoint_types
+from scd_plugin.nnunet.checkpoint import read_checkpoint, trusted_checkpoint_types
 
 
 class Harmful:
@@ -23,3 +23,27 @@ def test_nothing_else_is(tmp_path: Path) -> None:
     torch.save({"log": Harmful()}, tmp_path / "checkpoint.pth")
     with trusted_checkpoint_types(), pytest.raises(Exception, match="Harmful"):
         torch.load(tmp_path / "checkpoint.pth", weights_only=True)
+
+
+class TestRead:
+    def test_entries(self, tmp_path: Path) -> None:
+        torch.save({"network_weights": {"a": torch.ones(1)}, "current_epoch": 3}, tmp_path / "c.pth")
+        assert read_checkpoint(str(tmp_path / "c.pth"), needs=["network_weights"])["current_epoch"] == 3
+
+    @pytest.mark.parametrize("share", [0.0, 0.3, 0.95])
+    def test_truncated(self, tmp_path: Path, share: float) -> None:
+        torch.save({"network_weights": torch.randn(10_000)}, tmp_path / "whole.pth")
+        whole = (tmp_path / "whole.pth").read_bytes()
+        (tmp_path / "c.pth").write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(ValueError, match=r"checkpoint .*c.pth .*truncated"):
+            read_checkpoint(str(tmp_path / "c.pth"), needs=["network_weights"])
+
+    def test_foreign(self, tmp_path: Path) -> None:
+        torch.save({"state_dict": {}}, tmp_path / "c.pth")
+        with pytest.raises(ValueError, match=r"c.pth is not an nnU-Net checkpoint: it has no network_weights, logging"):
+            read_checkpoint(str(tmp_path / "c.pth"), needs=["network_weights", "logging"])
+
+    def test_code_is_not_run(self, tmp_path: Path) -> None:
+        torch.save({"network_weights": Harmful()}, tmp_path / "c.pth")
+        with pytest.raises(ValueError, match=r"holds more than tensors and numbers.*"):
+            read_checkpoint(str(tmp_path / "c.pth"), needs=["network_weights"])

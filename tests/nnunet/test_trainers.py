@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +22,18 @@ from scd_plugin.nnunet import trainers
 
 TRAINERS = [getattr(trainers, name) for name in trainers.__all__]
 
-DATASET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1, "b": 2}, "file_ending": ".nii.gz"}
-CONFIGURATION = {
-    "patch_size": [32, 32, 32],
-    "batch_size": 2,
-    "batch_dice": False,
-    "spacing": [1.0, 1.0, 1.0],
-    "data_identifier": "nnUNetPlans_3d_fullres",
-    "preprocessor_name": "DefaultPreprocessor",
-    "architecture": {"arch_kwargs": {"strides": [[1, 1, 1], *[[2, 2, 2]] * 3]}},
-}
+MakeTrainer = Callable[..., nnUNetTrainer]
+
 PLANS = {
     "dataset_name": "Dataset901_Test",
     "plans_name": "nnUNetPlans",
-    "label_manager": "LabelManager",
-    "configurations": {"3d_fullres": CONFIGURATION},
+    "configurations": {
+        "3d_fullres": {
+            "patch_size": [32, 32, 32],
+            "architecture": {"arch_kwargs": {"strides": [[1, 1, 1], *[[2, 2, 2]] * 3]}},
+        }
+    },
 }
-
-
-@pytest.fixture(autouse=True)
-def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-
-
-def make(trainer: type[nnUNetTrainer]) -> nnUNetTrainer:
-    plans: dict[str, Any] = {**PLANS, "continue_training": False}
-    return trainer(plans, "3d_fullres", 0, DATASET, torch.device("cpu"))
 
 
 def build(trainer: type[nnUNetTrainer], **settings: Any) -> SCDUNETR:
@@ -105,19 +91,19 @@ class TestVariants:
         assert build(trainer).encoder.cls_token.shape[-1] == width
 
     @pytest.mark.parametrize("epochs", [5, 50, 100, 250])
-    def test_schedules(self, epochs: int) -> None:
-        assert make(getattr(trainers, f"nnUNetTrainerSCD_{epochs}epochs")).num_epochs == epochs
+    def test_schedules(self, make_trainer: MakeTrainer, epochs: int) -> None:
+        assert make_trainer(getattr(trainers, f"nnUNetTrainerSCD_{epochs}epochs")).num_epochs == epochs
 
 
 class TestSchedule:
-    def test_settings_of_primus(self) -> None:
-        trainer = make(trainers.nnUNetTrainerSCD)
+    def test_settings_of_primus(self, make_trainer: MakeTrainer) -> None:
+        trainer = make_trainer(trainers.nnUNetTrainerSCD)
         assert (trainer.initial_lr, trainer.weight_decay, trainer.num_epochs) == (3e-4, 5e-2, 1000)
         assert trainer.enable_deep_supervision is False
 
     @pytest.mark.parametrize(("epochs", "warmup"), [(1000, 50), (100, 5), (5, 1), (1, 1)])
-    def test_warm_up_then_decay(self, epochs: int, warmup: int) -> None:
-        trainer = make(trainers.nnUNetTrainerSCD)
+    def test_warm_up_then_decay(self, make_trainer: MakeTrainer, epochs: int, warmup: int) -> None:
+        trainer = make_trainer(trainers.nnUNetTrainerSCD)
         trainer.num_epochs = epochs
         trainer.network = torch.nn.Linear(2, 2)
         rates = []
@@ -136,16 +122,16 @@ class TestSchedule:
 
 
 class TestDeepSupervision:
-    def test_is_set_and_unset(self) -> None:
-        trainer = make(trainers.nnUNetTrainerSCD_deepsupervision)
+    def test_is_set_and_unset(self, make_trainer: MakeTrainer) -> None:
+        trainer = make_trainer(trainers.nnUNetTrainerSCD_deepsupervision)
         trainer.is_ddp = False
         trainer.network = torch.nn.Module()
         trainer.network.decoder = torch.nn.Module()
         trainer.set_deep_supervision_enabled(False)
         assert trainer.network.decoder.deep_supervision is False
 
-    def test_as_many_scales_as_outputs(self) -> None:
-        trainer = make(trainers.nnUNetTrainerSCD_deepsupervision)
+    def test_as_many_scales_as_outputs(self, make_trainer: MakeTrainer) -> None:
+        trainer = make_trainer(trainers.nnUNetTrainerSCD_deepsupervision)
         scales = trainer._get_deep_supervision_scales()
         net = build(type(trainer), enable_deep_supervision=True)
         assert scales == [[1.0] * 3, [0.5] * 3, [0.25] * 3]

@@ -1,0 +1,58 @@
+"""A loss that is not finite must not reach the weights, nor pass in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any
+
+import torch
+
+__all__ = ["MAX_IN_A_ROW", "NonFiniteWatch", "drop_non_finite_gradients"]
+
+# One damaged case gives such a step now and then; this many one after the other mean that training is broken.
+MAX_IN_A_ROW = 10
+
+
+def drop_non_finite_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Step hook: where any gradient is infinite or NaN, take all of them away, so that the step changes nothing.
+
+    Gradient scalers do the same on CUDA.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if parameters and not torch.isfinite(torch.nn.utils.get_total_norm([p.grad for p in parameters])):
+        for parameter in parameters:
+            parameter.grad = None
+
+
+class NonFiniteWatch:
+    """Counts training steps with a loss that is not finite."""
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+
+    def see(self, loss: float, cases: Sequence[str]) -> str | None:
+        """One training step.
+
+        Args:
+            loss: its loss.
+            cases: names of the cases in its batch.
+
+        Returns:
+            A line for the log if the loss is not finite.
+
+        Raises:
+            RuntimeError: after `MAX_IN_A_ROW` such steps one after the other.
+        """
+        if isfinite(loss):
+            self.in_a_row = 0
+            return None
+        self.in_a_row += 1
+        names = ", ".join(cases)
+        if self.in_a_row >= MAX_IN_A_ROW:
+            msg = (
+                f"the loss was not finite in {self.in_a_row} steps in a row, last with {names}: look for NaN or "
+                "infinite voxels in these cases, or lower the learning rate; none of these steps reached the weights"
+            )
+            raise RuntimeError(msg)
+        return f"loss is {loss}, step skipped; cases: {names}"

@@ -1,0 +1,53 @@
+"""Trainer objects without a data set: plans and dataset.json are made here, nnU-Net's folders are temporary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+STRIDES = [[1, 1, 1], *[[2, 2, 2]] * 3]
+
+
+@pytest.fixture(autouse=True)
+def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+
+@pytest.fixture
+def make_trainer() -> Callable[..., Any]:
+    """Makes a trainer of a class; `initialize=True` also builds its network."""
+
+    def make(trainer: type, *, edge: int = 32, num_classes: int = 2, initialize: bool = False) -> Any:
+        configuration = {
+            "patch_size": [edge, edge, edge],
+            "batch_size": 2,
+            "batch_dice": False,
+            "spacing": [1.0, 1.0, 1.0],
+            "data_identifier": "nnUNetPlans_3d_fullres",
+            "preprocessor_name": "DefaultPreprocessor",
+            "architecture": {"arch_kwargs": {"strides": STRIDES}},
+        }
+        plans = {
+            "dataset_name": "Dataset901_Test",
+            "plans_name": "nnUNetPlans",
+            "label_manager": "LabelManager",
+            "configurations": {"3d_fullres": configuration},
+            "continue_training": False,
+        }
+        labels = {"background": 0, **{f"organ_{i}": i for i in range(1, num_classes + 1)}}
+        dataset = {"channel_names": {"0": "CT"}, "labels": labels, "file_ending": ".nii.gz"}
+        made = trainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
+        if initialize:
+            # nnU-Net looks at the files' ending
+            folder = Path(made.preprocessed_dataset_folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "case_0.b2nd").touch()
+            made.initialize()
+        return made
+
+    return make
