@@ -55,3 +55,28 @@ def demo(
         raise typer.Exit(1) from None
     if not passed:
         raise typer.Exit(1)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, whether nnU-Net finds the trainer, and what to type where not."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from scd_plugin.nnunet.doctor import examine
+
+    findings = examine()
+    console = Console(soft_wrap=True)
+    for finding in findings:
+        mark = (
+            "[green]ok[/]  "
+            if finding.ok and not finding.remedy
+            else "[yellow]note[/]"
+            if finding.ok
+            else "[red]bad[/] "
+        )
+        console.print(f"{mark} {escape(finding.what)}: {escape(finding.detail)}", highlight=False)
+        if finding.remedy:
+            console.print(f"     {escape(finding.remedy)}", style="bold", highlight=False)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,140 @@
+"""`scd doctor`: can this machine do the main job, and what to type where it can't."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import torch
+from packaging.requirements import Requirement
+
+__all__ = ["Finding", "examine"]
+
+TRAINER = "nnUNetTrainerSCD"
+PACKAGES = ("nnunetv2", "monai", "timm", "torch")
+FOLDERS = {
+    "nnUNet_raw": "the folder of your raw data sets",
+    "nnUNet_preprocessed": "a folder on a fast disk",
+    "nnUNet_results": "where trained models go",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    what: str
+    ok: bool
+    """False only where training or prediction could not run."""
+    detail: str
+    remedy: str = ""
+    """What to type; empty where nothing is wrong."""
+
+
+def examine() -> list[Finding]:
+    """All findings, in the order in which to mend them."""
+    findings = [*_versions(), _device(), _compile(), *_folders()]
+    findings.append(_found("trainer found by nnU-Net", _as_nnunet_looks, "pip install --force-reinstall scd-plugin"))
+    findings.append(
+        _found("trainer found by MONAI's nnU-Net wrapper", _as_monai_looks, "pip install --force-reinstall scd-plugin")
+    )
+    findings.extend(_own_trainers())
+    return findings
+
+
+def _versions() -> list[Finding]:
+    findings = [Finding("Python", True, f"{platform.python_version()}, {sys.executable}")]
+    wanted = {req.name.lower(): req for req in map(Requirement, requires("scd-plugin") or []) if req.marker is None}
+    for name in ("scd-plugin", *PACKAGES):
+        try:
+            installed = version(name)
+        except PackageNotFoundError:
+            findings.append(Finding(name, False, "not installed", f"pip install {name}"))
+            continue
+        requirement = wanted.get(name)
+        fits = requirement is None or requirement.specifier.contains(installed, prereleases=True)
+        remedy = "" if fits else f"pip install '{requirement}'"
+        findings.append(Finding(name, fits, installed + ("" if fits else f", needs {requirement}"), remedy))
+    return findings
+
+
+def _device() -> Finding:
+    if torch.cuda.is_available():
+        return Finding("device", True, f"CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}")
+    if torch.backends.mps.is_available():
+        return Finding("device", True, "Apple MPS: use -device mps")
+    cores = os.cpu_count()
+    return Finding("device", True, f"no CUDA device; {cores} CPU cores: use -device cpu (and nnUNet_n_proc_DA=1)")
+
+
+def _compile() -> Finding:
+    if not torch.cuda.is_available():
+        return Finding("torch.compile", True, "nnU-Net uses it on CUDA alone")
+    try:
+        import_module("triton")
+    except ImportError:
+        return Finding("torch.compile", True, "no triton, so no compiled networks", "export nnUNet_compile=f")
+    return Finding("torch.compile", True, "available, nnU-Net uses it by default")
+
+
+def _folders() -> list[Finding]:
+    findings = []
+    for name, purpose in FOLDERS.items():
+        value = os.environ.get(name)
+        if not value:
+            findings.append(Finding(name, False, "not set", f"export {name}=/path/to/{purpose.replace(' ', '_')}"))
+        elif not Path(value).is_dir():
+            findings.append(Finding(name, False, f"{value} is not a folder", f"mkdir -p {value}"))
+        else:
+            findings.append(Finding(name, True, value))
+    return findings
+
+
+def _as_nnunet_looks() -> type:
+    find = import_module("nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name
+    found: type = find(TRAINER)
+    return found
+
+
+def _as_monai_looks() -> type | None:
+    # MONAI 1.6.1, get_network_from_nnunet_plans
+    find = import_module("nnunetv2.utilities.find_class_by_name").recursive_find_python_class
+    root = import_module("nnunetv2").__path__[0]
+    found: type | None = find(
+        str(Path(root) / "training" / "nnUNetTrainer"), TRAINER, "nnunetv2.training.nnUNetTrainer"
+    )
+    return found
+
+
+def _found(what: str, look: Callable[[], type | None], remedy: str) -> Finding:
+    # whatever goes wrong inside nnU-Net is a finding here
+    try:
+        found = look()
+    except Exception as error:  # noqa: BLE001
+        return Finding(
+            what, False, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", remedy
+        )
+    if found is None:
+        return Finding(what, False, f"{TRAINER} not found", remedy)
+    return Finding(what, True, f"{found.__module__}.{found.__name__}")
+
+
+def _own_trainers() -> list[Finding]:
+    value = os.environ.get("nnUNet_extTrainer")  # noqa: SIM112  (nnU-Net's own spelling)
+    if not value:
+        return [Finding("nnUNet_extTrainer", True, "not set, and not needed")]
+    findings = []
+    for path in filter(None, (part.strip() for part in value.split(os.pathsep))):
+        if not Path(path).is_dir():
+            remedy = "unset nnUNet_extTrainer, or name a folder of trainer modules"
+            findings.append(Finding("nnUNet_extTrainer", True, f"{path} is not a folder, nnU-Net skips it", remedy))
+            continue
+        modules = sorted(file.stem for file in Path(path).glob("*.py"))
+        findings.append(Finding("nnUNet_extTrainer", True, f"{path}: {', '.join(modules) or 'no modules'}"))
+    return findings

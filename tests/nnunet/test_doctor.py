@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from scd_plugin.cli import app
+from scd_plugin.nnunet import doctor
+
+pytest.importorskip("nnunetv2")
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in doctor.FOLDERS:
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    return tmp_path
+
+
+def by_name() -> dict[str, doctor.Finding]:
+    return {finding.what: finding for finding in doctor.examine()}
+
+
+@pytest.mark.usefixtures("folders")
+def test_healthy() -> None:
+    findings = by_name()
+    assert all(finding.ok for finding in findings.values())
+    assert findings["nnunetv2"].detail.startswith("2.8")
+    for host in ("nnU-Net", "MONAI's nnU-Net wrapper"):
+        assert findings[f"trainer found by {host}"].detail == "scd_plugin.nnunet.trainers.nnUNetTrainerSCD"
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0
+    assert "bad" not in result.stdout
+
+
+def test_missing_folders_are_named_with_what_to_type(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("nnUNet_raw")
+    monkeypatch.setenv("nnUNet_results", str(folders / "gone"))
+    findings = by_name()
+    assert findings["nnUNet_raw"].remedy.startswith("export nnUNet_raw=")
+    assert findings["nnUNet_results"].remedy == f"mkdir -p {folders / 'gone'}"
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "export nnUNet_raw=" in result.stdout
+
+
+@pytest.mark.usefixtures("folders")
+def test_trainer_that_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "TRAINER", "nnUNetTrainerOfNobody")
+    findings = by_name()
+    assert not findings["trainer found by nnU-Net"].ok
+    assert (
+        "Could not find requested nnunet trainer nnUNetTrainerOfNobody" in findings["trainer found by nnU-Net"].detail
+    )
+    assert findings["trainer found by MONAI's nnU-Net wrapper"].detail == "nnUNetTrainerOfNobody not found"
+
+
+@pytest.mark.usefixtures("folders")
+def test_versions_out_of_range_and_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "monai":
+            raise doctor.PackageNotFoundError
+        return {"nnunetv2": "2.5.1"}.get(name, "99.0")
+
+    monkeypatch.setattr(doctor, "version", version)
+    findings = by_name()
+    assert findings["nnunetv2"].detail.startswith("2.5.1, needs nnunetv2")
+    assert findings["nnunetv2"].remedy.startswith("pip install 'nnunetv2")
+    assert findings["monai"].remedy == "pip install monai"
+
+
+def test_own_trainers(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folders / "mine.py").touch()
+    monkeypatch.setenv("nnUNet_extTrainer", f"{folders}:{folders / 'absent'}")
+    found = [finding for finding in doctor.examine() if finding.what == "nnUNet_extTrainer"]
+    assert found[0].detail == f"{folders}: mine"
+    assert "is not a folder" in found[1].detail
+    assert found[1].ok
