@@ -1,5 +1,6 @@
 # make demo        train, predict and evaluate on a synthetic data set, or on DATA=<folder>
 # make test        all tests; TESTS='-m "not slow"' for the unit tests alone
+# make integration nnU-Net's own integration scenario with SCD, over an hour
 # make lint        ruff and mypy
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,13 +13,16 @@ KEY := $(shell { cat pyproject.toml constraints.txt nnunet_trainers/scd_trainers
 READY := $(VENV)/.ready-$(KEY)
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint environment clean
+.PHONY: demo test integration lint environment clean
 
 demo: $(READY)
 	$(BIN)/scd demo --output "$(OUT)" $(if $(DATA),--data "$(DATA)")
 
 test: $(READY)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -m "not integration" $(TESTS)
+
+integration: $(READY)
+	$(BIN)/python -m pytest -m integration
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,3 +74,74 @@ def hippocampus(shared: Callable[[str], Path], tmp_path_factory: pytest.TempPath
             (folder / case[kind]).symlink_to((source / case[kind]).resolve())
     (folder / "dataset.json").write_text(json.dumps(description))
     return folder
+
+
+TRAINER = "nnUNetTrainerSCD_of_mine"
+# as in docs/how-to/own-settings.md
+OWN_TRAINER = f"""
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
+
+
+class {TRAINER}(nnUNetTrainerSCD_demo):
+    scd_num_epochs = 4
+    scd_keep_ratio = 0.5
+
+    def on_train_start(self):
+        super().on_train_start()
+        self.save_every = 1
+        self.num_iterations_per_epoch = 3
+        self.num_val_iterations_per_epoch = 1
+"""
+
+
+@dataclass
+class Trained:
+    """A model on real cases, and two of them to predict."""
+
+    nnunet: NnunetFolders
+    trainer: str = TRAINER
+
+    def __post_init__(self) -> None:
+        root = self.nnunet.root
+        self.raw = root / "nnUNet_raw" / "Dataset004_Hippocampus"
+        results = root / "nnUNet_results" / "Dataset004_Hippocampus"
+        self.model = results / f"{self.trainer}__nnUNetPlans__3d_fullres"
+        self.images, self.labels = root / "images", root / "labels"
+
+    def log(self) -> str:
+        return "".join(path.read_text() for path in sorted(self.model.glob("fold_0/training_log_*.txt")))
+
+
+@pytest.fixture(scope="session")
+def trained(hippocampus: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Trained with nnU-Net's commands; killed in its third epoch, and continued."""
+    nnunet = NnunetFolders(tmp_path_factory.mktemp("trained"))
+    own = nnunet.root / "own_trainers"
+    own.mkdir()
+    (own / "mine.py").write_text(OWN_TRAINER)
+    nnunet.variables["nnUNet_extTrainer"] = str(own)
+    nnunet.run("nnUNetv2_convert_MSD_dataset", "-i", str(hippocampus), "-np", "1")
+    nnunet.run(
+        "nnUNetv2_plan_and_preprocess", "-d", "4", "-c", "3d_fullres", "-np", "1", "-npfp", "1",
+        "--verify_dataset_integrity",
+    )  # fmt: skip
+    trained = Trained(nnunet)
+    what = ("4", "3d_fullres", "0", "-tr", TRAINER, "-device", "cpu")
+    training = nnunet.start("nnUNetv2_train", *what)
+    deadline = time.monotonic() + 600
+    # after the warm-up, so that going on has to enter the second stage of the schedule
+    while training.poll() is None and time.monotonic() < deadline and "Epoch 2" not in trained.log():
+        time.sleep(0.2)
+    assert training.poll() is None, training.communicate()[0][-4000:]
+    os.killpg(training.pid, signal.SIGKILL)
+    training.communicate()
+    nnunet.run("nnUNetv2_train", *what, "--c")
+
+    trained.images.mkdir()
+    trained.labels.mkdir()
+    for label in sorted((trained.raw / "labelsTr").iterdir())[:2]:
+        case = label.name.removesuffix(".nii.gz")
+        (trained.labels / label.name).symlink_to(label)
+        image = f"{case}_0000.nii.gz"
+        (trained.images / image).symlink_to(trained.raw / "imagesTr" / image)
+    return trained

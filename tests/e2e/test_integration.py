@@ -1,0 +1,192 @@
+"""nnU-Net's own integration scenario with SCD: regions, ignore label, low resolution, cascade, ensembles.
+
+nnU-Net derives data sets 996 (regions and ignore label), 997 (regions), 998 (ignore label) and 999 (plain) from the
+hippocampus. The whole of it is `make integration`; a slice runs with the other tests.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from scd_plugin.nnunet.checkpoint import read_checkpoint
+
+pytestmark = pytest.mark.slow
+
+TRAINER = "nnUNetTrainerSCD_integration"
+OWN_TRAINER = f"""
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
+
+
+class {TRAINER}(nnUNetTrainerSCD_demo):
+    scd_num_epochs = 2
+    scd_keep_ratio = 0.5
+
+    def on_train_start(self):
+        super().on_train_start()
+        self.num_iterations_per_epoch = 2
+        self.num_val_iterations_per_epoch = 1
+"""
+CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
+SCRIPTS = {
+    "996": "Dataset996_IntegrationTest_Hippocampus_regions_ignore",
+    "997": "Dataset997_IntegrationTest_Hippocampus_regions",
+    "998": "Dataset998_IntegrationTest_Hippocampus_ignore",
+    "999": "Dataset999_IntegrationTest_Hippocampus",
+}
+REGIONS = ("996", "997")
+NUM_TEST_CASES = 2
+
+
+class Scenario:
+    """One data set through every step, with a given number of folds."""
+
+    def __init__(self, nnunet: Any, dataset: str, folds: Iterable[int]) -> None:
+        self.nnunet = nnunet
+        self.dataset = dataset
+        self.name = SCRIPTS[dataset]
+        self.folds = [str(fold) for fold in folds]
+        self.raw = nnunet.root / "nnUNet_raw" / self.name
+        self.results = nnunet.root / "nnUNet_results" / self.name
+
+    def model(self, configuration: str) -> Path:
+        return self.results / f"{TRAINER}__nnUNetPlans__{configuration}"
+
+    def script(self, module: str, *words: str) -> None:
+        command = [sys.executable, "-m", f"nnunetv2.{module}", *words]
+        done = subprocess.run(command, env=self.nnunet.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    def prepare(self) -> None:
+        self.script(f"dataset_conversion.datasets_for_integration_tests.{self.name}")
+        self.nnunet.run("nnUNetv2_extract_fingerprint", "-d", self.dataset, "-np", "2", "--verify_dataset_integrity")
+        self.nnunet.run("nnUNetv2_plan_experiment", "-d", self.dataset)
+        self.script("tests.integration_tests.add_lowres_and_cascade", "-d", self.dataset)
+        self.nnunet.run(
+            "nnUNetv2_preprocess", "-d", self.dataset, "-c", "2d", "3d_lowres", "3d_fullres", "-np", "2", "2", "2"
+        )
+
+    def train(self, configuration: str, fold: str) -> None:
+        self.nnunet.run("nnUNetv2_train", self.dataset, configuration, fold, "-tr", TRAINER, "--npz", "-device", "cpu")
+
+    def train_all(self) -> None:
+        first, *others = [(configuration, fold) for configuration in CONFIGURATIONS[:3] for fold in self.folds]
+        # the first training writes the splits; the cascade needs what the low resolution predicted
+        self.train(*first)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda job: self.train(*job), others))
+            list(pool.map(lambda fold: self.train("3d_cascade_fullres", fold), self.folds))
+
+    def find_best(self) -> dict[str, Any]:
+        self.nnunet.run(
+            "nnUNetv2_find_best_configuration", self.dataset, "-c", *CONFIGURATIONS, "-tr", TRAINER, "-f", *self.folds,
+            "-np", "2",
+        )  # fmt: skip
+        information: dict[str, Any] = json.loads((self.results / "inference_information.json").read_text())
+        return information
+
+    def predict(self, configuration: str) -> Path:
+        output = self.nnunet.root / f"predicted_{self.dataset}_{configuration}"
+        previous: list[str] = []
+        if configuration == "3d_cascade_fullres":
+            previous = ["-prev_stage_predictions", str(self.nnunet.root / f"predicted_{self.dataset}_3d_lowres")]
+        self.nnunet.run(
+            "nnUNetv2_predict", "-i", str(self.raw / "imagesTs"), "-o", str(output), "-d", self.dataset,
+            "-c", configuration, "-tr", TRAINER, "-f", *self.folds, "--save_probabilities", "-device", "cpu",
+            "-npp", "1", "-nps", "1", *previous,
+        )  # fmt: skip
+        return output
+
+    def check_predictions(self, folder: Path) -> None:
+        images = sorted((self.raw / "imagesTs").iterdir())
+        assert len(images) == NUM_TEST_CASES
+        for image in images:
+            case = image.name.removesuffix("_0000.nii.gz")
+            truth, prediction = sitk.ReadImage(str(image)), sitk.ReadImage(str(folder / f"{case}.nii.gz"))
+            assert prediction.GetSize() == truth.GetSize()
+            assert prediction.GetSpacing() == pytest.approx(truth.GetSpacing())
+            assert prediction.GetOrigin() == pytest.approx(truth.GetOrigin())
+            # the ignore label, 3, is never predicted
+            assert set(np.unique(sitk.GetArrayFromImage(prediction))) <= {0, 1, 2}
+
+    def check_trainings(self) -> None:
+        for configuration in CONFIGURATIONS:
+            for fold in self.folds:
+                folder = self.model(configuration) / f"fold_{fold}"
+                summary = json.loads((folder / "validation" / "summary.json").read_text())
+                keys = {"(1, 2)", "1"} if self.dataset in REGIONS else {"1", "2"}
+                assert set(summary["mean"]) == keys
+                probabilities = sorted((folder / "validation").glob("*.npz"))
+                assert len(probabilities) == len(summary["metric_per_case"])
+                with np.load(probabilities[0]) as file:
+                    # regions: one map each; labels: background as well
+                    assert file["probabilities"].shape[0] == (2 if self.dataset in REGIONS else 3)
+                weights = read_checkpoint(str(folder / "checkpoint_final.pth"), needs=["network_weights"])
+                channels = weights["network_weights"]["encoder.patch_embed.weight"].shape[1]
+                assert channels == (3 if configuration == "3d_cascade_fullres" else 1)
+                assert all(torch.isfinite(value).all() for value in weights["network_weights"].values())
+
+
+@pytest.fixture(scope="module")
+def with_hippocampus(nnunet: Any, hippocampus: Path) -> Any:
+    """nnU-Net's folders with Dataset004_Hippocampus, two cases of it to predict, and our trainer."""
+    own = nnunet.root / "own_trainers"
+    own.mkdir()
+    (own / "integration.py").write_text(OWN_TRAINER)
+    nnunet.variables["nnUNet_extTrainer"] = str(own)
+    nnunet.run("nnUNetv2_convert_MSD_dataset", "-i", str(hippocampus), "-np", "2")
+    raw = nnunet.root / "nnUNet_raw" / "Dataset004_Hippocampus"
+    for image in sorted((raw / "imagesTr").iterdir())[:NUM_TEST_CASES]:
+        (raw / "imagesTs").mkdir(exist_ok=True)
+        (raw / "imagesTs" / image.name).write_bytes(image.read_bytes())
+    return nnunet
+
+
+def run(nnunet: Any, dataset: str, folds: Iterable[int]) -> None:
+    scenario = Scenario(nnunet, dataset, folds)
+    scenario.prepare()
+    scenario.train_all()
+    scenario.check_trainings()
+
+    information = scenario.find_best()
+    chosen = [model["configuration"] for model in information["best_model_or_ensemble"]["selected_model_or_models"]]
+    assert chosen
+    assert set(chosen) <= set(CONFIGURATIONS)
+    assert len(information["considered_models"]) >= len(CONFIGURATIONS)
+
+    outputs = {configuration: scenario.predict(configuration) for configuration in ("3d_lowres", *CONFIGURATIONS)}
+    for output in outputs.values():
+        scenario.check_predictions(output)
+    ensemble = nnunet.root / f"ensemble_{dataset}"
+    nnunet.run(
+        "nnUNetv2_ensemble", "-i", str(outputs["2d"]), str(outputs["3d_fullres"]), "-o", str(ensemble), "-np", "1"
+    )
+    scenario.check_predictions(ensemble)
+    processed = nnunet.root / f"processed_{dataset}"
+    nnunet.run(
+        "nnUNetv2_apply_postprocessing", "-i", str(ensemble), "-o", str(processed),
+        "-pp_pkl_file", information["best_model_or_ensemble"]["postprocessing_file"],
+        "-plans_json", information["best_model_or_ensemble"]["some_plans_file"], "-np", "1",
+    )  # fmt: skip
+    scenario.check_predictions(processed)
+
+
+@pytest.mark.parametrize("dataset", ["996", "999"])
+def test_slice(with_hippocampus: Any, dataset: str) -> None:
+    run(with_hippocampus, dataset, folds=(0, 1))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("dataset", sorted(SCRIPTS))
+def test_whole(with_hippocampus: Any, dataset: str) -> None:
+    run(with_hippocampus, dataset, folds=range(5))
