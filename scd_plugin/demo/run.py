@@ -37,9 +37,10 @@ class _Session:
 
     def __post_init__(self) -> None:
         self.folders = {name: self.output / name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-        # nnU-Net starts a dozen augmentation processes by default, which starve training on a small machine
-        workers = "1" if (os.cpu_count() or 1) <= 4 else "4"
-        self.environment = {**{name: str(path) for name, path in self.folders.items()}, "nnUNet_n_proc_DA": workers}
+        self.environment = {name: str(path) for name, path in self.folders.items()}
+        if (os.cpu_count() or 1) <= 4:
+            # nnU-Net's defaults, a dozen augmentation and 8 export processes, starve a small machine
+            self.environment.update(nnUNet_n_proc_DA="1", nnUNet_def_n_proc="1")
         for path in self.folders.values():
             path.mkdir(parents=True)
         for name, value in self.environment.items():

@@ -69,8 +69,11 @@ def _device() -> Finding:
         return Finding("device", True, f"CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}")
     if torch.backends.mps.is_available():
         return Finding("device", True, "Apple MPS: use -device mps")
-    cores = os.cpu_count()
-    return Finding("device", True, f"no CUDA device; {cores} CPU cores: use -device cpu (and nnUNet_n_proc_DA=1)")
+    detail = f"no CUDA device, {os.cpu_count()} CPU cores: use -device cpu"
+    if (os.cpu_count() or 1) <= 4:
+        # by default a dozen augmentation and 8 export processes
+        detail += ", nnUNet_n_proc_DA=1 and nnUNet_def_n_proc=1"
+    return Finding("device", True, detail)
 
 
 def _compile() -> Finding:
