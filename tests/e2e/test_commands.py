@@ -104,18 +104,19 @@ def test_export_to_a_clean_machine(trained: Any, predicted: Path) -> None:
     assert_same(output, predicted)
 
 
+@pytest.fixture(scope="module")
+def predictor(trained: Any) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in trained.nnunet.variables.items():
+            patch.setenv(name, value)
+        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+        predictor = nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(str(trained.model), use_folds=(0,))
+        yield predictor
+
+
 class TestPredictorInPython:
-    @pytest.fixture(scope="class")
-    def predictor(self, trained: Any) -> Any:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in trained.nnunet.variables.items():
-                patch.setenv(name, value)
-            from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
-            predictor = nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False)
-            predictor.initialize_from_trained_model_folder(str(trained.model), use_folds=(0,))
-            yield predictor
-
     def predict(self, predictor: Any, image: np.ndarray) -> np.ndarray:
         properties = {"spacing": [1.0, 1.0, 1.0]}
         result: np.ndarray = predictor.predict_single_npy_array(image[None].astype(np.float32), properties, None, None)
