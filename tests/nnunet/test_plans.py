@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from scd_plugin import SCDUNETR
-from scd_plugin.nnunet.plans import MAX_TOKENS, network_arguments, token_depth
+from scd_plugin.networks.memory import saved_bytes
+from scd_plugin.nnunet.plans import MAX_TOKENS, MIN_TOKENS, network_arguments, token_depth
 
 
 def plan(patch_size: list[int], *strides: list[int] | int) -> dict[str, Any]:
@@ -57,18 +58,34 @@ def test_tokens(configuration: dict[str, Any], patch: tuple[int, ...], grid: tup
     assert net.grid_size == list(grid)
 
 
-@pytest.mark.parametrize(
-    "configuration", [PLANS[i][1] for i in (0, 1, 4, 8, 9, 13, 19)], ids=lambda c: str(c["patch_size"])
-)
-def test_network_takes_the_planned_crop(configuration: dict[str, Any]) -> None:
+@pytest.mark.parametrize("configuration", [row[1] for row in PLANS], ids=[row[0] for row in PLANS])
+def test_a_training_step(configuration: dict[str, Any]) -> None:
     arguments = network_arguments(configuration, size="tiny")
     arguments.update(hidden_size=24, mlp_dim=24, num_heads=2, num_layers=3, prune_after=(1, 2), feature_size=1)
-    # every second plane of tokens is enough to see that sizes fit
+    # a third of the tokens on each axis are enough to see that sizes fit
     arguments["img_size"] = tuple(
-        max(edge, size // edge // 2 * edge) for size, edge in zip(arguments["img_size"], arguments["patch_size"])
+        max(edge, size // edge // 3 * edge) for size, edge in zip(arguments["img_size"], arguments["patch_size"])
     )
     net = SCDUNETR(in_channels=1, out_channels=2, **arguments)
-    assert net(torch.zeros(1, 1, *arguments["img_size"])).shape[2:] == arguments["img_size"]
+    logits = net(torch.zeros(1, 1, *arguments["img_size"]))
+    assert logits.shape[2:] == arguments["img_size"]
+    logits.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("configuration", [row[1] for row in PLANS], ids=[row[0] for row in PLANS])
+def test_memory_of_a_sample(configuration: dict[str, Any]) -> None:
+    arguments = network_arguments(configuration, size="base")
+    gigabytes = [
+        saved_bytes(lambda ratio=ratio: SCDUNETR(1, 3, keep_ratio=ratio, **arguments), (1, 1, *arguments["img_size"]))
+        / 1e9
+        for ratio in (0.25, 1)
+    ]
+    # two float32 samples of nnU-Net's crops fit 24 GB
+    assert gigabytes[0] < 12
+    # with a few tokens score predictors and MTA take as much as pruning saves
+    tokens = prod(size // edge for size, edge in zip(arguments["img_size"], arguments["patch_size"]))
+    assert gigabytes[0] < gigabytes[1] * (1 if tokens >= MIN_TOKENS else 1.03)
 
 
 def test_decoder_steps_are_the_pooling_steps() -> None:
