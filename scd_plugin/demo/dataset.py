@@ -47,7 +47,8 @@ def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., Non
         raise ValueError(msg)
     description = json.loads(description_file.read_text())
     if "modality" in description:
-        run_command("nnUNetv2_convert_MSD_dataset", "-i", str(data), "-overwrite_id", str(CONVERTED_ID), "-np", "2")
+        source = _with_test_folder(data, raw.parent / "decathlon")
+        run_command("nnUNetv2_convert_MSD_dataset", "-i", str(source), "-overwrite_id", str(CONVERTED_ID), "-np", "2")
         return next(raw.glob(f"Dataset{CONVERTED_ID}_*"))
     if not re.fullmatch(r"Dataset\d{3}_\w+", data.name) or "dataset" in description:
         msg = (
@@ -62,6 +63,17 @@ def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., Non
             # images are large and only read
             (folder / directory / file.name).symlink_to(file)
     (folder / "dataset.json").write_text(description_file.read_text())
+    return folder
+
+
+def _with_test_folder(data: Path, beside: Path) -> Path:
+    """The task itself, or links to it with an empty imagesTs: nnU-Net's converter insists on that folder."""
+    if (data / "imagesTs").is_dir():
+        return data
+    folder = beside / data.name
+    (folder / "imagesTs").mkdir(parents=True)
+    for item in data.iterdir():
+        (folder / item.name).symlink_to(item)
     return folder
 
 

@@ -34,8 +34,11 @@ class TestPrepare:
         assert len(list((source / "imagesTr").iterdir())) == 9
         assert len(list((folder / "imagesTr").iterdir())) == 8
 
-    def test_decathlon_task_goes_through_nnunets_converter(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("with_test_images", [True, False])
+    def test_decathlon_task_goes_through_nnunets_converter(self, tmp_path: Path, with_test_images: bool) -> None:
         (tmp_path / "Task99_Thing" / "imagesTr").mkdir(parents=True)
+        if with_test_images:
+            (tmp_path / "Task99_Thing" / "imagesTs").mkdir()
         (tmp_path / "Task99_Thing" / "dataset.json").write_text('{"modality": {"0": "CT"}}')
         commands: list[tuple[str, ...]] = []
 
@@ -46,6 +49,11 @@ class TestPrepare:
         folder = prepare_dataset(tmp_path / "Task99_Thing", tmp_path / "raw", convert)
         assert folder.name == "Dataset902_Thing"
         assert [words[0] for words in commands] == ["nnUNetv2_convert_MSD_dataset"]
+        source = Path(commands[0][2])
+        assert source.name == "Task99_Thing"
+        assert (source / "imagesTs").is_dir()
+        assert (source / "dataset.json").read_text() == '{"modality": {"0": "CT"}}'
+        assert (tmp_path / "Task99_Thing" / "imagesTs").exists() is with_test_images
 
     def test_other_folders_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"a folder with dataset.json and imagesTr; .* is not"):
