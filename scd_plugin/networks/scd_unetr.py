@@ -15,11 +15,11 @@ from scd_plugin.networks.encoder import SparseViT
 from scd_plugin.ops import exit_stages
 from scd_plugin.ops.grid import per_axis, stage_strides, token_grid
 
-__all__ = ["SCDUNETR"]
+__all__ = ["MAX_POOLED_DEPTH", "SCDUNETR"]
 
 # Deepest token patch, in halvings, below which the bottleneck is the pooled token map. Token patch 16 follows UNETR,
 # which has no pooled level; token patches 8 and 4 follow the published token patch 8.
-_POOLED_UP_TO = 3
+MAX_POOLED_DEPTH = 3
 
 
 class SCDUNETR(nn.Module):
@@ -117,7 +117,7 @@ class SCDUNETR(nn.Module):
         grid = token_grid(size, patch)
         steps = [tuple(step) for step in strides] if strides is not None else stage_strides(patch)
         _check_strides(steps, patch)
-        if pool_stride is None and len(steps) <= _POOLED_UP_TO:
+        if pool_stride is None and len(steps) <= MAX_POOLED_DEPTH:
             pool_stride = (2,) * spatial_dims
         stages = _pruning_plan(prune_after, keep_ratio, num_layers)
         taps = num_taps(steps, pool_stride)

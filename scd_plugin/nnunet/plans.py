@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from scd_plugin.networks.presets import size_arguments
+from scd_plugin.networks.scd_unetr import MAX_POOLED_DEPTH
 
 __all__ = ["MAX_TOKENS", "MIN_TOKENS", "network_arguments", "token_depth"]
 
@@ -81,8 +82,7 @@ def network_arguments(configuration: Mapping[str, Any], *, size: str = "base") -
         "img_size": tuple(patch_size),
         "patch_size": edges,
         "strides": strides[:depth],
-        # for a deeper token patch the network's own default holds: no pooled level
-        "pool_stride": strides[depth] if depth <= 3 and depth < len(strides) else None,
+        "pool_stride": _pool_stride(strides, depth),
         # learned scale and shift, as in nnU-Net's own networks: without them small classes are learned far later
         "norm_name": ("instance", {"affine": True}),
         **size_arguments(size),
@@ -106,6 +106,13 @@ def _pooling_steps(configuration: Mapping[str, Any], spatial_dims: int) -> list[
         msg = f"the plans pool nowhere (strides {strides}), so no token could be larger than a voxel; plan again"
         raise ValueError(msg)
     return steps
+
+
+def _pool_stride(strides: Sequence[tuple[int, ...]], depth: int) -> tuple[int, ...] | None:
+    """nnU-Net's next step where it has one; none below tokens of more than three steps, as in `SCDUNETR`."""
+    if depth > MAX_POOLED_DEPTH:
+        return None
+    return strides[depth] if depth < len(strides) else (2,) * len(strides[0])
 
 
 def _per_axis(stride: int | Sequence[int], spatial_dims: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ is a subclass of three lines (see docs/how-to/own-settings.md).
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimus
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from scd_plugin.blocks.decoders import num_taps
 from scd_plugin.networks import SCDUNETR
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.nnunet.checkpoint import read_checkpoint, trusted_checkpoint_types, unwrapped
@@ -107,13 +109,16 @@ class nnUNetTrainerSCD(AbstractPrimus):
         nnUNetTrainer.set_deep_supervision_enabled(self, enabled)
 
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
-        """nnU-Net's own, for as many resolutions as our decoder predicts at: its tokens stop above the bottleneck."""
-        scales: list[list[float]] | None = super()._get_deep_supervision_scales()
-        if scales is None:
+        """Those of our decoder's levels; nnU-Net's go down to a bottleneck that tokens may not reach, or pass."""
+        if not self.enable_deep_supervision:
             return None
         arguments = network_arguments(self.configuration_manager.configuration, size=self.scd_size)
-        levels = len(arguments["strides"]) + (arguments["pool_stride"] is not None)
-        return scales[:levels]
+        strides = arguments["strides"]
+        levels = num_taps(strides, arguments["pool_stride"])
+        return [
+            [1 / prod(step[axis] for step in strides[:level]) for axis in range(len(strides[0]))]
+            for level in range(levels)
+        ]
 
     def save_checkpoint(self, filename: str) -> None:
         """As in nnU-Net, but a process killed while it writes leaves the checkpoint before."""

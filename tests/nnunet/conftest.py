@@ -22,7 +22,14 @@ def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def make_trainer() -> Callable[..., Any]:
     """Makes a trainer of a class; `initialize=True` also builds its network."""
 
-    def make(trainer: type, *, edge: int = 32, num_classes: int = 2, initialize: bool = False) -> Any:
+    def make(
+        trainer: type,
+        *,
+        edge: int = 32,
+        num_classes: int = 2,
+        strides: list[list[int]] = STRIDES,
+        initialize: bool = False,
+    ) -> Any:
         configuration = {
             "patch_size": [edge, edge, edge],
             "batch_size": 2,
@@ -30,7 +37,7 @@ def make_trainer() -> Callable[..., Any]:
             "spacing": [1.0, 1.0, 1.0],
             "data_identifier": "nnUNetPlans_3d_fullres",
             "preprocessor_name": "DefaultPreprocessor",
-            "architecture": {"arch_kwargs": {"strides": STRIDES}},
+            "architecture": {"arch_kwargs": {"strides": strides}},
         }
         plans = {
             "dataset_name": "Dataset901_Test",

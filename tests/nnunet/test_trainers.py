@@ -130,6 +130,20 @@ class TestDeepSupervision:
         trainer.set_deep_supervision_enabled(False)
         assert trainer.network.decoder.deep_supervision is False
 
+    @pytest.mark.parametrize(
+        "strides", [[[2, 2, 2]] * 5, [[2, 2, 2]] * 2, [[1, 2, 2], [2, 2, 2], [2, 2, 2]], [[2, 2, 2]]]
+    )
+    def test_a_step(self, make_trainer: MakeTrainer, strides: list[list[int]]) -> None:
+        class Deep(trainers.nnUNetTrainerSCD_demo):
+            scd_deep_supervision = True
+
+        trainer = make_trainer(Deep, edge=32, strides=[[1, 1, 1], *strides], initialize=True)
+        scales = trainer._get_deep_supervision_scales()
+        targets = [torch.zeros(2, 1, *[round(32 * scale) for scale in axes]) for axes in scales]
+        outputs = trainer.network(torch.randn(2, 1, 32, 32, 32))
+        assert [output.shape[2:] for output in outputs] == [target.shape[2:] for target in targets]
+        assert torch.isfinite(trainer.loss(outputs, targets))
+
     def test_as_many_scales_as_outputs(self, make_trainer: MakeTrainer) -> None:
         trainer = make_trainer(trainers.nnUNetTrainerSCD_deepsupervision)
         scales = trainer._get_deep_supervision_scales()
