@@ -108,9 +108,11 @@ class Trained:
         results = root / "nnUNet_results" / "Dataset004_Hippocampus"
         self.model = results / f"{self.trainer}__nnUNetPlans__3d_fullres"
         self.images, self.labels = root / "images", root / "labels"
+        # of the two parts of its training; later commands write logs of their own
+        self.training_logs: list[str] = []
 
-    def log(self) -> str:
-        return "".join(path.read_text() for path in sorted(self.model.glob("fold_0/training_log_*.txt")))
+    def logs(self) -> list[str]:
+        return [path.read_text() for path in sorted(self.model.glob("fold_0/training_log_*.txt"))]
 
 
 @pytest.fixture(scope="session")
@@ -131,12 +133,13 @@ def trained(hippocampus: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
     training = nnunet.start("nnUNetv2_train", *what)
     deadline = time.monotonic() + 600
     # after the warm-up, so that going on has to enter the second stage of the schedule
-    while training.poll() is None and time.monotonic() < deadline and "Epoch 2" not in trained.log():
+    while training.poll() is None and time.monotonic() < deadline and "Epoch 2" not in "".join(trained.logs()):
         time.sleep(0.2)
     assert training.poll() is None, training.communicate()[0][-4000:]
     os.killpg(training.pid, signal.SIGKILL)
     training.communicate()
     nnunet.run("nnUNetv2_train", *what, "--c")
+    trained.training_logs = trained.logs()
 
     trained.images.mkdir()
     trained.labels.mkdir()
