@@ -1,7 +1,5 @@
 """Token completion: from token sets that left at different depths back to one full sequence."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,10 +1,9 @@
 """Soft-topK Token Pruning (STP): one stage that keeps a fixed number of tokens and lets the others leave."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scd_plugin.blocks.score import ScorePredictor
@@ -20,6 +19,9 @@ from scd_plugin.ops import (
 __all__ = ["SAMPLING", "PrunedTokens", "SoftTopKPruning"]
 
 SAMPLING = ("soft_topk", "topk", "random")
+
+# Scores of equal tokens were seen to differ by up to 5e-6 of their magnitude between runtimes.
+TIE_TOLERANCE = 1e-5
 
 
 class PrunedTokens(NamedTuple):
@@ -82,6 +84,7 @@ class SoftTopKPruning(nn.Module):
         self.after_block = after_block
         self.tau = float(tau)
         self.sampling = sampling
+        self.tie_tolerance = TIE_TOLERANCE
         self.score = ScorePredictor(hidden_size) if sampling != "random" else None
         self.norm_left = nn.LayerNorm(hidden_size, eps=1e-6) if norm_left else nn.Identity()
 
@@ -97,12 +100,15 @@ class SoftTopKPruning(nn.Module):
         if self.score is None:
             chance = torch.rand_like(tokens[:, :, 0]) if self.training else position_hash(grid_idx, self.after_block)
             return self._split(tokens, grid_idx, partition_topk(chance, keep), keep, None)
-        logits = self.score(tokens)
-        if self.training and self.sampling == "soft_topk":
+        score = self.score(tokens)
+        if not self.training:
+            # not the log-probability: its order is the same, but ONNX computes it by way of the probability, where
+            # scores of which the network is sure are all 0 or 1 and tie
+            return self._split(tokens, grid_idx, partition_topk(score, keep, self.tie_tolerance), keep, None)
+        logits = F.logsigmoid(score)
+        if self.sampling == "soft_topk":
             logits = logits + gumbel_noise_like(logits)
         order = partition_topk(logits, keep)
-        if not self.training:
-            return self._split(tokens, grid_idx, order, keep, None)
         stage_policy = straight_through(logits / self.tau, order, keep)
         if policy is not None:
             before = policy.gather(1, order)

@@ -10,7 +10,7 @@ __all__ = ["ScorePredictor"]
 
 
 class ScorePredictor(nn.Module):
-    """Log-probability that a token is worth keeping, from the token itself and from all tokens' mean.
+    """Logit of the probability that a token is worth keeping, from the token itself and from all tokens' mean.
 
     Half of the channels stay local, the other half are averaged over the tokens, so that a score can weigh a token
     against the image it is in.
@@ -50,5 +50,4 @@ class ScorePredictor(nn.Module):
         hidden = F.gelu(self.reduce1(torch.cat((local, across), dim=-1)))
         hidden = F.gelu(self.reduce2(hidden))
         # a weighted sum, not self.score(hidden): autocast would round that to half precision, where scores tie
-        score = (hidden.float() * self.score.weight[0].float()).sum(dim=-1) + self.score.bias.float()
-        return F.logsigmoid(score)
+        return (hidden.float() * self.score.weight[0].float()).sum(dim=-1) + self.score.bias.float()

@@ -1,7 +1,5 @@
 """Sparse encoding: a vision transformer that lets tokens leave on the way."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple

@@ -107,7 +107,10 @@ class SCDUNETR(nn.Module):
         pool_stride: Sequence[int] | None = None,
         deep_supervision: bool = False,
     ) -> None:
+        # what was asked for, as it was asked for: a bundle records it beside the weights
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
+        self.arguments = arguments
         if spatial_dims not in (2, 3):
             msg = f"spatial_dims must be 2 or 3; got {spatial_dims}"
             raise ValueError(msg)
@@ -166,6 +169,7 @@ class SCDUNETR(nn.Module):
             deep_supervision=deep_supervision,
         )
         self.image_shape = [in_channels, *size]
+        self.out_channels = out_channels
         self.grid_size = list(grid)
         self.num_taps = taps
 
@@ -208,7 +212,7 @@ class SCDUNETR(nn.Module):
 
     def _to_map(self, tokens: Tensor) -> Tensor:
         """(B, L, D) -> (B, D, *grid)."""
-        return tokens.transpose(1, 2).reshape([tokens.shape[0], tokens.shape[2], *self.grid_size])
+        return tokens.transpose(1, 2).unflatten(2, self.grid_size)  # type: ignore[no-untyped-call]
 
     def _check_image(self, image: Tensor) -> None:
         if list(image.shape[1:]) != self.image_shape:

@@ -32,22 +32,25 @@ def gumbel_noise_like(scores: Tensor) -> Tensor:
     """Fresh Gumbel(0, 1) noise with the shape, dtype and device of `scores`.
 
     An exponential draw can be exactly 0, whose logarithm would make the noise infinite and the softmax NaN; hence the
-    clamp to the smallest normal number.
+    clamp to float32's smallest normal number, drawn in float32 because half precision would round it to 0.
     """
-    exponential = torch.empty_like(scores).exponential_().clamp_min(torch.finfo(scores.dtype).tiny)
-    return -exponential.log()
+    # a literal: TorchScript knows neither torch.finfo nor constants of a module
+    exponential = torch.empty_like(scores, dtype=torch.float32).exponential_().clamp_min(1.1754943508222875e-38)
+    return -exponential.log().to(scores.dtype)
 
 
-def partition_topk(scores: Tensor, keep: int) -> Tensor:
+def partition_topk(scores: Tensor, keep: int, tolerance: float = 0.0) -> Tensor:
     """Order token indices so that the `keep` best-scored come first, each part in ascending position.
 
     Equal scores are decided by position, the earlier token first, on every device and in every runtime: flat image
-    background makes exact ties, and `torch.topk` alone breaks them in its own way on each of them. Only a top-k for
-    the threshold, comparisons and running sums are used: no sort, no boolean-mask indexing, no data-dependent shape.
+    background makes ties, and `torch.topk` alone breaks them in its own way on each of them. Only a top-k for the
+    threshold, comparisons and running sums are used: no sort, no boolean-mask indexing, no data-dependent shape.
 
     Args:
-        scores: (B, N), float; NaN counts as the worst score.
+        scores: (B, N), float; compared in float32; NaN counts as the worst score.
         keep: K, between 1 and N.
+        tolerance: scores this close to the K-th best, relative to the largest magnitude among the K best, count as
+            equal to it. Equal tokens get scores that differ in their last digits, and differently in each runtime.
 
     Returns:
         (B, N), int64: `[:, :keep]` are the indices kept, `[:, keep:]` those left out.
@@ -59,15 +62,19 @@ def partition_topk(scores: Tensor, keep: int) -> Tensor:
     if not 1 <= keep <= num_tokens:
         msg = f"keep must be in [1, {num_tokens}], the number of tokens; got {keep}"
         raise ValueError(msg)
-    scores = torch.nan_to_num(scores, nan=torch.finfo(scores.dtype).min)
-    threshold = torch.topk(scores, keep, dim=1)[0][:, -1:]
-    above = scores > threshold
-    tied = scores == threshold
-    wanted = keep - above.sum(dim=1, keepdim=True)
-    kept = above | (tied & (tied.cumsum(dim=1) <= wanted))
+    # a literal, see above: the lowest float32
+    scores = torch.nan_to_num(scores.float(), nan=-3.4028234663852886e38)
+    best = torch.topk(scores, keep, dim=1)[0]
+    threshold = best[:, -1:]
+    margin = tolerance * best.abs().amax(dim=1, keepdim=True)
+    above = scores > threshold + margin
+    tied = (scores >= threshold - margin) & ~above
+    # counted as integers: ONNX adds up no booleans
+    wanted = keep - above.long().sum(dim=1, keepdim=True)
+    kept = above | (tied & (tied.long().cumsum(dim=1) <= wanted))
 
     # each token's rank in its own part is a running count; writing positions to those ranks inverts the permutation
-    rank = torch.where(kept, kept.cumsum(dim=1) - 1, keep + (~kept).cumsum(dim=1) - 1)
+    rank = torch.where(kept, kept.long().cumsum(dim=1) - 1, keep + (~kept).long().cumsum(dim=1) - 1)
     position = torch.ones_like(rank).cumsum(dim=1) - 1
     return torch.zeros_like(rank).scatter(1, rank, position)
 
@@ -106,8 +113,13 @@ def position_hash(position: Tensor, salt: int) -> Tensor:
     """
     mask = 0xFFFFFFFF
     bits = (position + 1 + salt * 0x9E3779B9) & mask
-    bits = ((bits ^ (bits >> 16)) * 0x85EBCA6B) & mask
-    bits = ((bits ^ (bits >> 13)) * 0xC2B2AE35) & mask
-    bits = bits ^ (bits >> 16)
+    bits = (_xor(bits, bits >> 16) * 0x85EBCA6B) & mask
+    bits = (_xor(bits, bits >> 13) * 0xC2B2AE35) & mask
+    bits = _xor(bits, bits >> 16)
     # 24 bits are what a float32 holds exactly
     return (bits >> 8).to(torch.float32) / float(1 << 24)
+
+
+def _xor(a: Tensor, b: Tensor) -> Tensor:
+    """`a ^ b` of non-negative integers, without the operator: PyTorch's older ONNX exporter refuses it."""
+    return a + b - 2 * (a & b)

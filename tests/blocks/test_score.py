@@ -4,10 +4,13 @@ import torch
 from scd_plugin.blocks import ScorePredictor
 
 
-def test_one_log_probability_a_token() -> None:
-    scores = ScorePredictor(48)(torch.randn(2, 10, 48))
+def test_one_logit_a_token() -> None:
+    score = ScorePredictor(48)
+    scores = score(torch.randn(2, 10, 48))
     assert scores.shape == (2, 10)
-    assert (scores < 0).all()
+    with torch.no_grad():
+        score.score.bias += 100
+    torch.testing.assert_close(score(torch.zeros(1, 1, 48)).item(), 100.0, atol=2.0, rtol=0)
 
 
 def test_half_of_the_channels_see_all_tokens() -> None:

@@ -17,6 +17,7 @@ def _reset() -> None:
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{}, pytest.param({"keep_ratio": 1}, marks=pytest.mark.slow), pytest.param(CONTROL, marks=pytest.mark.slow)],
@@ -36,6 +37,7 @@ def test_full_graph(small: Callable[..., SCDUNETR], changes: dict[str, object]) 
         torch.testing.assert_close(compiled(image), net(image))
 
 
+@pytest.mark.slow
 def test_training_gives_the_same_losses(small: Callable[..., SCDUNETR]) -> None:
     def losses(compiled: bool) -> list[float]:
         torch.manual_seed(0)

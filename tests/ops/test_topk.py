@@ -37,6 +37,18 @@ class TestPartition:
         assert order.tolist() == [[0, 1, 2, 3, 4, 5]]
         assert partition_topk(torch.zeros(2, 7), 4).tolist() == [list(range(7))] * 2
 
+    def test_scores_within_the_tolerance_are_equal(self) -> None:
+        scores = torch.tensor([[1.0, 4.0, 4.00002, 3.0, 3.99999, 8.0]])
+        assert partition_topk(scores, 2)[:, :2].tolist() == [[2, 5]]
+        # relative to the best score, 8: all within 8e-5 of the second best are equal to it
+        assert partition_topk(scores, 2, 1e-5)[:, :2].tolist() == [[1, 5]]
+        assert partition_topk(scores, 4, 1e-5)[:, :4].tolist() == [[1, 2, 4, 5]]
+
+    @pytest.mark.parametrize("tolerance", [0.0, 1e-5])
+    def test_infinite_scores_and_nan_leave_a_permutation(self, tolerance: float) -> None:
+        scores = torch.tensor([[math.nan, -math.inf, math.inf, 0.0], [math.nan] * 4])
+        assert partition_topk(scores, 3, tolerance).sort(dim=1).values.tolist() == [[0, 1, 2, 3]] * 2
+
     def test_nan_is_the_worst_score(self) -> None:
         assert partition_topk(torch.tensor([[math.nan, -5.0, -9.0]]), 2).tolist() == [[1, 2, 0]]
 
