@@ -12,6 +12,7 @@ Nothing is imported until nnU-Net is, and ours only when one of our names is ask
 from __future__ import annotations
 
 import sys
+from functools import reduce, wraps
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -26,9 +27,15 @@ DOORS = {
 }
 
 
-# module of nnU-Net -> (its function that ours is called in place of, where ours lives); ours gets nnU-Net's as its
-# first argument and passes on what is none of its business
-STAND_INS = {"nnunetv2.run.run_training": ("load_pretrained_weights", "scd_plugin.nnunet.pretrained")}
+# module of nnU-Net -> (its function or method that ours is called in place of, where ours lives); ours gets nnU-Net's
+# as its first argument and passes on what is none of its business
+STAND_INS = {
+    "nnunetv2.run.run_training": ("load_pretrained_weights", "scd_plugin.nnunet.pretrained"),
+    "nnunetv2.inference.predict_from_raw_data": (
+        "nnUNetPredictor.predict_logits_from_preprocessed_data",
+        "scd_plugin.nnunet.prediction",
+    ),
+}
 
 
 class NnunetDoor:
@@ -69,15 +76,18 @@ def open_door(module: ModuleType) -> None:
 
 
 def stand_in(module: ModuleType) -> None:
-    """Put ours in place of one of `module`'s functions, if it still has it."""
-    name, home = STAND_INS[module.__name__]
-    original = getattr(module, name, None)
+    """Put ours in place of one of `module`'s functions or methods, if it still has it."""
+    path, home = STAND_INS[module.__name__]
+    *owners, name = path.split(".")
+    owner = reduce(lambda found, part: getattr(found, part, None), owners, module)
+    original = getattr(owner, name, None)
     if original is not None:
 
+        @wraps(original)
         def ours(*args: object, **kwargs: object) -> object:
             return getattr(import_module(home), name)(original, *args, **kwargs)
 
-        setattr(module, name, ours)
+        setattr(owner, name, ours)
 
 
 def install() -> None:

@@ -11,6 +11,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+pytest.importorskip("nnunetv2")
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
+
 pytestmark = pytest.mark.slow
 
 FAST = ("-device", "cpu", "-npp", "1", "-nps", "1", "--disable_tta")
@@ -64,6 +70,31 @@ def test_pretrained_weights_on_another_patch_size(trained: Any) -> None:
     model = trained.model.parent / f"{trained.trainer}__nnUNetPlansOther__3d_fullres"
     assert (model / "fold_0" / "validation" / "summary.json").exists()
     assert list(model.rglob("*.pth*")) == []
+
+
+@pytest.mark.parametrize("size", ["M", "L", "XL"])
+def test_resenc_presets(trained: Any, size: str) -> None:
+    """Planned by nnU-Net's residual encoder presets; L is trained and predicted with as well."""
+    trained.nnunet.run("nnUNetv2_plan_experiment", "-d", "4", "-pl", f"nnUNetPlannerResEnc{size}")
+    plans = f"nnUNetResEncUNet{size}Plans"
+    preprocessed = trained.nnunet.root / "nnUNet_preprocessed" / "Dataset004_Hippocampus"
+    manager = PlansManager(json.loads((preprocessed / f"{plans}.json").read_text()))
+    for name in ("2d", "3d_fullres"):
+        configuration = manager.get_configuration(name)
+        assert "ResidualEncoder" in configuration.network_arch_class_name
+        network = nnUNetTrainerSCD_demo.build_network_architecture(manager, configuration, 1, 3, False)
+        logits = network(torch.zeros(2, 1, *configuration.patch_size))
+        assert logits.shape == (2, 3, *configuration.patch_size)
+    if size == "L":
+        what = ("-tr", trained.trainer, "-p", plans)
+        trained.nnunet.run("nnUNetv2_preprocess", "-d", "4", "-plans_name", plans, "-c", "3d_fullres", "-np", "1")
+        trained.nnunet.run("nnUNetv2_train", "4", "3d_fullres", "0", *what, "-device", "cpu")
+        output = trained.nnunet.root / "predicted_resenc"
+        trained.nnunet.run(
+            "nnUNetv2_predict", "-i", str(trained.images), "-o", str(output), "-d", "4", "-c", "3d_fullres", "-f", "0",
+            *what, *FAST,
+        )  # fmt: skip
+        assert len(segmentations(output)) == 2
 
 
 def test_parts_make_the_whole(trained: Any, predicted: Path) -> None:
@@ -132,6 +163,12 @@ class TestPredictorInPython:
     def test_any_size(self, predictor: Any, size: tuple[int, ...]) -> None:
         image = np.random.default_rng(0).normal(size=size)
         assert self.predict(predictor, image).shape == size
+
+    def test_not_a_number_is_reported(self, predictor: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        image = np.random.default_rng(0).normal(size=(40, 40, 40))
+        image[3, 3, 3] = np.nan
+        assert self.predict(predictor, image).shape == image.shape
+        assert "WARNING: channels [0] of this case hold NaN or infinite voxels" in capsys.readouterr().out
 
     def test_constant_image(self, predictor: Any) -> None:
         assert set(np.unique(self.predict(predictor, np.zeros((40, 40, 40))))) <= {0, 1, 2}

@@ -45,6 +45,7 @@ SCRIPTS = {
     "999": "Dataset999_IntegrationTest_Hippocampus",
 }
 REGIONS = ("996", "997")
+NUM_LABELS = {"996": 2, "997": 2, "998": 1, "999": 2}
 NUM_TEST_CASES = 2
 
 
@@ -61,6 +62,12 @@ class Scenario:
 
     def model(self, configuration: str) -> Path:
         return self.results / f"{TRAINER}__nnUNetPlans__{configuration}"
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Names and values, regions as lists, without background and ignore label."""
+        labels: dict[str, Any] = json.loads((self.raw / "dataset.json").read_text())["labels"]
+        return {name: value for name, value in labels.items() if name not in ("background", "ignore")}
 
     def script(self, module: str, *words: str) -> None:
         command = [sys.executable, "-m", f"nnunetv2.{module}", *words]
@@ -118,24 +125,26 @@ class Scenario:
             assert prediction.GetSize() == truth.GetSize()
             assert prediction.GetSpacing() == pytest.approx(truth.GetSpacing())
             assert prediction.GetOrigin() == pytest.approx(truth.GetOrigin())
-            # the ignore label, 3, is never predicted
-            assert set(np.unique(sitk.GetArrayFromImage(prediction))) <= {0, 1, 2}
+            # the ignore label is never predicted
+            values = {0, *np.hstack(list(self.labels.values())).tolist()}
+            assert set(np.unique(sitk.GetArrayFromImage(prediction))) <= values
 
     def check_trainings(self) -> None:
         for configuration in CONFIGURATIONS:
             for fold in self.folds:
                 folder = self.model(configuration) / f"fold_{fold}"
                 summary = json.loads((folder / "validation" / "summary.json").read_text())
-                keys = {"(1, 2)", "1"} if self.dataset in REGIONS else {"1", "2"}
+                keys = {str(tuple(value) if isinstance(value, list) else value) for value in self.labels.values()}
                 assert set(summary["mean"]) == keys
                 probabilities = sorted((folder / "validation").glob("*.npz"))
                 assert len(probabilities) == len(summary["metric_per_case"])
                 with np.load(probabilities[0]) as file:
                     # regions: one map each; labels: background as well
-                    assert file["probabilities"].shape[0] == (2 if self.dataset in REGIONS else 3)
+                    assert file["probabilities"].shape[0] == len(self.labels) + (self.dataset not in REGIONS)
                 weights = read_checkpoint(str(folder / "checkpoint_final.pth"), needs=["network_weights"])
                 channels = weights["network_weights"]["encoder.patch_embed.weight"].shape[1]
-                assert channels == (3 if configuration == "3d_cascade_fullres" else 1)
+                # of the earlier stage's labels the cascade gets one channel each
+                assert channels == 1 + (configuration == "3d_cascade_fullres") * NUM_LABELS[self.dataset]
                 assert all(torch.isfinite(value).all() for value in weights["network_weights"].values())
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +68,28 @@ class TestCheckpoints:
         with pytest.raises(KeyboardInterrupt):
             trainer.save_checkpoint(str(tmp_path / "c.pth"))
         assert (tmp_path / "c.pth").read_bytes() == before
+
+    def test_sigkill_while_writing_leaves_the_one_before(self, make_trainer: MakeTrainer, tmp_path: Path) -> None:
+        trainer = make_trainer(Demo, initialize=True)
+        trainer.save_checkpoint(str(tmp_path / "c.pth"))
+        partial = tmp_path / "c.pth.partial"
+        killed_while_writing = 0
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                while True:
+                    trainer.save_checkpoint(str(tmp_path / "c.pth"))
+            deadline = time.monotonic() + 30
+            while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
+                pass
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            killed_while_writing += partial.exists()
+            make_trainer(Demo, initialize=True).load_checkpoint(str(tmp_path / "c.pth"))
+            partial.unlink(missing_ok=True)
+            if killed_while_writing == 3:
+                break
+        assert killed_while_writing
 
     def test_no_file_where_checkpointing_is_disabled(self, make_trainer: MakeTrainer, tmp_path: Path) -> None:
         trainer = make_trainer(Demo, initialize=True)

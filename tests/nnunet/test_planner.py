@@ -82,6 +82,7 @@ def test_unit_is_that_of_nnunet() -> None:
     assert saved_bytes(unet, (1, 1, 64, 64, 64)) / units == pytest.approx(BYTES_PER_UNIT, rel=0.01)
 
 
+@pytest.mark.slow
 def test_pruning_buys_a_larger_crop_or_batch(fingerprint: Any) -> None:
     fingerprint([250, 250, 250], [1.0, 1.0, 1.0])
     sparse, dense = plan(nnUNetPlannerSCD), plan(Dense)
@@ -115,6 +116,7 @@ def test_plans_are_sound(fingerprint: Any, shape: list[int], spacing: list[float
         assert max(arguments["patch_size"]) <= 8, name
 
 
+@pytest.mark.slow
 def test_more_memory_more_voxels(fingerprint: Any) -> None:
     fingerprint([250, 250, 250], [1.0, 1.0, 1.0])
     assert voxels(plan(nnUNetPlannerSCD, gpu_memory_target_in_gb=16)) > voxels(plan(nnUNetPlannerSCD))

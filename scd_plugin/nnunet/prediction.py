@@ -1,0 +1,39 @@
+"""An image with NaN or infinite voxels must not become an empty label map in silence.
+
+nnU-Net 2.8.1 looks for such voxels when a data set is planned, not when it predicts. Normalisation spreads a single one
+over the whole image, and the label map of NaN logits is background everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scd_plugin.networks import SCDUNETR
+from scd_plugin.nnunet.checkpoint import unwrapped
+
+__all__ = ["predict_logits_from_preprocessed_data"]
+
+
+def predict_logits_from_preprocessed_data(nnunets_own: Callable[..., Tensor], predictor: Any, data: Tensor) -> Tensor:
+    """Called in place of nnU-Net's method of this name; says so where the image can't be segmented.
+
+    Args:
+        nnunets_own: nnU-Net's method.
+        predictor: an `nnUNetPredictor`.
+        data: (C, D, H, W), one preprocessed case.
+
+    Returns:
+        (classes, D, H, W) logits, as nnU-Net gives them. The other cases of a folder go on.
+    """
+    if isinstance(unwrapped(predictor.network), SCDUNETR):
+        bad = [channel for channel, image in enumerate(data) if not torch.isfinite(image).all()]
+        if bad:
+            print(  # noqa: T201
+                f"WARNING: channels {bad} of this case hold NaN or infinite voxels: its label map means nothing. "
+                "Replace these voxels in the image and predict it again"
+            )
+    return nnunets_own(predictor, data)
