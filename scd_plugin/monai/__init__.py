@@ -1,0 +1,36 @@
+"""MONAI as a host: what the bundles share, under the names that their configs use."""
+
+from scd_plugin.monai.best_model import BestModel as BestModel
+from scd_plugin.monai.best_model import last_checkpoint as last_checkpoint
+from scd_plugin.monai.best_model import recorded as recorded
+from scd_plugin.monai.data import cache_rate as cache_rate
+from scd_plugin.monai.data import data_lists as data_lists
+from scd_plugin.monai.data import describe as describe
+from scd_plugin.monai.data import from_config as from_config
+from scd_plugin.monai.describe import intensity_config as intensity_config
+from scd_plugin.monai.errors import show_sentences_on_the_command_line
+from scd_plugin.monai.images import list_images as list_images
+from scd_plugin.monai.training import clip_gradients as clip_gradients
+from scd_plugin.monai.training import layer_decay_groups as layer_decay_groups
+from scd_plugin.monai.training import prepare_training as prepare_training
+from scd_plugin.monai.transforms import LabelsToRegionsd as LabelsToRegionsd
+from scd_plugin.monai.transforms import RegionsToLabelsd as RegionsToLabelsd
+
+__all__ = [
+    "BestModel",
+    "LabelsToRegionsd",
+    "RegionsToLabelsd",
+    "cache_rate",
+    "clip_gradients",
+    "data_lists",
+    "describe",
+    "intensity_config",
+    "from_config",
+    "last_checkpoint",
+    "layer_decay_groups",
+    "list_images",
+    "prepare_training",
+    "recorded",
+]
+
+show_sentences_on_the_command_line()

@@ -1,0 +1,42 @@
+"""One sentence instead of MONAI's stack trace where a bundle's command ends with an error that we explain.
+
+MONAI wraps what goes wrong in a config's expression into errors of its own, so that the sentence that helps stands in
+the middle of a hundred lines. On the command line (`python -m monai.bundle ...`) only that sentence is shown; programs
+that run bundles get the exceptions as they are.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["explained", "show_sentences_on_the_command_line"]
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def explained(error: BaseException | None) -> str | None:
+    """The sentence of the `ValueError` from this package that `error` goes back to, if there is one."""
+    while error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        if isinstance(error, ValueError) and frames and _PACKAGE in Path(frames[-1].filename).parents:
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def show_sentences_on_the_command_line() -> None:
+    """Take effect only where MONAI's bundle commands are the program."""
+    main = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if main is not None and main.name.startswith("monai.bundle"):
+        sys.excepthook = _show
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sentence = explained(error)
+    if sentence is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        sys.stderr.write(f"error: {sentence}\n")

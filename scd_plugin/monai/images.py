@@ -1,0 +1,124 @@
+"""Images to segment: files of any common format, one folder per DICOM series, or the test images of a data set."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from scd_plugin.monai.checks import AXES_OF_A_VOLUME, read_header
+from scd_plugin.monai.complete import check_complete
+from scd_plugin.monai.folders import IMAGE_ENDINGS, without_ending
+
+__all__ = ["list_images"]
+
+# where data sets keep what is to be predicted, best first
+_SUBFOLDERS = ("imagesTs", "images", "imagesTr")
+_CHANNEL = re.compile(r"_\d{4}$")
+_LOGGER = logging.getLogger(__name__)
+
+
+def list_images(dataset_dir: str | Path, *, channels: int, skip_bad: bool = False) -> list[dict[str, Any]]:
+    """What to segment, as a data list.
+
+    Args:
+        dataset_dir: an image file; a folder of NIfTI, NRRD, MHA or MHD files, channels in files of their own
+            (NAME_0000, NAME_0001, as in nnU-Net) or not; a DICOM series; a folder of such; or a data set, whose
+            imagesTs, images or imagesTr is taken.
+        channels: how many the network takes.
+        skip_bad: leave images that can't be used out, and log each of them, instead of refusing all.
+
+    Returns:
+        One `{"image": path}` for each; a list of paths where channels have files of their own.
+
+    Raises:
+        ValueError: if nothing is found, or, without `skip_bad`, if an image can't be used.
+    """
+    root = Path(dataset_dir).expanduser()
+    if root.is_file():
+        groups = [[root]]
+    elif root.is_dir():
+        groups = _groups(_image_folder(root), channels)
+    else:
+        msg = f"dataset_dir must be an image or a folder of images; {root} is neither. Give it with --dataset_dir"
+        raise ValueError(msg)
+    if not groups:
+        msg = f"{root} holds no image: neither a file with an ending of {', '.join(IMAGE_ENDINGS)} nor a DICOM series"
+        raise ValueError(msg)
+    usable = []
+    for group in groups:
+        try:
+            _check(group, channels)
+        except ValueError as error:
+            if not skip_bad:
+                msg = f"{error}. Mend it, take it away, or leave such images out with --skip_bad True"
+                raise ValueError(msg) from None
+            _LOGGER.warning("left out: %s", error)
+            continue
+        paths = [str(path) for path in group]
+        usable.append({"image": paths[0] if len(paths) == 1 else paths})
+    if not usable:
+        msg = f"none of the {len(groups)} images in {root} can be used"
+        raise ValueError(msg)
+    return usable
+
+
+def _image_folder(root: Path) -> Path:
+    if (root / "dataset.json").is_file() or (root / "labels").is_dir():
+        for name in _SUBFOLDERS:
+            folder = root / name
+            if folder.is_dir() and any(folder.iterdir()):
+                return folder
+    return root
+
+
+def _groups(folder: Path, channels: int) -> list[list[Path]]:
+    """Files that make one image each; or folders, each a DICOM series."""
+    files = sorted(
+        path for path in folder.iterdir() if path.name.lower().endswith(IMAGE_ENDINGS) and not path.name.startswith(".")
+    )
+    if files:
+        cases: dict[str, list[Path]] = {}
+        for path in files:
+            name = without_ending(path)
+            cases.setdefault(_CHANNEL.sub("", name) if channels > 1 else name, []).append(path)
+        return list(cases.values())
+    return [[place] for place in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())) if _series(place)]
+
+
+def _series(folder: Path) -> tuple[str, ...]:
+    return tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+
+
+def _check(group: Sequence[Path], channels: int) -> None:
+    if group[0].is_dir():
+        series = _series(group[0])
+        if len(series) > 1:
+            msg = (
+                f"folder {group[0]} holds {len(series)} DICOM series ({', '.join(series[:3])}), and nothing says which "
+                "to take: put each into a folder of its own"
+            )
+            raise ValueError(msg)
+        if channels != 1:
+            msg = f"DICOM series {group[0]} has one channel where the network takes {channels}"
+            raise ValueError(msg)
+        return
+    headers = [read_header(path) for path in group]
+    for path in group:
+        check_complete(path)
+    name = ", ".join(str(path) for path in group)
+    if len(headers[0].size) != AXES_OF_A_VOLUME:
+        msg = f"image {name} is flat; this bundle segments volumes"
+        raise ValueError(msg)
+    found = sum(header.channels for header in headers)
+    if found != channels:
+        msg = f"image {name} has {found} channels where the network takes {channels}"
+        raise ValueError(msg)
+    if any(header.size != headers[0].size for header in headers):
+        msg = f"the channels of image {name} differ in size: {json.dumps([header.size for header in headers])} voxels"
+        raise ValueError(msg)

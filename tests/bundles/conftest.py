@@ -1,0 +1,69 @@
+"""The bundles, small: copied, trained for two epochs on small volumes through MONAI's own command."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from monai.bundle import run
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+SMALL: dict[str, Any] = {"size": "tiny", "keep_ratio": 0.5, "num_workers": 0, "epochs": 2, "val_interval": 1}
+# two to validate, one for each of two processes
+NUM_CASES = 6
+# the published windows are larger than small volumes
+SMALL_WINDOW: dict[str, Any] = {"img_size": [16, 16, 16], "patch_size": [4, 4, 4], "spacing": [1.0, 1.0, 1.0]}
+
+
+@dataclass
+class TrainedBundle:
+    """A bundle's folder after a training, and the data that it was trained on."""
+
+    root: Path
+    data: Path
+    overrides: dict[str, Any]
+
+    @property
+    def configs(self) -> Path:
+        return self.root / "configs"
+
+    def config(self, *names: str) -> Any:
+        files = [str(self.configs / f"{name}.json") for name in names]
+        return files[0] if len(files) == 1 else files
+
+    def run(self, *names: str, **overrides: Any) -> None:
+        """`python -m monai.bundle run`, in this process."""
+        run(config_file=self.config(*names), bundle_root=str(self.root), dataset_dir=str(self.data), **overrides)
+
+
+def brain_folder(volumes: Any, root: Path) -> Path:
+    """Four sequences in one four-dimensional file, as in the Decathlon's task 1."""
+    rng = np.random.default_rng(0)
+    for i in range(NUM_CASES):
+        image, label = volumes.case(rng, (1, 2, 3))
+        volumes.write(root / "images" / f"case_{i}.nii.gz", np.stack([image + c for c in range(4)]))
+        volumes.write(root / "labels" / f"case_{i}.nii.gz", label)
+    return root
+
+
+@pytest.fixture(
+    scope="session", params=["scd_unetr_segmentation", "scd_unetr_btcv_segmentation", "scd_unetr_brats_segmentation"]
+)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, volumes: Any) -> TrainedBundle:
+    folder = tmp_path_factory.mktemp("bundles")
+    root = Path(shutil.copytree(BUNDLES / request.param, folder / request.param))
+    data = folder / "Daten für Änne"
+    overrides = dict(SMALL)
+    if request.param == "scd_unetr_brats_segmentation":
+        brain_folder(volumes, data)
+    else:
+        volumes.plain(data, num_cases=NUM_CASES)
+    if request.param != "scd_unetr_segmentation":
+        overrides |= SMALL_WINDOW
+    bundle = TrainedBundle(root, data, overrides)
+    bundle.run("train", **overrides)
+    return bundle

@@ -1,0 +1,145 @@
+"""The bundles' files as they are shipped: complete, consistent, and each network can be built."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monai.bundle import ConfigParser
+
+from scd_plugin import SCDUNETR, __version__
+from scd_plugin.monai.best_model import record
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+FOLDERS = sorted(path.parent for path in BUNDLES.glob("*/configs"))
+NAMES = [folder.name for folder in FOLDERS]
+FILES = (
+    "LICENSE",
+    "configs/metadata.json",
+    "configs/train.json",
+    "configs/evaluate.json",
+    "configs/inference.json",
+    "configs/multi_gpu_train.json",
+    "configs/multi_gpu_evaluate.json",
+    "configs/logging.conf",
+    "docs/README.md",
+    "docs/data_license.txt",
+)
+# of the official schema 20240725
+REQUIRED = (
+    "schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version", "task",
+    "description", "authors", "copyright", "network_data_format",
+)  # fmt: skip
+TENSOR = ("type", "format", "num_channels", "spatial_shape", "dtype", "value_range")
+# what MONAI Label, MONAI Deploy and the model zoo's tests ask for by name
+TRAIN_IDS = (
+    "bundle_root", "device", "dataset_dir", "network_def", "network", "epochs", "val_interval", "datalist",
+    "train#trainer", "train#trainer#max_epochs", "train#dataset", "train#dataset#data", "train#dataset#cache_rate",
+    "train#dataloader#num_workers", "train#inferer", "train#handlers", "train#preprocessing", "train#postprocessing",
+    "train#key_metric", "train#random_transforms#0#spatial_size", "validate#evaluator", "validate#handlers",
+    "validate#dataset", "validate#dataset#data", "validate#inferer", "validate#preprocessing",
+    "validate#postprocessing", "validate#key_metric", "initialize", "run",
+)  # fmt: skip
+INFERENCE_IDS = (
+    "bundle_root", "device", "dataset_dir", "dataset", "dataset#data", "evaluator", "network_def", "network",
+    "inferer", "inferer#roi_size", "handlers", "handlers#0#load_path", "preprocessing", "postprocessing", "run",
+)  # fmt: skip
+
+
+def config(folder: Path, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "configs" / f"{name}.json").read_text())
+    return content
+
+
+def test_all_three_were_found() -> None:
+    assert NAMES == ["scd_unetr_brats_segmentation", "scd_unetr_btcv_segmentation", "scd_unetr_segmentation"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
+class TestBundle:
+    def test_files(self, folder: Path) -> None:
+        assert [name for name in FILES if not (folder / name).is_file()] == []
+        assert not list(folder.rglob("*.pt")), "no weights are shipped that were not trained"
+
+    def test_metadata(self, folder: Path) -> None:
+        metadata = config(folder, "metadata")
+        assert [key for key in REQUIRED if key not in metadata] == []
+        assert metadata["version"] in metadata["changelog"]
+        assert isinstance(metadata["supported_apps"], dict)
+        assert metadata["required_packages_version"]["scd-plugin"] == __version__
+        for tensor in (
+            metadata["network_data_format"]["inputs"]["image"],
+            metadata["network_data_format"]["outputs"]["pred"],
+        ):
+            assert [key for key in TENSOR if key not in tensor] == []
+            assert len(tensor["channel_def"]) == tensor["num_channels"]
+
+    def test_ids(self, folder: Path) -> None:
+        train, inference = ConfigParser(config(folder, "train")), ConfigParser(config(folder, "inference"))
+        assert [name for name in TRAIN_IDS if name not in train] == []
+        assert [name for name in INFERENCE_IDS if name not in inference] == []
+        assert isinstance(train.get("train#handlers"), list)
+        # the last two are for the first process alone
+        last = [handler["_target_"] for handler in train.get("train#handlers")[-2:]]
+        assert last == ["StatsHandler", "TensorBoardStatsHandler"]
+        assert inference["handlers"][0]["_target_"] == "CheckpointLoader"
+
+    def test_overrides_name_what_there_is(self, folder: Path) -> None:
+        train = ConfigParser(config(folder, "train"))
+        for name in ("evaluate", "multi_gpu_train", "multi_gpu_evaluate"):
+            for key in config(folder, name):
+                parent = key.rsplit("#", 1)[0] if "#" in key else None
+                assert parent is None or parent in train, f"{name}.json overrides {key}"
+
+    def test_network_and_metadata_agree(self, folder: Path) -> None:
+        settings = config(folder, "inference")["network_def"]
+        small = {"hidden_size": 48, "mlp_dim": 48, "num_heads": 4, "feature_size": 4}
+        network = ConfigParser({"network_def": {**settings, **small}}).get_parsed_content("network_def")
+        assert isinstance(network, SCDUNETR)
+        formats = config(folder, "metadata")["network_data_format"]
+        assert network.image_shape == [
+            formats["inputs"]["image"]["num_channels"], *formats["inputs"]["image"]["spatial_shape"]
+        ]  # fmt: skip
+        assert settings["out_channels"] == formats["outputs"]["pred"]["num_channels"]
+        assert settings["img_size"] == config(folder, "inference")["img_size"]
+
+    def test_default_training_changes_no_file(self, folder: Path, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(folder, tmp_path / folder.name))
+        settings = dict(config(folder, "inference")["network_def"])
+        settings.pop("_target_")
+        network = SCDUNETR(**{**settings, "hidden_size": 48, "mlp_dim": 48, "num_heads": 4, "feature_size": 4})
+        record(copy, {**network.arguments, **settings}, config(folder, "metadata").get("dataset"))
+        for name in ("inference", "metadata"):
+            assert (copy / "configs" / f"{name}.json").read_text() == (
+                folder / "configs" / f"{name}.json"
+            ).read_text(), name
+
+    def test_logging(self, folder: Path) -> None:
+        parser = configparser.RawConfigParser()
+        parser.read(folder / "configs" / "logging.conf")
+        assert parser.get("handler_consoleHandler", "class") == "StreamHandler"
+
+
+class TestPublishedSettings:
+    def test_btcv(self) -> None:
+        train = config(BUNDLES / "scd_unetr_btcv_segmentation", "train")
+        network = config(BUNDLES / "scd_unetr_btcv_segmentation", "inference")["network_def"]
+        assert (train["spacing"], train["img_size"], train["patch_size"]) == ([1.5, 1.5, 2.0], [96] * 3, [8] * 3)
+        assert (train["epochs"], train["lr_scheduler"]["warmup_steps"]) == (5000, 50)
+        assert train["optimizer"]["betas"] == [0.9, 0.95]
+        assert (network["keep_ratio"], network["drop_path_rate"], network["out_channels"]) == (0.1, 0.1, 14)
+        intensity = next(t for t in train["train"]["deterministic_transforms"] if "a_min" in t)
+        assert (intensity["a_min"], intensity["a_max"], intensity["b_min"], intensity["b_max"]) == (-958, 326, -1, 1)
+
+    def test_brats(self) -> None:
+        train = config(BUNDLES / "scd_unetr_brats_segmentation", "train")
+        network = config(BUNDLES / "scd_unetr_brats_segmentation", "inference")["network_def"]
+        assert (train["spacing"], train["img_size"], train["patch_size"]) == ([1.0] * 3, [128] * 3, [8] * 3)
+        assert (train["epochs"], train["lr_scheduler"]["warmup_steps"]) == (533, 13)
+        assert (network["keep_ratio"], network["drop_path_rate"], network["in_channels"]) == (0.25, 0.0, 4)
+        assert train["regions"] == [[2, 3], [1, 2, 3], [3]]
+        assert train["loss"] == {"_target_": "DiceLoss", "sigmoid": True, "squared_pred": True}

@@ -1,0 +1,128 @@
+"""What can be segmented: files, series, data sets."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from scd_plugin.monai import list_images
+
+
+def names(entries: list[dict[str, Any]]) -> list[Any]:
+    return [
+        Path(e["image"]).name if isinstance(e["image"], str) else [Path(path).name for path in e["image"]]
+        for e in entries
+    ]
+
+
+def write_series(folder: Path, uid: str, slices: int = 3) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for i in range(slices):
+        image = sitk.GetImageFromArray(np.full((1, 8, 8), i, np.int16))
+        image.SetOrigin((0.0, 0.0, float(i)))
+        for tag, value in {
+            "0008|0060": "CT",
+            "0020|000e": uid,
+            "0020|000d": "1.2.3",
+            "0008|0018": f"{uid}.{i}",
+            "0020|0032": f"0\\0\\{i}",
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0020|0013": str(i),
+        }.items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{uid}_{i}.dcm"))
+        writer.Execute(image)
+
+
+def test_files_of_every_format(volumes: Any, tmp_path: Path) -> None:
+    for ending in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"):
+        volumes.write(tmp_path / f"Fall ä {ending[1:]}{ending}", np.zeros(volumes.shape, np.float32))
+    (tmp_path / "notes.txt").touch()
+    assert len(list_images(tmp_path, channels=1)) == 5
+
+
+def test_one_file(volumes: Any, tmp_path: Path) -> None:
+    path = volumes.write(tmp_path / "a.mha", np.zeros(volumes.shape, np.float32))
+    assert list_images(path, channels=1) == [{"image": str(path)}]
+
+
+def test_numbered_channels(volumes: Any, tmp_path: Path) -> None:
+    for name in ("a_0000", "a_0001", "b_0000", "b_0001"):
+        volumes.write(tmp_path / f"{name}.nii.gz", np.zeros(volumes.shape, np.float32))
+    assert names(list_images(tmp_path, channels=2)) == [
+        ["a_0000.nii.gz", "a_0001.nii.gz"],
+        ["b_0000.nii.gz", "b_0001.nii.gz"],
+    ]
+    assert len(list_images(tmp_path, channels=1)) == 4
+
+
+def test_a_data_sets_test_images_come_first(volumes: Any, tmp_path: Path) -> None:
+    volumes.nnunet(tmp_path, num_cases=2)
+    assert names(list_images(tmp_path, channels=1)) == ["case_0_0000.nii.gz", "case_1_0000.nii.gz"]
+    volumes.write(tmp_path / "imagesTs" / "new_0000.nii.gz", np.zeros(volumes.shape, np.float32))
+    assert names(list_images(tmp_path, channels=1)) == ["new_0000.nii.gz"]
+
+
+def test_dicom_series_in_folders_of_their_own(tmp_path: Path) -> None:
+    write_series(tmp_path / "patient 1", "1.2.4")
+    write_series(tmp_path / "patient 2", "1.2.5")
+    assert names(list_images(tmp_path, channels=1)) == ["patient 1", "patient 2"]
+    assert names(list_images(tmp_path / "patient 1", channels=1)) == ["patient 1"]
+
+
+def test_two_series_in_one_folder(tmp_path: Path) -> None:
+    write_series(tmp_path / "p", "1.2.4")
+    write_series(tmp_path / "p", "1.2.5")
+    with pytest.raises(ValueError, match=r"p holds 2 DICOM series \(.*\), and nothing says which to take"):
+        list_images(tmp_path, channels=1)
+
+
+class TestWrong:
+    def test_nothing_there(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"must be an image or a folder of images; .*gone is neither"):
+            list_images(tmp_path / "gone", channels=1)
+
+    def test_empty(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"holds no image: neither a file with an ending of .nii.gz"):
+            list_images(tmp_path, channels=1)
+
+    @pytest.mark.parametrize(
+        ("voxels", "channels", "sentence"),
+        [
+            (np.zeros((2, 5, 6, 7), np.float32), 1, "bad.nii.gz has 2 channels where the network takes 1"),
+            (np.zeros((5, 6, 7), np.float32), 4, "bad.nii.gz has 1 channels where the network takes 4"),
+            (np.zeros((5, 6), np.float32), 1, "bad.nii.gz is flat; this bundle segments volumes"),
+        ],
+        ids=["four axes", "too few channels", "flat"],
+    )
+    def test_shape(self, volumes: Any, tmp_path: Path, voxels: np.ndarray, channels: int, sentence: str) -> None:
+        volumes.write(tmp_path / "bad.nii.gz", voxels)
+        with pytest.raises(ValueError, match=sentence):
+            list_images(tmp_path, channels=channels)
+
+    def test_channels_of_different_size(self, volumes: Any, tmp_path: Path) -> None:
+        volumes.write(tmp_path / "a_0000.nrrd", np.zeros((5, 6, 7), np.float32))
+        volumes.write(tmp_path / "a_0001.nrrd", np.zeros((5, 6, 8), np.float32))
+        with pytest.raises(ValueError, match=r"a_0001.nrrd differ in size: \[\[7, 6, 5\], \[8, 6, 5\]\] voxels"):
+            list_images(tmp_path, channels=2)
+
+    def test_unreadable_one_can_be_left_out(
+        self, volumes: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        volumes.write(tmp_path / "good.nii.gz", np.zeros(volumes.shape, np.float32))
+        (tmp_path / "bad.nii.gz").write_bytes(b"x" * 400)
+        with pytest.raises(ValueError, match=r"bad.nii.gz can't be read as an image: .*--skip_bad True"):
+            list_images(tmp_path, channels=1)
+        with caplog.at_level(logging.WARNING):
+            assert names(list_images(tmp_path, channels=1, skip_bad=True)) == ["good.nii.gz"]
+        assert "left out: " in caplog.text
+        (tmp_path / "good.nii.gz").unlink()
+        with pytest.raises(ValueError, match=r"none of the 1 images in .* can be used"):
+            list_images(tmp_path, channels=1, skip_bad=True)
