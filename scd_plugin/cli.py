@@ -80,3 +80,106 @@ def doctor() -> None:
             console.print(f"     {escape(finding.remedy)}", style="bold", highlight=False)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
+
+
+_bridge = typer.Typer(no_args_is_help=True, help="Move a model between nnU-Net and MONAI.")
+app.add_typer(_bridge, name="bridge")
+
+
+@_bridge.command("to-monai")
+def bridge_to_monai(
+    model_folder: Annotated[Path, typer.Argument(help="TRAINER__PLANS__CONFIGURATION in nnUNet_results.")],
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle; must not hold anything yet.")],
+    fold: Annotated[
+        list[str] | None, typer.Option(help="0 to 4 or all; several are averaged. All that are trained without it.")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="File in each fold.")] = "checkpoint_final.pth",
+) -> None:
+    """Make a MONAI bundle of a trained nnU-Net model; it predicts the same."""
+    from scd_plugin.bridge.to_monai import to_monai
+
+    try:
+        root = to_monai(model_folder, bundle, fold or (), checkpoint)
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"{root}: see docs/README.md there for how to run it")
+
+
+@_bridge.command("to-nnunet")
+def bridge_to_nnunet(
+    source: Annotated[Path, typer.Argument(help="MONAI bundle, or a file of weights.")],
+    model_folder: Annotated[Path, typer.Argument(help="Folder of the model; must not hold anything yet.")],
+    trainer: Annotated[str | None, typer.Option(help="Trainer that builds the network; found without it.")] = None,
+    dataset_json: Annotated[
+        Path | None, typer.Option(help="nnU-Net's dataset.json, for a bundle of regions, or for weights.")
+    ] = None,
+    plans: Annotated[Path | None, typer.Option(help="nnU-Net's plans.json, for weights.")] = None,
+    configuration: Annotated[str, typer.Option(help="Of these plans, for weights.")] = "3d_fullres",
+    mirror_axis: Annotated[
+        list[int] | None, typer.Option(help="Axis over which nnU-Net mirrors, for weights; none without it.")
+    ] = None,
+) -> None:
+    """Make a folder for nnUNetv2_predict_from_modelfolder of a bundle or of weights."""
+    from scd_plugin.bridge.to_nnunet import bundle_to_nnunet, weights_to_nnunet
+
+    try:
+        if not source.exists():
+            msg = f"{source} is missing; name a MONAI bundle or a file of weights"
+            raise ValueError(msg)
+        if source.is_dir():
+            if plans is not None:
+                msg = "--plans goes with a file of weights; the plans of a bundle follow from its configs"
+                raise ValueError(msg)
+            moved = bundle_to_nnunet(source, trainer=trainer, dataset_json=dataset_json)
+        elif plans is None or dataset_json is None or trainer is None:
+            msg = f"weights alone ({source}) need --plans, --dataset-json and --trainer of the model that they are for"
+            raise ValueError(msg)
+        else:
+            moved = weights_to_nnunet(
+                source,
+                plans=plans,
+                dataset_json=dataset_json,
+                trainer=trainer,
+                configuration=configuration,
+                mirror_axes=mirror_axis,
+            )
+        moved.write(model_folder)
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    for note in moved.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"{model_folder}: nnUNetv2_predict_from_modelfolder -m {model_folder} -f {' '.join(moved.weights)}")
+    typer.echo(f"nnUNetv2_predict -d finds it in nnUNet_results if it is named {moved.name}")
+
+
+@app.command()
+def export(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a trained MONAI bundle.")],
+    model_format: Annotated[
+        str,
+        typer.Option(
+            "--format", help="torchscript, torchscript-trace, onnx, onnx-legacy, torch-export or tensorrt (on a GPU)."
+        ),
+    ] = "torchscript",
+    output: Annotated[
+        Path | None, typer.Option(help="File to write; the format's usual name in the bundle's models/ without it.")
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="Largest difference of logits allowed; 1e-4, and 1e-2 for tensorrt, without it."),
+    ] = None,
+) -> None:
+    """Export a bundle's network for deployment, and check that the written file answers as the network does."""
+    from scd_plugin.monai.export import ParityError, export_bundle
+
+    try:
+        done = export_bundle(bundle, format=model_format, output=output, tolerance=tolerance)
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except ParityError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"done: {done.path}, largest difference from the network {done.difference:.1e}; see {done.deployment}")

@@ -1,13 +1,16 @@
-"""What all tests share: a fixed seed, a small network, and the folder with real data and golden figures."""
+"""What all tests share: a fixed seed, a small network, small labelled folders, and the folder with real data."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 from scd_plugin import SCDUNETR
@@ -55,3 +58,68 @@ def shared() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+class Volumes:
+    """Writes small image files and labelled folders of them."""
+
+    shape = (20, 22, 24)
+
+    def write(
+        self, path: Path, voxels: np.ndarray, *, spacing: Sequence[float] = (1.0, 1.0, 1.0), channels: bool = False
+    ) -> Path:
+        """Voxels in (z, y, x) order, or in (z, y, x, channels)."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = sitk.GetImageFromArray(voxels, isVector=channels)
+        image.SetSpacing([*spacing, 1.0][: image.GetDimension()])
+        sitk.WriteImage(image, str(path))
+        return path
+
+    def case(self, rng: np.random.Generator, values: Sequence[int] = (1, 2)) -> tuple[np.ndarray, np.ndarray]:
+        """Image and label: a block for each value, brighter than the noise around it."""
+        label = np.zeros(self.shape, np.uint8)
+        for i, value in enumerate(values):
+            start = int(rng.integers(2, 5)) + 6 * i
+            label[start : start + 6, 4:14, 5:16] = value
+        return (rng.normal(size=self.shape) + 2 * label).astype(np.float32), label
+
+    def plain(self, root: Path, *, num_cases: int = 4, values: Sequence[int] = (1, 2), ending: str = ".nii.gz") -> Path:
+        """The folders `images` and `labels`."""
+        rng = np.random.default_rng(0)
+        for i in range(num_cases):
+            image, label = self.case(rng, values)
+            self.write(root / "images" / f"case_{i}{ending}", image)
+            self.write(root / "labels" / f"case_{i}{ending}", label)
+        return root
+
+    def nnunet(
+        self,
+        root: Path,
+        *,
+        num_cases: int = 4,
+        channel_names: Sequence[str] = ("MRI",),
+        labels: dict[str, Any] | None = None,
+        **entries: Any,
+    ) -> Path:
+        """An nnU-Net raw data set with labels 1 and 2."""
+        rng = np.random.default_rng(0)
+        for i in range(num_cases):
+            image, label = self.case(rng)
+            for channel in range(len(channel_names)):
+                self.write(root / "imagesTr" / f"case_{i}_{channel:04d}.nii.gz", image + channel)
+            self.write(root / "labelsTr" / f"case_{i}.nii.gz", label)
+        description = {
+            "channel_names": {str(i): name for i, name in enumerate(channel_names)},
+            "labels": labels or {"background": 0, "one": 1, "two": 2},
+            "numTraining": num_cases,
+            "file_ending": ".nii.gz",
+            **entries,
+        }
+        (root / "dataset.json").write_text(json.dumps(description))
+        return root
+
+
+@pytest.fixture(scope="session")
+def volumes() -> Volumes:
+    """Writer of small image files."""
+    return Volumes()

@@ -13,7 +13,7 @@ import scd_plugin
 
 PACKAGE = Path(__file__).parents[1] / "scd_plugin"
 # a part may import parts with a smaller number; parts of the same number do not know each other
-LAYERS = {"ops": 1, "blocks": 2, "networks": 3, "nnunet": 4, "monai": 4, "bench": 4, "demo": 5, "cli": 6}
+LAYERS = {"ops": 1, "blocks": 2, "networks": 3, "nnunet": 4, "monai": 4, "bench": 4, "bridge": 5, "demo": 5, "cli": 6}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name == "cli.py")
 
 

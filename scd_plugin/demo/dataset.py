@@ -45,7 +45,7 @@ def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., Non
             f"dataset.json and imagesTr; {data} is not"
         )
         raise ValueError(msg)
-    description = json.loads(description_file.read_text())
+    description = json.loads(description_file.read_text(encoding="utf-8"))
     if "modality" in description:
         source = _with_test_folder(data, raw.parent / "decathlon")
         run_command("nnUNetv2_convert_MSD_dataset", "-i", str(source), "-overwrite_id", str(CONVERTED_ID), "-np", "2")
@@ -62,7 +62,7 @@ def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., Non
         for file in sorted((data / directory).iterdir()):
             # images are large and only read
             (folder / directory / file.name).symlink_to(file)
-    (folder / "dataset.json").write_text(description_file.read_text())
+    (folder / "dataset.json").write_text(description_file.read_text(encoding="utf-8"))
     return folder
 
 
@@ -89,7 +89,7 @@ def hold_out(folder: Path) -> list[str]:
     Raises:
         ValueError: if there are fewer than 7 cases.
     """
-    description = json.loads((folder / "dataset.json").read_text())
+    description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     ending = description["file_ending"]
     cases = sorted(file.name.removesuffix(ending) for file in (folder / "labelsTr").glob(f"*{ending}"))
     held = cases[6::7][:8]

@@ -123,7 +123,7 @@ def _picture(session: _Session, dataset: Path, model: Path, *, device: str) -> N
     os.environ.update(session.environment)
     from scd_plugin.demo.picture import draw, predict_views
 
-    ending = json.loads((dataset / "dataset.json").read_text())["file_ending"]
+    ending = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
     labels = sorted((dataset / HELD_OUT_LABELS).glob(f"*{ending}"))[0]
     case = labels.name.removesuffix(ending)
     images = sorted((dataset / HELD_OUT_IMAGES).glob(f"{case}_[0-9][0-9][0-9][0-9]{ending}"))
@@ -133,7 +133,7 @@ def _picture(session: _Session, dataset: Path, model: Path, *, device: str) -> N
 
 def _report(session: _Session, dataset: Path, predictions: Path, held: list[str], *, synthetic: bool) -> bool:
     """Print both tables, and write them as JSON."""
-    summary = json.loads((predictions / "summary.json").read_text())
+    summary = json.loads((predictions / "summary.json").read_text(encoding="utf-8"))
     # nnU-Net writes the keys of regions as tuples, of labels as numbers
     names = {str(tuple(v) if isinstance(v, list) else v): k for k, v in _labels(dataset).items()}
     dice = {names.get(key, key): values["Dice"] for key, values in summary["mean"].items()}
@@ -169,5 +169,5 @@ def _report(session: _Session, dataset: Path, predictions: Path, held: list[str]
 
 
 def _labels(dataset: Path) -> dict[str, object]:
-    labels: dict[str, object] = json.loads((dataset / "dataset.json").read_text())["labels"]
+    labels: dict[str, object] = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))["labels"]
     return labels

@@ -1,0 +1,144 @@
+"""What nnU-Net does around a network: reading, preprocessing, restoring and writing, by its own functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+__all__ = ["NnunetRecipe", "read_json", "read_recipe"]
+
+Array = npt.NDArray[Any]
+
+
+class NnunetRecipe:
+    """Plans, data set description and configuration, bound together.
+
+    Args:
+        plans: content of nnU-Net's `plans.json`.
+        dataset: content of its `dataset.json`.
+        configuration: a name in the plans.
+
+    Raises:
+        ValueError: if the plans have no such configuration.
+    """
+
+    def __init__(self, plans: dict[str, Any], dataset: dict[str, Any], configuration: str) -> None:
+        known = plans.get("configurations", {})
+        if configuration not in known:
+            msg = f"the plans have no configuration {configuration!r}; they have {', '.join(known) or 'none'}"
+            raise ValueError(msg)
+        self.dataset = dataset
+        self.plans = PlansManager(plans)
+        self.configuration = self.plans.get_configuration(configuration)
+        self.labels = self.plans.get_label_manager(dataset)
+        self.num_channels: int = determine_num_input_channels(self.plans, self.configuration, dataset)
+
+    @property
+    def file_ending(self) -> str:
+        """Of images and label maps, with its dot."""
+        return str(self.dataset["file_ending"])
+
+    @property
+    def channel_names(self) -> dict[str, str]:
+        """Channel number to name; old data sets call them modalities."""
+        return dict(self.dataset.get("channel_names") or self.dataset["modality"])
+
+    def read(self, files: Sequence[str]) -> tuple[Array, dict[str, Any]]:
+        """Images with the plans' reader.
+
+        Args:
+            files: one for each channel.
+
+        Returns:
+            (C, Z, Y, X) float32, and what the reader knows of the geometry.
+
+        Raises:
+            ValueError: if there are other channels than the network takes.
+        """
+        image, properties = self.plans.image_reader_writer_class().read_images(list(files))
+        if len(image) != self.num_channels:
+            msg = (
+                f"image {', '.join(files)} has {len(image)} channels where the network takes {self.num_channels}: "
+                f"{', '.join(self.channel_names.values())}"
+            )
+            raise ValueError(msg)
+        return np.asarray(image), properties
+
+    def preprocess(self, image: Array, properties: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
+        """Transpose, crop to what is not zero, normalise, resample.
+
+        Args:
+            image: (C, Z, Y, X); not changed.
+            properties: of `read`, or at least a `spacing` in z, y, x.
+
+        Returns:
+            The image in the axis order of the plans, and what `restore` needs.
+        """
+        preprocessor = self.configuration.preprocessor_class(verbose=False)
+        data, _, known = preprocessor.run_case_npy(
+            image, None, dict(properties), self.plans, self.configuration, self.dataset
+        )
+        return np.asarray(data, dtype=np.float32), known
+
+    def restore(self, logits: Array, properties: dict[str, Any]) -> Array:
+        """Logits to label map on the grid of the image.
+
+        Args:
+            logits: (classes or regions, *size) on the preprocessed grid.
+            properties: of `preprocess`.
+
+        Returns:
+            (Z, Y, X), uint8 or uint16.
+        """
+        segmentation = convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits,
+            self.plans,
+            self.configuration,
+            self.labels,
+            properties,
+            num_threads_torch=default_num_processes,
+        )
+        return np.asarray(segmentation)
+
+    def write(self, segmentation: Array, file: str, properties: dict[str, Any]) -> None:
+        """A label map (Z, Y, X) to a file, with the plans' writer."""
+        self.plans.image_reader_writer_class().write_seg(segmentation, file, properties)
+
+
+def read_recipe(folder: str | Path, configuration: str) -> NnunetRecipe:
+    """The recipe in a folder.
+
+    Args:
+        folder: holds nnU-Net's `plans.json` and `dataset.json`.
+        configuration: a name in the plans.
+
+    Raises:
+        ValueError: if a file is missing or no JSON, or the plans have no such configuration.
+    """
+    root = Path(folder)
+    return NnunetRecipe(read_json(root / "plans.json"), read_json(root / "dataset.json"), configuration)
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        ValueError: if it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        msg = f"{path} is missing"
+        raise ValueError(msg) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path} is no JSON: {error}"
+        raise ValueError(msg) from None

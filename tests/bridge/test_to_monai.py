@@ -1,0 +1,270 @@
+"""Bundles predict what nnU-Net predicts, to the voxel."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from monai.bundle import create_workflow
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+from scd_plugin.bridge import NnunetLoadImaged, NnunetPreprocessd, NnunetRestored, NnunetSaveImaged, read_recipe
+from scd_plugin.bridge.model_folder import choose_folds
+from scd_plugin.bridge.to_monai import to_monai
+
+
+def run_bundle(bundle: Path, images: Path, **overrides: Any) -> Any:
+    with warnings.catch_warnings():
+        # MONAI warns about each config file
+        warnings.simplefilter("ignore", UserWarning)
+        workflow = create_workflow(
+            config_file=str(bundle / "configs" / "inference.json"),
+            workflow_type="infer",
+            bundle_root=str(bundle),
+            dataset_dir=str(images),
+            **overrides,
+        )
+        workflow.run()
+    return workflow
+
+
+def predict_with_nnunet(model: Path, images: Path, output: Path, folds: tuple[str, ...] = ("0",)) -> None:
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), folds, "checkpoint_final.pth")
+    output.mkdir()
+    predictor.predict_from_files_sequential(str(images), str(output))
+
+
+def voxels(path: Path) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def one_channel(plans: dict[str, Any], dataset: dict[str, Any], images: Path) -> None:  # noqa: ARG001
+    (images / "case_0001.nii.gz").unlink()
+
+
+def coarse_and_turned(plans: dict[str, Any], dataset: dict[str, Any], images: Path) -> None:
+    """Axes in another order, thick slices sampled apart, z-scores inside a mask, two channels, regions."""
+    del images
+    plans.update(transpose_forward=[1, 0, 2], transpose_backward=[1, 0, 2])
+    plans["foreground_intensity_properties_per_channel"]["1"] = {}
+    configuration = plans["configurations"]["3d_fullres"]
+    configuration.update(
+        spacing=[4.4, 1.0, 1.3],
+        patch_size=[8, 32, 32],
+        normalization_schemes=["ZScoreNormalization", "RescaleTo01Normalization"],
+        use_mask_for_norm=[True, False],
+    )
+    configuration["architecture"]["arch_kwargs"]["strides"] = [[1, 1, 1], [1, 2, 2], [1, 2, 2], [2, 2, 2]]
+    dataset["channel_names"] = {"0": "MR", "1": "rescale_to_0_1"}
+    dataset["labels"] = {"background": 0, "whole": [1, 2], "core": 2}
+    dataset["regions_class_order"] = [1, 2]
+
+
+def ras_reader(plans: dict[str, Any], dataset: dict[str, Any], images: Path) -> None:
+    one_channel(plans, dataset, images)
+    plans["image_reader_writer"] = "NibabelIOWithReorient"
+    plans["configurations"]["3d_fullres"]["normalization_schemes"] = ["NoNormalization"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "configuration", "folds"),
+    [
+        (one_channel, "3d_fullres", ("0", "1")),
+        (one_channel, "2d", ("all",)),
+        (coarse_and_turned, "3d_fullres", ("2",)),
+        (ras_reader, "3d_fullres", ("0",)),
+    ],
+    ids=["two folds", "2d", "anisotropic regions", "turned to RAS"],
+)
+def test_same_label_maps(
+    make_model: Callable[..., Path],
+    plans: dict[str, Any],
+    dataset: dict[str, Any],
+    images: Path,
+    tmp_path: Path,
+    change: Callable[..., None],
+    configuration: str,
+    folds: tuple[str, ...],
+) -> None:
+    change(plans, dataset, images)
+    model = make_model(plans, dataset, configuration=configuration, folds=folds)
+    bundle = to_monai(model, tmp_path / "bundle")
+    workflow = run_bundle(bundle, images)
+    assert workflow.check_properties() == []
+    predict_with_nnunet(model, images, tmp_path / "nnunet", folds)
+    (written,) = (bundle / "eval").iterdir()
+    expected = tmp_path / "nnunet" / "case.nii.gz"
+    assert written.name == expected.name
+    assert len(np.unique(voxels(expected))) > 1
+    np.testing.assert_array_equal(voxels(written), voxels(expected))
+    assert written.read_bytes() == expected.read_bytes()
+
+
+class TestBundle:
+    def test_files(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        bundle = to_monai(make_model(folds=("0", "3")), tmp_path / "bundle")
+        assert sorted(str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()) == [
+            "LICENSE",
+            "configs/inference.json",
+            "configs/logging.conf",
+            "configs/metadata.json",
+            "configs/nnunet/dataset.json",
+            "configs/nnunet/model.json",
+            "configs/nnunet/plans.json",
+            "docs/README.md",
+            "models/model.pt",
+            "models/model_fold_3.pt",
+        ]
+        weights = torch.load(bundle / "models" / "model.pt", weights_only=True)
+        assert all(isinstance(value, torch.Tensor) for value in weights.values())
+        network = json.loads((bundle / "configs" / "inference.json").read_text())["network_def"]
+        assert network["_target_"] == "scd_plugin.SCDUNETR"
+        assert network["img_size"] == [32, 32, 32]
+
+    def test_metadata(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        bundle = to_monai(make_model(), tmp_path / "bundle")
+        metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+        assert metadata["version"] in metadata["changelog"]
+        assert metadata["required_packages_version"].keys() == {"scd-plugin", "nnunetv2"}
+        tensors = metadata["network_data_format"]
+        assert tensors["inputs"]["image"]["channel_def"] == {"0": "CT"}
+        assert tensors["outputs"]["pred"]["channel_def"] == {"0": "background", "1": "liver", "2": "spleen"}
+        required = {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range"}
+        assert required <= tensors["inputs"]["image"].keys()
+        assert required <= tensors["outputs"]["pred"].keys()
+        assert "nnUNetTrainerSCD_demo, nnUNetPlans, 3d_fullres, fold 0" in metadata["changelog"]["0.1.0"]
+
+    def test_metadata_fits_monais_schema(
+        self, make_model: Callable[..., Path], tmp_path: Path, shared: Callable[[str], Path]
+    ) -> None:
+        import jsonschema
+
+        bundle = to_monai(make_model(), tmp_path / "bundle")
+        schema = json.loads(shared("monai/meta_schema_20240725.json").read_text())
+        jsonschema.validate(json.loads((bundle / "configs" / "metadata.json").read_text()), schema)
+
+    def test_network_comes_back_as_monai_load_gives_it(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        from monai.bundle import load
+
+        bundle = to_monai(make_model(), tmp_path / "bundle")
+        network = load("bundle", bundle_dir=str(bundle.parent), workflow_type="inference")
+        weights = torch.load(bundle / "models" / "model.pt", weights_only=True)
+        assert network.state_dict().keys() == weights.keys()
+        assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+class TestRefused:
+    def test_foreign_trainer(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="trainer nnUNetTrainer is none of SCD's"):
+            to_monai(make_model(trainer_name="nnUNetTrainer"), tmp_path / "bundle")
+        assert not (tmp_path / "bundle").exists()
+
+    def test_cascade(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"3d_cascade_fullres is the second stage of a cascade.*3d_lowres"):
+            to_monai(make_model(configuration="3d_cascade_fullres"), tmp_path / "bundle")
+
+    @pytest.mark.parametrize("name", ["plans.json", "dataset.json"])
+    def test_no_model_folder(self, make_model: Callable[..., Path], tmp_path: Path, name: str) -> None:
+        model = make_model()
+        (model / name).unlink()
+        with pytest.raises(ValueError, match=f"is no model folder of nnU-Net: it has no {name}"):
+            to_monai(model, tmp_path / "bundle")
+
+    def test_no_such_fold(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"fold 4 has no checkpoint; folds with one: 0 \(checkpoint_final.pth\)"):
+            to_monai(make_model(), tmp_path / "bundle", ["4"])
+
+    def test_no_such_checkpoint(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"no fold has a checkpoint \(checkpoint_best.pth\)"):
+            to_monai(make_model(), tmp_path / "bundle", checkpoint="checkpoint_best.pth")
+
+    def test_damaged_plans(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        model = make_model()
+        (model / "plans.json").write_text('{"configurations": ')
+        with pytest.raises(ValueError, match=r"plans.json is no JSON"):
+            to_monai(model, tmp_path / "bundle")
+
+    def test_checkpoint_that_runs_code(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        model = make_model()
+        file = model / "fold_0" / "checkpoint_final.pth"
+        torch.save({"network_weights": {}, "init_args": re.compile("x"), "trainer_name": Path("x")}, file)
+        with pytest.raises(ValueError, match="holds more than tensors and numbers"):
+            to_monai(model, tmp_path / "bundle")
+
+    def test_weights_of_another_size(
+        self, make_model: Callable[..., Path], plans: dict[str, Any], tmp_path: Path
+    ) -> None:
+        model = make_model()
+        plans["configurations"]["3d_fullres"]["patch_size"] = [64, 64, 64]
+        (model / "plans.json").write_text(json.dumps(plans))
+        with pytest.raises(ValueError, match=r"weights of fold 0 in .* do not fit what nnUNetTrainerSCD_demo builds"):
+            to_monai(model, tmp_path / "bundle")
+
+    def test_folder_in_use(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        (tmp_path / "bundle").mkdir()
+        (tmp_path / "bundle" / "mine.txt").touch()
+        with pytest.raises(ValueError, match="bundle is there already and not empty"):
+            to_monai(make_model(), tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "chosen"),
+    [
+        (["all", "1", "0"], [], ["0", "1"]),
+        (["all"], [], ["all"]),
+        (["0", "1", "all"], ["all"], ["all"]),
+        (["0", "10", "2"], [], ["0", "2", "10"]),
+        (["0", "1"], ["1", "0", "1"], ["1", "0"]),
+    ],
+)
+def test_choose_folds(found: list[str], wanted: list[str], chosen: list[str]) -> None:
+    assert choose_folds(found, wanted) == chosen
+
+
+class TestTransforms:
+    def test_image_has_monais_axes_and_affine(self, make_model: Callable[..., Path], images: Path) -> None:
+        recipe = read_recipe(make_model(), "3d_fullres")
+        path = str(images / "case_0000.nii.gz")
+        ours = NnunetLoadImaged("image", recipe)({"image": path})["image"]
+        monais = Compose([LoadImaged("image"), EnsureChannelFirstd("image")])({"image": path})["image"]
+        assert torch.equal(ours.as_tensor(), monais.as_tensor())
+        torch.testing.assert_close(ours.affine, monais.affine.to(ours.affine), atol=1e-5, rtol=0)
+
+    def test_images_that_monai_loaded(self, make_model: Callable[..., Path], images: Path, tmp_path: Path) -> None:
+        recipe = read_recipe(make_model(), "3d_fullres")
+        loaded = Compose([LoadImaged("image"), EnsureChannelFirstd("image")])(
+            {"image": str(images / "case_0000.nii.gz")}
+        )
+        data = NnunetPreprocessd("image", recipe)(loaded)
+        ours = Compose([NnunetLoadImaged("image", recipe), NnunetPreprocessd("image", recipe)])(
+            {"image": str(images / "case_0000.nii.gz")}
+        )
+        torch.testing.assert_close(data["image"].as_tensor(), ours["image"].as_tensor())
+        shape = data["image"].shape[1:]
+        data["pred"] = torch.stack([torch.zeros(shape), torch.ones(shape), torch.zeros(shape)])
+        restored = NnunetRestored("pred", recipe)(data)
+        assert restored["pred"].shape == (1, 41, 36, 18)
+        assert restored["pred"].dtype == torch.uint8
+        torch.testing.assert_close(restored["pred"].affine, loaded["image"].affine)
+        # one class everywhere, but in the border of 0 that was cropped
+        assert restored["pred"][0, :40, 3:, 2:].min() == 1
+        assert restored["pred"][0, :, :3].max() == 0
+        with pytest.raises(ValueError, match=r"label map of .*case_0000.nii.gz: it was not read by NnunetLoadImaged"):
+            NnunetSaveImaged("pred", recipe, tmp_path)(restored)
+
+    def test_channels(self, make_model: Callable[..., Path], images: Path) -> None:
+        recipe = read_recipe(make_model(), "3d_fullres")
+        files = [str(path) for path in sorted(images.iterdir())]
+        with pytest.raises(ValueError, match="has 2 channels where the network takes 1: CT"):
+            NnunetLoadImaged("image", recipe)({"image": files})
