@@ -88,7 +88,7 @@ class UNETRDecoder(nn.Module):
         heads = [UnetOutBlock(spatial_dims, width, out_channels) for width in channels[1:-1]]
         self.heads = nn.ModuleList(heads if deep_supervision else [])
         self.deep_supervision = deep_supervision
-        self.register_load_state_dict_pre_hook(_drop_unused_heads)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(drop_unused_heads)  # type: ignore[no-untyped-call]
 
     def forward(self, image: Tensor, taps: list[Tensor]) -> Tensor | list[Tensor]:
         """Decode.
@@ -192,7 +192,7 @@ def _pool(spatial_dims: int, stride: Sequence[int] | None) -> nn.Module:
     )
 
 
-def _drop_unused_heads(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+def drop_unused_heads(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     """Deep-supervision heads serve training alone: nnU-Net predicts with a network built without them."""
     if len(module.heads) == 0:  # type: ignore[arg-type]
         for key in [key for key in state_dict if key.startswith(f"{prefix}heads.")]:

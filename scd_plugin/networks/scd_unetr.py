@@ -8,14 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scd_plugin.blocks import MaskTokenCompletion, MultiLayerTokenAssembly, UNETRDecoder
+from scd_plugin.blocks import LightDecoder, MaskTokenCompletion, MultiLayerTokenAssembly, UNETRDecoder
 from scd_plugin.blocks.assembly import COMPLETION
 from scd_plugin.blocks.decoders import num_taps
 from scd_plugin.networks.encoder import SparseViT
 from scd_plugin.ops import exit_stages
 from scd_plugin.ops.grid import per_axis, stage_strides, token_grid
 
-__all__ = ["MAX_POOLED_DEPTH", "SCDUNETR"]
+__all__ = ["DECODERS", "MAX_POOLED_DEPTH", "SCDUNETR"]
+
+DECODERS = ("unetr", "light")
 
 # Deepest token patch, in halvings, below which the bottleneck is the pooled token map. Token patch 16 follows UNETR,
 # which has no pooled level; token patches 8 and 4 follow the published token patch 8.
@@ -57,8 +59,10 @@ class SCDUNETR(nn.Module):
         completion_hidden_size: D_c, width inside the completion; None for `hidden_size`.
         completion_num_layers: transformer blocks in the completion.
         completion_num_heads: their heads; None for `num_heads`.
+        decoder: `"unetr"` (the method's) or `"light"`, which has no convolution block at full resolution.
         strides: steps from the image to the token grid, finest first; None derives them from `patch_size`.
         pool_stride: stride of the pooled bottleneck below the tokens; None for 2 on all axes, up to token patch 8.
+            The light decoder has none.
         deep_supervision: coarser outputs too, see `UNETRDecoder`.
 
     Raises:
@@ -103,6 +107,7 @@ class SCDUNETR(nn.Module):
         completion_hidden_size: int | None = None,
         completion_num_layers: int = 1,
         completion_num_heads: int | None = None,
+        decoder: str = "unetr",
         strides: Sequence[Sequence[int]] | None = None,
         pool_stride: Sequence[int] | None = None,
         deep_supervision: bool = False,
@@ -115,6 +120,9 @@ class SCDUNETR(nn.Module):
             msg = f"spatial_dims must be 2 or 3; got {spatial_dims}"
             raise ValueError(msg)
         _check_unetr_options(proj_type, save_attn, dropout_rate, drop_path_rate)
+        if decoder not in DECODERS:
+            msg = f"decoder must be one of {', '.join(DECODERS)}; got {decoder!r}"
+            raise ValueError(msg)
         size = per_axis(img_size, spatial_dims, name="img_size")
         patch = per_axis(patch_size, spatial_dims, name="patch_size")
         grid = token_grid(size, patch)
@@ -123,7 +131,7 @@ class SCDUNETR(nn.Module):
         if pool_stride is None and len(steps) <= MAX_POOLED_DEPTH:
             pool_stride = (2,) * spatial_dims
         stages = _pruning_plan(prune_after, keep_ratio, num_layers)
-        taps = num_taps(steps, pool_stride)
+        taps = num_taps(steps, pool_stride) if decoder == "unetr" else 1
         self.encoder = SparseViT(
             in_channels,
             size,
@@ -156,17 +164,18 @@ class SCDUNETR(nn.Module):
             if stages
             else None
         )
-        self.decoder = UNETRDecoder(
-            in_channels,
-            out_channels,
-            hidden_size=hidden_size,
-            strides=steps,
-            pool_stride=pool_stride,
-            feature_size=feature_size,
-            norm_name=norm_name,
-            conv_block=conv_block,
-            res_block=res_block,
-            deep_supervision=deep_supervision,
+        common: dict[str, Any] = {
+            "hidden_size": hidden_size,
+            "strides": steps,
+            "feature_size": feature_size,
+            "norm_name": norm_name,
+            "res_block": res_block,
+            "deep_supervision": deep_supervision,
+        }
+        self.decoder = (
+            UNETRDecoder(in_channels, out_channels, pool_stride=pool_stride, conv_block=conv_block, **common)
+            if decoder == "unetr"
+            else LightDecoder(in_channels, out_channels, **common)
         )
         self.image_shape = [in_channels, *size]
         self.out_channels = out_channels

@@ -10,6 +10,7 @@ import torch
 from scd_plugin import SCDUNETR
 
 CONTROL = {"completion": "mask_token", "sampling": "random", "deep_supervision": True}
+LIGHT = {"decoder": "light", "deep_supervision": True}
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +21,7 @@ def _reset() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [{}, pytest.param({"keep_ratio": 1}, marks=pytest.mark.slow), pytest.param(CONTROL, marks=pytest.mark.slow)],
+    [{}, {"keep_ratio": 1}, CONTROL, LIGHT],
     ids=str,
 )
 def test_full_graph(small: Callable[..., SCDUNETR], changes: dict[str, object]) -> None:

@@ -43,6 +43,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "2d-dense": {"spatial_dims": 2, "keep_ratio": 1},
     "anisotropic": {"img_size": (8, 16, 24), "patch_size": (2, 4, 4)},
     "supervised": {"deep_supervision": True},
+    "light": {"decoder": "light"},
+    "2d-light-supervised": {"spatial_dims": 2, "decoder": "light", "deep_supervision": True},
 }
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 Exporter = Callable[[nn.Module, Tensor, Path], Run]

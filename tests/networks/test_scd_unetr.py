@@ -94,7 +94,17 @@ class TestTraining:
     ) -> None:
         assert_all_learn(small(sampling=sampling, completion=completion, deep_supervision=deep_supervision))
 
-    @pytest.mark.parametrize("changes", [{"keep_ratio": 1}, {"keep_ratio": 0.01}, {"patch_size": 16}], ids=str)
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"keep_ratio": 1},
+            {"keep_ratio": 0.01},
+            {"patch_size": 16},
+            {"decoder": "light"},
+            {"decoder": "light", "keep_ratio": 1, "deep_supervision": True},
+        ],
+        ids=str,
+    )
     def test_every_parameter_gets_a_gradient_at_the_limits(self, small: Build, changes: dict[str, Any]) -> None:
         assert_all_learn(small(**changes))
 
@@ -193,6 +203,7 @@ class TestBadInput:
             ({"patch_size": (8, 8)}, r"patch_size must be one positive int, or 3 of them .*got \(8, 8\)"),
             ({"img_size": 0}, "img_size must be one positive int.*got 0"),
             ({"patch_size": 1}, r"patch_size must be larger than 1 on at least one axis; got \(1, 1, 1\)"),
+            ({"decoder": "lite"}, "decoder must be one of unetr, light; got 'lite'"),
             ({"keep_ratio": 0.0}, r"keep_ratio must be in \(0, 1\].*got 0.0"),
             ({"keep_ratio": 1.5}, r"keep_ratio must be in \(0, 1\].*got 1.5"),
             ({"keep_ratio": (0.5, 0.5)}, r"one for each stage of prune_after \(1, 2, 3\); got \(0.5, 0.5\)"),

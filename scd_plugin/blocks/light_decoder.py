@@ -1,0 +1,120 @@
+"""Light decoding: from one token map to full resolution, with no convolution block at full resolution."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from monai.networks.blocks import UnetOutBlock, UnetrBasicBlock
+from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock, get_conv_layer
+from torch import Tensor, nn
+
+from scd_plugin.blocks.decoders import drop_unused_heads
+
+__all__ = ["LightDecoder"]
+
+
+class LightDecoder(nn.Module):
+    """One branch from the tokens to half resolution, where it meets the image; classes unfold from there.
+
+    UNETR's decoder gives each resolution a branch of its own from the tokens, and convolves at full resolution, which
+    is half of its multiply-accumulates and most of its memory. After token completion these branches all start from
+    the same sequence. Here there is one. The image joins at level 1, the first of `strides`, folded into channels by a
+    convolution with that stride, so that no voxel is lost; the last step is a transposed convolution without overlap,
+    which computes each voxel's classes from the features of its cell. Level l has `feature_size * 2**l` channels, as
+    in `UNETRDecoder`.
+
+    Args:
+        in_channels: image channels.
+        out_channels: output channels (classes).
+        hidden_size: D of the token map.
+        strides: per level and axis, finest first, as in `UNETRDecoder`.
+        feature_size: as in `UNETRDecoder`.
+        norm_name: normalisation, as in MONAI.
+        res_block: residual convolution blocks.
+        deep_supervision: also predict at every coarser level above the tokens; see `UNETRDecoder`.
+
+    Source: UNETR, arXiv 2103.10504, cut down. Transposed convolution without overlap: equal to a 1x1 convolution and
+    a pixel shuffle, arXiv 1609.05158.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        hidden_size: int,
+        strides: Sequence[Sequence[int]],
+        feature_size: int = 16,
+        norm_name: tuple[str, dict[str, Any]] | str = "instance",
+        res_block: bool = True,
+        deep_supervision: bool = False,
+    ) -> None:
+        super().__init__()
+        spatial_dims = len(strides[0])
+        steps = [tuple(stride) for stride in strides]
+        widths = [feature_size * 2**level for level in range(len(steps) + 1)]
+        block = UnetResBlock if res_block else UnetBasicBlock
+
+        def unfold(inputs: int, outputs: int, stride: tuple[int, ...], *, bias: bool = False) -> nn.Module:
+            return get_conv_layer(
+                spatial_dims,
+                inputs,
+                outputs,
+                kernel_size=stride,
+                stride=stride,
+                bias=bias,
+                conv_only=True,
+                is_transposed=True,
+            )
+
+        self.fold = nn.Sequential(
+            get_conv_layer(
+                spatial_dims, in_channels, widths[1], kernel_size=steps[0], stride=steps[0], bias=True, conv_only=True
+            ),
+            UnetrBasicBlock(spatial_dims, widths[1], widths[1], 3, 1, norm_name, res_block=res_block),
+        )
+        ups: list[nn.Module] = []
+        blocks: list[nn.Module] = []
+        inputs = hidden_size
+        # with a single step the tokens stand at level 1 already, and a step of one voxel only changes their channels
+        for level in reversed(range(1, max(2, len(steps)))):
+            stride = steps[level] if level < len(steps) else (1,) * spatial_dims
+            ups.append(unfold(inputs, widths[level], stride))
+            joined = 2 if level == 1 else 1
+            blocks.append(block(spatial_dims, joined * widths[level], widths[level], 3, 1, norm_name))
+            inputs = widths[level]
+        self.ups = nn.ModuleList(ups)
+        self.blocks = nn.ModuleList(blocks)
+        self.out = unfold(inputs, out_channels, steps[0], bias=True)
+        coarse = widths[len(steps) - 1 : 0 : -1] if deep_supervision else []
+        self.heads = nn.ModuleList(UnetOutBlock(spatial_dims, width, out_channels) for width in coarse)
+        self.deep_supervision = deep_supervision
+        self.register_load_state_dict_pre_hook(drop_unused_heads)  # type: ignore[no-untyped-call]
+
+    def forward(self, image: Tensor, taps: list[Tensor]) -> Tensor | list[Tensor]:
+        """Decode.
+
+        Args:
+            image: (B, in_channels, *img_size).
+            taps: one token map (B, D, *grid).
+
+        Returns:
+            (B, out_channels, *img_size), or a list of such per level under deep supervision, full resolution first.
+        """
+        folded = self.fold(image)
+        x = taps[-1]
+        coarse: list[Tensor] = []
+        last = len(self.ups) - 1
+        for i, (up, block) in enumerate(zip(self.ups, self.blocks)):
+            x = up(x)
+            if i == last:
+                x = torch.cat((x, folded), dim=1)
+            x = block(x)
+            coarse.append(x)
+        logits = self.out(x)
+        if not self.deep_supervision:
+            return logits
+        outputs = [logits]
+        for i, head in enumerate(self.heads):
+            outputs.insert(1, head(coarse[i]))
+        return outputs
