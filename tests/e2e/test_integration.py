@@ -92,9 +92,12 @@ class Scenario:
         jobs += [(configuration, fold) for configuration in ("2d", "3d_fullres") for fold in self.folds]
         # the first training writes the splits
         self.train(*jobs.pop())
+        # two at a time: a thread each, or they fight for the two cores
+        self.nnunet.variables["OMP_NUM_THREADS"] = "1"
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda job: self.train(*job), jobs))
             list(pool.map(lambda fold: self.train("3d_cascade_fullres", fold), self.folds))
+        del self.nnunet.variables["OMP_NUM_THREADS"]
 
     def find_best(self) -> dict[str, Any]:
         self.nnunet.run(
