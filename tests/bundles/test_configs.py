@@ -118,6 +118,13 @@ class TestBundle:
                 folder / "configs" / f"{name}.json"
             ).read_text(), name
 
+    @pytest.mark.parametrize("device", ["cpu", "cuda:1"])
+    def test_device_may_be_a_name(self, folder: Path, device: str) -> None:
+        """MONAI Label gives it so."""
+        for name, engine in (("train", "train#trainer"), ("train", "validate#evaluator"), ("inference", "evaluator")):
+            parser = ConfigParser({**config(folder, name), "device": device})
+            assert parser.get_parsed_content(f"{engine}#amp") is (device != "cpu")
+
     def test_logging(self, folder: Path) -> None:
         parser = configparser.RawConfigParser()
         parser.read(folder / "configs" / "logging.conf")
