@@ -37,10 +37,13 @@ class Contestant:
 CONTESTANTS = MappingProxyType(
     {
         "scd": Contestant(
-            "SCDUNETR of the base size (ViT-B, token patch 8)", partial(builders.ours, "SCDUNETR"), parts.scd, True
+            "SCDUNETR; ViT-B and token patch 8 unless its arguments say otherwise",
+            partial(builders.ours, "SCDUNETR"),
+            parts.scd,
+            True,
         ),
         "dense": Contestant(
-            "its dense twin: keeps all tokens, fused attention", partial(builders.dense, "SCDUNETR"), parts.scd
+            "its dense twin; keeps all tokens, fused attention", partial(builders.dense, "SCDUNETR"), parts.scd
         ),
         "unetr": Contestant("MONAI's UNETR (ViT-B, token patch 16)", builders.unetr, parts.unetr),
         "swinunetr": Contestant("MONAI's SwinUNETR, feature size 48", builders.swinunetr, parts.swinunetr),

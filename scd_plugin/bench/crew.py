@@ -91,7 +91,7 @@ class Crew:
 
     def _start(self, entry: Entry) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, entry, self._mode), daemon=True)
+        process = self._context.Process(target=_serve, args=(theirs, entry, self._mode))
         process.start()
         theirs.close()
         return _Worker(process, ours)

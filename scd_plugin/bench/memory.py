@@ -1,4 +1,4 @@
-"""Memory of this process: what it holds, and the most that it held."""
+"""Memory of this process: what it holds, and the most that it held. Libraries, files that are read, do not count."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def held_bytes(*, cuda: bool) -> int:
         import torch
 
         return torch.cuda.memory_allocated()
-    return int(psutil.Process().memory_info().rss)
+    return int(psutil.Process().memory_info().rss) - _mapped_files()
 
 
 def peak_bytes(*, cuda: bool) -> int:
@@ -26,6 +26,10 @@ def peak_bytes(*, cuda: bool) -> int:
         import torch
 
         return torch.cuda.max_memory_allocated()
+    return _most_resident() - _mapped_files()
+
+
+def _most_resident() -> int:
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     status = Path("/proc/self/status")
@@ -41,4 +45,9 @@ def peak_bytes(*, cuda: bool) -> int:
 def _high_water_mark(status: str) -> int:
     match = re.search(r"^VmHWM:\s+(\d+) kB$", status, flags=re.MULTILINE)
     # sandboxes leave it out
-    return int(match[1]) * 1024 if match else held_bytes(cuda=False)
+    return int(match[1]) * 1024 if match else int(psutil.Process().memory_info().rss)
+
+
+def _mapped_files() -> int:
+    """Only Linux tells; they are loaded page by page, whenever a kernel is first used."""
+    return int(getattr(psutil.Process().memory_info(), "shared", 0))

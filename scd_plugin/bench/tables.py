@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from scd_plugin.bench.contestants import CONTESTANTS, parse_contestant, twins
 from scd_plugin.bench.growth import COSTS, WORK, growth_series
 from scd_plugin.bench.parts import PART_NAMES
@@ -47,7 +45,7 @@ def title(results: Results) -> str:
         "batch": f"batch {settings['batch']}",
         "keep_ratio": f"keep {settings['keep_ratio']}",
     }
-    device = results["machine"]["gpu"] or f"{settings['threads']} CPU thread{'s' if settings['threads'] > 1 else ''}"
+    device = results["machine"]["gpu"] or _some(settings["threads"], "CPU thread")
     words = [text for name, text in fixed.items() if name != varied]
     words += [channels, settings["dtype"], "compiled" if settings["compiled"] else "eager", device]
     head = f"{settings['name']}, growing {WORK[grow['variable']][0]}" if grow else settings["name"]
@@ -57,13 +55,13 @@ def title(results: Results) -> str:
 def _origin(results: Results) -> str:
     machine, settings = results["machine"], results["settings"]
     where = (
-        f"{machine['processor']} ({machine['instructions']}), {machine['cores']} cores, {machine['memory_gb']} GiB, "
-        f"{settings['threads']} CPU threads"
+        f"{machine['processor']} ({machine['instructions']}), {_some(machine['cores'], 'core')}, "
+        f"{machine['memory_gb']} GiB, {_some(settings['threads'], 'CPU thread')}"
     )
     if machine["gpu"]:
         where += f"; {machine['gpu']}, {machine['gpu_memory_gb']} GiB"
     with_what = ", ".join(f"{name} {version}" for name, version in results["versions"].items() if version)
-    turns = f"{settings['repeats']} repeats in turn, {settings['warmup']} warm-up steps"
+    turns = f"{_some(settings['repeats'], 'repeat')} in turn, {_some(settings['warmup'], 'warm-up step')}"
     return f"Measured {results['created']} on {where}. {turns}. {with_what}."
 
 
@@ -172,8 +170,12 @@ def problem_list(results: Results) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits."""
-    return np.format_float_positional(value, precision=3, unique=False, fractional=False, trim="k").rstrip(".")
+    """Three significant digits, or whole numbers from a thousand on."""
+    return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:#.3g}".rstrip(".")
+
+
+def _some(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _names(results: Results) -> list[str]:

@@ -41,6 +41,9 @@ class Subject:
         torch.set_num_threads(settings.threads)
         # as nnU-Net sets it
         torch.backends.cudnn.benchmark = True
+        # without memory: what its imports take is not the contestant's; what goes wrong does so again below
+        with suppress(Exception), torch.device("meta"):
+            build(self.entry.contestant, settings)
         torch.manual_seed(0)
         before = held_bytes(cuda=self.cuda)
         self.image, label = random_batch(

@@ -29,7 +29,9 @@ def test_page_of_a_folder(results: Callable[..., Results], grown: Results, tmp_p
     (folder / "a-speed.json").write_text(json.dumps(results()))
     assert write_page(folder) == tmp_path / "measured.md"
     text = (tmp_path / "measured.md").read_text()
-    assert text.startswith("# Benchmarks\n\nMade by `scd bench-page measured` from the JSON files in [measured](measured)")
+    assert text.startswith(
+        "# Benchmarks\n\nMade by `scd bench-page measured` from the JSON files in [measured](measured)"
+    )
     assert [line[:8] for line in text.splitlines() if line.startswith("## ")] == ["## btcv:", "## btcv,"]
     assert "](measured/a-speed.png)" in text
     assert (folder / "b-growth.png").exists()

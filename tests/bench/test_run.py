@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,7 +19,7 @@ SETTING = replace(SETTINGS["quick"], contestants=("scd", "dense", "unetr"), repe
 class Actors:
     """A crew that plays: UNETR cannot be built, the dense twin gives up in its second turn of training."""
 
-    asked: list[tuple[str, str, str]] = []
+    asked: ClassVar[list[tuple[str, str, str]]] = []
 
     def __init__(self, entries: list[Entry], mode: str, *, cuda: bool) -> None:
         assert not cuda

@@ -50,7 +50,9 @@ def test_training_step_trains(dtype: str) -> None:
     step()
     assert network.calls == [(True, False, getattr(torch, dtype))]
     assert not torch.equal(network.layer.weight, before)
-    gradients = torch.cat([parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None])
+    gradients = torch.cat(
+        [parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None]
+    )
     assert gradients.norm() <= 1 + 1e-5
 
 

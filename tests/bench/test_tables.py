@@ -19,7 +19,16 @@ from scd_plugin.bench.tables import (
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(131.8, "132"), (2.0, "2.00"), (10.04, "10.0"), (0.04567, "0.0457"), (1234.5, "1230"), (0, "0.00"), (0.1, "0.100")],
+    [
+        (131.8, "132"),
+        (2.0, "2.00"),
+        (10.04, "10.0"),
+        (0.04567, "0.0457"),
+        (1234.5, "1234"),
+        (999.7, "1000"),
+        (0, "0.00"),
+        (0.1, "0.100"),
+    ],
 )
 def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert number(value) == text
@@ -33,7 +42,7 @@ def test_speeds(results: Callable[..., Results]) -> None:
     )
     assert lines[2] == "| `scd` | 106 | 132 | 2.00 (1.00 to 2.50) | 0.500 (0.400 to 0.500) | 1.00 | 4.00 |"
     assert lines[4] == "| `unetr` | - | - | - | - | - | - |"
-    assert "- `dense`: its dense twin: keeps all tokens, fused attention" in lines
+    assert "- `dense`: its dense twin; keeps all tokens, fused attention" in lines
 
 
 def test_a_batch_is_several_windows(entry: Callable[..., EntryResult], results: Callable[..., Results]) -> None:
@@ -64,7 +73,7 @@ def test_growth(grown: Results) -> None:
     assert said == "Exponents: cost grows like (tokens (8 x 8 x 8 voxels)) to the power of"
     assert exponents.splitlines()[0] == "| Network | inference, s | inference memory, GB | GMACs |"
     assert exponents.splitlines()[2] == "| `scd` | 1.00 (R² 1.000) | 2.00 (R² 1.000) | 0.50 (R² 1.000) |"
-    assert points.splitlines()[3] == "| `scd` | 4100 | 0.800 | 64.0 | 2.83 |"
+    assert points.splitlines()[3] == "| `scd` | 4096 | 0.800 | 64.0 | 2.83 |"
 
 
 def test_problems_are_listed(results: Callable[..., Results]) -> None:
@@ -72,9 +81,7 @@ def test_problems_are_listed(results: Callable[..., Results]) -> None:
 
 
 def test_titles(results: Callable[..., Results], grown: Results) -> None:
-    assert title(results()) == (
-        "btcv: crop 96, batch 1, keep 0.1, 1 to 14 channels, float32, eager, 2 CPU threads"
-    )
+    assert title(results()) == ("btcv: crop 96, batch 1, keep 0.1, 1 to 14 channels, float32, eager, 2 CPU threads")
     assert title(grown).startswith("btcv, growing tokens (8 x 8 x 8 voxels): batch 1, keep 0.1, 1 to 14")
     on_gpu = results(machine={**results()["machine"], "gpu": "Big GPU", "gpu_memory_gb": 80.0})
     assert title(on_gpu).endswith("eager, Big GPU")

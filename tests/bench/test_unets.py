@@ -73,5 +73,5 @@ def test_as_nnunet_plans_it(
 
 
 def test_a_crop_that_nnunet_would_pad_is_refused() -> None:
-    with pytest.raises(ValueError, match="for a crop of 100x96x96 pools it down to an odd size; .* take 112x96x96"):
+    with pytest.raises(ValueError, match=r"for a crop of 100x96x96 pools it down to an odd size; .* take 112x96x96"):
         unet_architecture((100, 96, 96), (1, 1, 1), residual=False)

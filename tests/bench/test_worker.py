@@ -42,11 +42,10 @@ def test_prepare_turn_describe(mode: str) -> None:
 
 
 def test_settings_reach_the_step() -> None:
-    subject = Subject(Entry("dense:size=tiny", replace(TINY, batch=2, dtype="bfloat16", in_channels=2)), "forward")
+    subject = Subject(Entry("dense:size=tiny", replace(TINY, batch=2, in_channels=2, crop=(32, 32, 16))), "forward")
     subject.prepare()
-    assert subject.image.shape == (2, 2, 32, 32, 32)
-    with subject.amp():
-        assert subject.network(subject.image).dtype == torch.bfloat16
+    assert subject.image.shape == (2, 2, 32, 32, 16)
+    assert subject.network(subject.image).shape == (2, 3, 32, 32, 16)
 
 
 @pytest.mark.parametrize(
