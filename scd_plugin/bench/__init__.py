@@ -1,0 +1,1 @@
+"""`scd bench`: networks side by side, their speed, memory and cost, and how these grow with the work."""

@@ -1,0 +1,61 @@
+"""A page of benchmarks, made of the JSON files of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from scd_plugin.bench.results import Results, read_results
+from scd_plugin.bench.tables import markdown, title
+
+__all__ = ["page_text", "read_folder", "write_page"]
+
+HEAD = """# Benchmarks
+
+Made by `scd bench-page {folder}` from the JSON files in [{folder}]({folder}); no number is typed by hand. Speeds are
+medians with the extremes of the repeats. [How they are measured](how-to/benchmark.md).
+"""
+
+
+def read_folder(folder: Path) -> dict[str, Results]:
+    """Name to results, for every JSON file of a folder, in alphabetical order.
+
+    Raises:
+        ValueError: if there is none, or one is no result.
+    """
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        msg = f"{folder} has no JSON files; write one with scd bench --output {folder / 'name.json'}"
+        raise ValueError(msg)
+    return {path.stem: read_results(path) for path in paths}
+
+
+def page_text(runs: Mapping[str, Results], folder: str) -> str:
+    """The page.
+
+    Args:
+        runs: name to results.
+        folder: the name of the folder beside the page with their files and pictures.
+    """
+    sections = []
+    for name, results in runs.items():
+        heading, _, rest = markdown(results).partition("\n\n")
+        picture = f"![{title(results)}]({folder}/{name}.png)"
+        sections.append("\n\n".join((heading, picture, rest)))
+    return "\n".join([HEAD.format(folder=folder), *sections])
+
+
+def write_page(folder: Path) -> Path:
+    """Write a page beside a folder, under its name, and a picture beside each of its files.
+
+    Raises:
+        ValueError: if the folder has no results.
+    """
+    from scd_plugin.bench.plots import draw
+
+    runs = read_folder(folder)
+    for name, results in runs.items():
+        draw(results, folder / f"{name}.png")
+    page = folder.with_suffix(".md")
+    page.write_text(page_text(runs, folder.name), encoding="utf-8")
+    return page

@@ -1,0 +1,106 @@
+"""Results of a run that never was, with numbers that are easy to reckon with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from scd_plugin.bench.results import EntryResult, Results
+
+GB = 1_000_000_000
+
+
+@pytest.fixture
+def entry() -> Callable[..., EntryResult]:
+    """One contestant: half a second for a forward pass and two for a training step unless told otherwise."""
+
+    def make(contestant: str = "scd", *, slower: float = 1, **changes: Any) -> EntryResult:
+        made: EntryResult = {
+            "contestant": contestant,
+            "crop": [96, 96, 96],
+            "batch": 1,
+            "keep_ratio": 0.1 if contestant == "scd" else None,
+            "parameters": 106_250_000,
+            "macs": int(131_800_000_000 * slower),
+            "parts": {"tokenizer": 0.05, "before pruning": 0.25, "decoder": 0.6, "other": 0.1},
+            "modes": {
+                "forward": {
+                    "seconds": [0.5 * slower, 0.4 * slower, 1.0 * slower],
+                    "steps": 2,
+                    "before_bytes": GB,
+                    "peak_bytes": int(GB * (1 + slower)),
+                },
+                "train": {
+                    "seconds": [2.0 * slower, 2.5 * slower, 2.0 * slower],
+                    "steps": 1,
+                    "before_bytes": GB,
+                    "peak_bytes": int(GB * (1 + 4 * slower)),
+                },
+            },
+            "problems": {},
+        }
+        return {**made, **changes}  # type: ignore[typeddict-item]
+
+    return make
+
+
+@pytest.fixture
+def results(entry: Callable[..., EntryResult]) -> Callable[..., Results]:
+    """A run of some entries: by default ours, its dense twin, and one that could not take the crop."""
+
+    def make(*entries: EntryResult, **changes: Any) -> Results:
+        failed = entry("unetr", parameters=None, macs=None, parts={}, modes={}, problems={"forward": "does not fit"})
+        made: Results = {
+            "schema": 1,
+            "created": "2026-11-24",
+            "command": "scd bench scd dense unetr --settings btcv --device cpu --threads 2",
+            "machine": {
+                "system": "Linux x86_64",
+                "processor": "Abacus 7",
+                "instructions": "AVX2",
+                "cores": 2,
+                "memory_gb": 23.5,
+                "gpu": None,
+                "gpu_memory_gb": None,
+            },
+            "versions": {"scd_plugin": "0.1.0", "torch": "2.14.0", "nnunetv2": None},
+            "settings": {
+                "name": "btcv",
+                "in_channels": 1,
+                "out_channels": 14,
+                "crop": [96, 96, 96],
+                "keep_ratio": 0.1,
+                "batch": 1,
+                "dtype": "float32",
+                "compiled": False,
+                "threads": 2,
+                "repeats": 3,
+                "warmup": 2,
+            },
+            "grow": None,
+            "entries": list(entries) or [entry(), entry("dense", slower=2), failed],
+        }
+        return {**made, **changes}  # type: ignore[typeddict-item]
+
+    return make
+
+
+@pytest.fixture
+def grown(entry: Callable[..., EntryResult], results: Callable[..., Results]) -> Results:
+    """A run in which the crop grew: time with the tokens, memory with their square, operations with their root."""
+
+    def at(crop: int, times: float) -> EntryResult:
+        modes = {
+            "forward": {
+                "seconds": [0.1 * times],
+                "steps": 1,
+                "before_bytes": GB,
+                "peak_bytes": int(GB * (1 + times**2)),
+            }
+        }
+        return entry(crop=[crop] * 3, modes=modes, macs=int(1e9 * times**0.5))
+
+    entries = [at(64, 1), at(128, 8), at(256, 64)]
+    return results(*entries, grow={"variable": "crop", "values": ["64", "128", "256"]})

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+
+from scd_plugin.bench import run
+from scd_plugin.bench.crew import WorkerError
+from scd_plugin.bench.entries import Entry
+from scd_plugin.bench.messages import Description, Prepared
+from scd_plugin.bench.run import run_bench, run_length
+from scd_plugin.bench.settings import SETTINGS
+
+SETTING = replace(SETTINGS["quick"], contestants=("scd", "dense", "unetr"), repeats=2, turn_seconds=1.0)
+
+
+class Actors:
+    """A crew that plays: UNETR cannot be built, the dense twin gives up in its second turn of training."""
+
+    asked: ClassVar[list[tuple[str, str, str]]] = []
+
+    def __init__(self, entries: list[Entry], mode: str, *, cuda: bool) -> None:
+        assert not cuda
+        self.mode = mode
+        Actors.asked.append((mode, "crew", ",".join(entry.contestant for entry in entries)))
+
+    def prepare(self, entry: Entry) -> Prepared:
+        if entry.contestant == "unetr":
+            msg = "needs another crop"
+            raise WorkerError(msg)
+        return Prepared(0.25, 100, 300, 200)
+
+    def turn(self, entry: Entry, steps: int) -> float:
+        assert steps == 4
+        Actors.asked.append((self.mode, "turn", entry.contestant))
+        if (self.mode, entry.contestant) == ("train", "dense") and Actors.asked.count(Actors.asked[-1]) == 2:
+            msg = "is tired"
+            raise WorkerError(msg)
+        return 0.5
+
+    def describe(self, entry: Entry) -> Description:
+        Actors.asked.append((self.mode, "describe", entry.contestant))
+        return Description(7, 70, {"decoder": 1.0})
+
+    def close(self) -> None:
+        Actors.asked.append((self.mode, "close", ""))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    monkeypatch.setattr(run, "Crew", Actors)
+    monkeypatch.setattr(Actors, "asked", [])
+    return Actors.asked
+
+
+def test_order_and_failures(asked: list[tuple[str, str, str]]) -> None:
+    told: list[str] = []
+    results = run_bench(SETTING, report=told.append)
+    assert asked == [
+        ("forward", "crew", "scd,dense,unetr"),
+        ("forward", "turn", "scd"),
+        ("forward", "turn", "dense"),
+        ("forward", "turn", "scd"),
+        ("forward", "describe", "scd"),
+        ("forward", "turn", "dense"),
+        ("forward", "describe", "dense"),
+        ("forward", "close", ""),
+        ("train", "crew", "scd,dense"),
+        ("train", "turn", "scd"),
+        ("train", "turn", "dense"),
+        ("train", "turn", "scd"),
+        ("train", "turn", "dense"),
+        ("train", "close", ""),
+    ]
+    ours, dense, unetr = results["entries"]
+    assert ours["modes"]["train"] == {"seconds": [0.5, 0.5], "steps": 4, "before_bytes": 100, "peak_bytes": 300}
+    assert (ours["parameters"], ours["macs"], ours["parts"], ours["keep_ratio"]) == (7, 70, {"decoder": 1.0}, 0.25)
+    assert list(dense["modes"]) == ["forward"]
+    assert dense["problems"] == {"train": "is tired"}
+    assert unetr["modes"] == {}
+    assert unetr["problems"] == {"forward": "needs another crop"}
+    assert told[0] == "forward, warm-up: scd at 32, batch 1"
+    assert told[3] == "forward, repeat 1 of 2: scd at 32, batch 1"
+    assert len(told) < run_length(SETTING) == 18
+
+
+def test_results_tell_where_they_come_from(asked: list[tuple[str, str, str]]) -> None:
+    results: Any = run_bench(replace(SETTING, contestants=("scd",)), grow="batch", values=("1", "2"))
+    assert asked
+    assert json.loads(json.dumps(results)) == results
+    assert results["schema"] == 1
+    assert results["command"].startswith("scd bench scd --settings quick")
+    assert results["command"].endswith("--grow batch --values 1,2")
+    assert results["grow"] == {"variable": "batch", "values": ["1", "2"]}
+    assert [entry["batch"] for entry in results["entries"]] == [1, 2]
+    assert results["machine"]["cores"] >= 1
+    assert results["machine"]["gpu"] is None
+    assert results["versions"]["torch"]
+    assert {"scd_plugin", "python", "monai", "nnunetv2"} <= set(results["versions"])
+
+
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="device 'cuda' was asked for and PyTorch sees no GPU; use --device cpu"):
+        run_bench(replace(SETTING, device="cuda"))

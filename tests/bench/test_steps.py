@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scd_plugin import SCDUNETR
+from scd_plugin.bench.steps import autocast, forward_step, random_batch, seconds_per_step, training_step
+
+
+class Seen(nn.Module):
+    """A layer that remembers in what state it ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv3d(1, 3, 1)
+        self.calls: list[tuple[bool, bool, torch.dtype]] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        out: Tensor = self.layer(image)
+        self.calls.append((self.training, torch.is_inference_mode_enabled(), out.dtype))
+        return out
+
+
+def test_batch_is_the_same_for_all() -> None:
+    image, label = random_batch(2, 5, (8, 8, 16), batch=3, device="cpu")
+    again, _ = random_batch(2, 5, (8, 8, 16), batch=3, device="cpu")
+    assert image.shape == (3, 2, 8, 8, 16)
+    assert label.shape == (3, 1, 8, 8, 16)
+    assert label.unique().tolist() == [0, 1, 2, 3, 4]
+    assert torch.equal(image, again)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_forward_step_is_inference(dtype: str) -> None:
+    network = Seen().train()
+    image, _ = random_batch(1, 3, (4, 4, 4), batch=1, device="cpu")
+    forward_step(network, image, autocast(dtype, "cpu"))()
+    assert network.calls == [(False, True, getattr(torch, dtype))]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_training_step_trains(dtype: str) -> None:
+    network = Seen().eval()
+    image, label = random_batch(1, 3, (4, 4, 4), batch=2, device="cpu")
+    before = network.layer.weight.detach().clone()
+    step = training_step(network, image, label, autocast(dtype, "cpu"), scale=False)
+    step()
+    assert network.calls == [(True, False, getattr(torch, dtype))]
+    assert not torch.equal(network.layer.weight, before)
+    gradients = torch.cat(
+        [parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None]
+    )
+    assert gradients.norm() <= 1 + 1e-5
+
+
+def test_deep_supervision_is_trained_and_off_at_inference(small: Callable[..., SCDUNETR]) -> None:
+    network = small(in_channels=1, deep_supervision=True)
+    image, label = random_batch(1, 3, (32, 32, 32), batch=1, device="cpu")
+    training_step(network, image, label, autocast("float32", "cpu"), scale=False)()
+    assert isinstance(network(image), list)
+    assert all(parameter.grad is not None for parameter in network.decoder.heads.parameters())
+    forward_step(network, image, autocast("float32", "cpu"))()
+    assert isinstance(network(image), Tensor)
+
+
+def test_every_step_is_taken() -> None:
+    taken: list[int] = []
+    seconds = seconds_per_step(lambda: taken.append(1), 3, cuda=False)
+    assert len(taken) == 3
+    assert seconds > 0

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from scd_plugin.bench.entries import Entry
+from scd_plugin.bench.settings import SETTINGS
+from scd_plugin.bench.worker import Subject, _sentence
+
+TINY = replace(SETTINGS["quick"], warmup=1)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    yield
+    torch.set_num_threads(before)
+    torch.backends.cudnn.benchmark = benchmark
+
+
+@pytest.mark.parametrize("mode", ["forward", "train"])
+def test_prepare_turn_describe(mode: str) -> None:
+    subject = Subject(Entry("scd:size=tiny", TINY), mode)
+    ready = subject.prepare()
+    assert ready.step_seconds > 0
+    assert ready.peak_bytes >= ready.before_bytes
+    assert subject.network.training == (mode == "train")
+    assert subject.turn(2) > 0
+    described = subject.describe()
+    assert described.parameters == sum(parameter.numel() for parameter in subject.network.parameters())
+    assert list(described.parts) == [
+        "tokenizer",
+        "before pruning",
+        "after pruning",
+        "completion",
+        "decoder",
+        "other",
+    ]
+
+
+def test_settings_reach_the_step() -> None:
+    subject = Subject(Entry("dense:size=tiny", replace(TINY, batch=2, in_channels=2, crop=(32, 32, 16))), "forward")
+    subject.prepare()
+    assert subject.image.shape == (2, 2, 32, 32, 16)
+    assert subject.network(subject.image).shape == (2, 3, 32, 32, 16)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("crop must be even; got 7"), "crop must be even; got 7"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to"), "the memory of the device is not enough"),
+        (RuntimeError("shapes do not match\n  at line 3"), "RuntimeError: shapes do not match"),
+        (AssertionError(), "AssertionError: "),
+    ],
+    ids=["ours", "memory", "first line", "no words"],
+)
+def test_errors_become_one_sentence(error: Exception, sentence: str) -> None:
+    assert _sentence(error) == sentence
