@@ -158,6 +158,70 @@ def bridge_to_nnunet(
 
 
 @app.command()
+def predict(
+    images: Annotated[Path, typer.Option("--input", "-i", help="Folder of images named for nnU-Net, or one image.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for label maps, or a file for one image.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="TRAINER__PLANS__CONFIGURATION in nnUNet_results.")],
+    fold: Annotated[
+        list[str] | None, typer.Option("--fold", "-f", help="0 to 4 or all; several are averaged. All trained without.")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="File in each fold.")] = "checkpoint_final.pth",
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
+    mirroring: Annotated[
+        bool, typer.Option("--mirroring/--no-mirroring", help="nnU-Net's test-time augmentation; up to 8 passes.")
+    ] = True,
+    step_size: Annotated[float, typer.Option(help="Step of the window as a share of it.")] = 0.5,
+    batch: Annotated[int, typer.Option(help="Windows to a forward pass; more than 1 differs by rounding.")] = 1,
+    resampling: Annotated[str, typer.Option(help="Of logits: nnunet, or torch for PyTorch's.")] = "nnunet",
+    skip_empty: Annotated[bool, typer.Option("--skip-empty", help="Compute constant windows once.")] = False,
+    save_probabilities: Annotated[
+        bool, typer.Option("--save-probabilities", help="Probabilities too, as nnU-Net saves them.")
+    ] = False,
+    keep_existing: Annotated[
+        bool, typer.Option("--continue/--overwrite", help="Leave label maps that are there, or predict them again.")
+    ] = False,
+    previous_stage: Annotated[
+        Path | None, typer.Option(help="Folder of label maps, for a cascade's second stage.")
+    ] = None,
+    times: Annotated[Path | None, typer.Option("--json", help="File for the times; beside the output without.")] = None,
+) -> None:
+    """Predict with a model folder of nnU-Net, as nnUNetv2_predict does, and say where the time goes."""
+    from rich.console import Console
+
+    from scd_plugin.nnunet.predict.clock import times_table
+    from scd_plugin.nnunet.predict.run import predict as predict_images
+    from scd_plugin.nnunet.predict.settings import PredictSettings
+
+    try:
+        settings = PredictSettings(
+            folds=tuple(fold or ()),
+            checkpoint=checkpoint,
+            device=device,
+            mirroring=mirroring,
+            step_size=step_size,
+            batch=batch,
+            resampling=resampling,
+            skip_empty=skip_empty,
+            save_probabilities=save_probabilities,
+            keep_existing=keep_existing,
+            previous_stage=previous_stage,
+            times=times,
+        )
+        cases = predict_images(images, output, model, settings)
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    if not cases:
+        typer.echo("nothing to do: every label map is there")
+        return
+    Console(width=None if Console().is_terminal else 160).print(times_table(cases))
+    failed = [case.case for case in cases if case.error]
+    if failed:
+        typer.echo(f"error: {len(failed)} of {len(cases)} cases failed: {', '.join(failed)}", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
 def export(
     bundle: Annotated[Path, typer.Argument(help="Folder of a trained MONAI bundle.")],
     model_format: Annotated[

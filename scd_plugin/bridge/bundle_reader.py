@@ -13,8 +13,8 @@ from torch import Tensor
 from scd_plugin.bridge.components import components_for
 from scd_plugin.bridge.model_folder import flat_weights
 from scd_plugin.bridge.preprocessing import Component
-from scd_plugin.bridge.recipe import read_json
 from scd_plugin.nnunet.checkpoint import read_checkpoint
+from scd_plugin.nnunet.recipe import read_json
 
 __all__ = ["Bundle", "read_weights"]
 

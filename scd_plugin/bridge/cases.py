@@ -1,12 +1,13 @@
-"""Images of a folder as nnU-Net names them: one file for each channel, NAME_0000, NAME_0001, ..."""
+"""The images of a folder as a data list of MONAI."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["case_name", "group_channels", "list_cases"]
+from scd_plugin.nnunet.cases import channel_files, in_order
+
+__all__ = ["group_channels", "list_cases"]
 
 
 def group_channels(names: Iterable[str], file_ending: str, num_channels: int) -> dict[str, list[str]]:
@@ -24,17 +25,10 @@ def group_channels(names: Iterable[str], file_ending: str, num_channels: int) ->
     Raises:
         ValueError: if a case lacks a channel or has one too many.
     """
-    fitting = sorted(name for name in names if name.endswith(file_ending))
-    numbered = re.compile(rf"(.+)_(\d{{4}}){re.escape(file_ending)}")
-    matches = [match for match in map(numbered.fullmatch, fitting) if match]
-    if num_channels == 1 and not matches:
-        return {name.removesuffix(file_ending): [name] for name in fitting}
-    cases: dict[str, list[str]] = {}
-    for match in matches:
-        cases.setdefault(match[1], []).append(match[0])
+    cases = channel_files(names, file_ending)
     for case, files in cases.items():
-        wanted = [f"{case}_{channel:04d}{file_ending}" for channel in range(num_channels)]
-        if files != wanted:
+        if not in_order(case, files, file_ending, num_channels):
+            wanted = [f"{case}_{channel:04d}{file_ending}" for channel in range(num_channels)]
             msg = (
                 f"case {case} must be the files {', '.join(wanted)}, one for each channel; there are {', '.join(files)}"
             )
@@ -68,10 +62,3 @@ def list_cases(folder: str | Path, file_ending: str, num_channels: int) -> list[
         )
         raise ValueError(msg)
     return [{"image": [str(root / name) for name in files]} for files in cases.values()]
-
-
-def case_name(path: str, endings: Sequence[str]) -> str:
-    """Name of a case from one of its files: without folder, ending and channel number."""
-    name = Path(path).name
-    ending = max((ending for ending in endings if name.endswith(ending)), key=len, default=Path(name).suffix)
-    return re.sub(r"_\d{4}$", "", name.removesuffix(ending))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 
-from scd_plugin.bridge.recipe import NnunetRecipe
+from scd_plugin.nnunet.predict.windows import make_predictor
+from scd_plugin.nnunet.recipe import NnunetRecipe
 
 __all__ = ["NnunetInferer"]
 
@@ -59,30 +57,17 @@ class NnunetInferer(Inferer):
         if self._folds is None:
             self._folds = [torch.load(path, map_location="cpu", weights_only=True) for path in self.more_weights]
         own = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        predictor = self._predictor(network, images.device, [own, *self._folds])
+        predictor = make_predictor(
+            network,
+            self.recipe,
+            [own, *self._folds],
+            device=images.device,
+            trainer_name=type(network).__name__,
+            mirror_axes=self.mirror_axes,
+            step_size=self.step_size,
+        )
         try:
             logits = [predictor.predict_logits_from_preprocessed_data(image.cpu()) for image in images]
         finally:
             network.load_state_dict(own)
         return torch.stack(logits)
-
-    def _predictor(self, network: nn.Module, device: torch.device, weights: list[dict[str, Tensor]]) -> Any:
-        # it prints a line about the device, whatever is chosen
-        with contextlib.redirect_stdout(io.StringIO()):
-            predictor = nnUNetPredictor(
-                tile_step_size=self.step_size,
-                use_mirroring=self.mirror_axes is not None,
-                perform_everything_on_device=device.type == "cuda",
-                device=device,
-                allow_tqdm=False,
-            )
-        predictor.manual_initialization(
-            network,
-            self.recipe.plans,
-            self.recipe.configuration,
-            weights,
-            self.recipe.dataset,
-            type(network).__name__,
-            self.mirror_axes,
-        )
-        return predictor

@@ -6,10 +6,9 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
 from scd_plugin.networks import SCDUNETR
 from scd_plugin.networks.scd_unetr import MAX_POOLED_DEPTH
+from scd_plugin.nnunet.network import find_any_trainer
 from scd_plugin.nnunet.plans import network_arguments
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD
 from scd_plugin.ops.grid import per_axis, stage_strides
@@ -44,13 +43,7 @@ def find_trainer(name: str) -> type[nnUNetTrainerSCD]:
     Raises:
         ValueError: if there is none, if it is no SCD trainer, or if it builds its network in a way of its own.
     """
-    try:
-        trainer = recursive_find_trainer_class_by_name(name)
-    except RuntimeError:
-        msg = (
-            f"trainer {name} is not found. If it is one of your own, set nnUNet_extTrainer to the folder of its module"
-        )
-        raise ValueError(msg) from None
+    trainer = find_any_trainer(name)
     if not issubclass(trainer, nnUNetTrainerSCD):
         msg = (
             f"trainer {name} is none of SCD's, so its network is no SCDUNETR; only models of nnUNetTrainerSCD and its "

@@ -22,9 +22,10 @@ from scd_plugin.bridge.bundle_files import (
     weights_file,
 )
 from scd_plugin.bridge.folders import empty_folder
-from scd_plugin.bridge.model_folder import CHECKPOINT, ModelFolder
+from scd_plugin.bridge.model_folder import read_model
 from scd_plugin.bridge.network import find_trainer, trainer_arguments
 from scd_plugin.networks.checkpoints import mismatch
+from scd_plugin.nnunet.model_folder import CHECKPOINT, ModelFolder
 
 __all__ = ["to_monai"]
 
@@ -47,9 +48,9 @@ def to_monai(
 
     Raises:
         ValueError: if the model is none of SCD's, is a cascade's second stage, or files are missing or damaged, or the
-            bundle's folder is not empty; see also `ModelFolder.read`.
+            bundle's folder is not empty; see also `read_model`.
     """
-    model = ModelFolder.read(model_folder, folds, checkpoint)
+    model = read_model(model_folder, folds, checkpoint)
     network = _network_arguments(model)
     root = empty_folder(bundle)
     for name in ("configs/nnunet", "models", "docs"):

@@ -18,13 +18,14 @@ from scd_plugin.bridge.bundle_files import weights_file
 from scd_plugin.bridge.bundle_reader import Bundle, read_weights
 from scd_plugin.bridge.folders import empty_folder
 from scd_plugin.bridge.inferer import NnunetInferer
-from scd_plugin.bridge.model_folder import CHECKPOINT, model_card, refuse_cascade
+from scd_plugin.bridge.model_folder import model_card, refuse_cascade
 from scd_plugin.bridge.network import choose_trainer, find_trainer, full_arguments, trainer_arguments
 from scd_plugin.bridge.plans import CONFIGURATION, build_dataset, build_plans, check_dataset
 from scd_plugin.bridge.prediction import predicts_regions, window_notes
 from scd_plugin.bridge.preprocessing import express
-from scd_plugin.bridge.recipe import NnunetRecipe, read_json, read_recipe
 from scd_plugin.networks.checkpoints import mismatch
+from scd_plugin.nnunet.model_folder import CHECKPOINT
+from scd_plugin.nnunet.recipe import NnunetRecipe, read_json, read_recipe
 
 __all__ = ["Moved", "bundle_to_nnunet", "weights_to_nnunet"]
 

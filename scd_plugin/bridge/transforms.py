@@ -18,9 +18,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey
 
-from scd_plugin.bridge.cases import case_name
 from scd_plugin.bridge.geometry import affine_of, preprocessed_affine, spacing_of
-from scd_plugin.bridge.recipe import NnunetRecipe
+from scd_plugin.nnunet.cases import case_name
+from scd_plugin.nnunet.recipe import NnunetRecipe
 
 __all__ = ["NnunetLoadImaged", "NnunetPreprocessd", "NnunetRestored", "NnunetSaveImaged"]
 

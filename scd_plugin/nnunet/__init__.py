@@ -1,1 +1,1 @@
-"""The nnU-Net host. Import the module you need: only `trainers` loads nnunetv2."""
+"""The nnU-Net host. Import the module you need: `plans`, `cases` and `checkpoint` do not load nnunetv2."""

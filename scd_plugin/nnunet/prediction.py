@@ -15,7 +15,12 @@ from torch import Tensor
 from scd_plugin.networks import SCDUNETR
 from scd_plugin.nnunet.checkpoint import unwrapped
 
-__all__ = ["predict_logits_from_preprocessed_data"]
+__all__ = ["non_finite_channels", "predict_logits_from_preprocessed_data"]
+
+
+def non_finite_channels(data: Tensor) -> list[int]:
+    """Channels of (C, D, H, W) that hold NaN or infinite voxels."""
+    return [channel for channel, image in enumerate(data) if not torch.isfinite(image).all()]
 
 
 def predict_logits_from_preprocessed_data(nnunets_own: Callable[..., Tensor], predictor: Any, data: Tensor) -> Tensor:
@@ -29,11 +34,9 @@ def predict_logits_from_preprocessed_data(nnunets_own: Callable[..., Tensor], pr
     Returns:
         (classes, D, H, W) logits, as nnU-Net gives them. The other cases of a folder go on.
     """
-    if isinstance(unwrapped(predictor.network), SCDUNETR):
-        bad = [channel for channel, image in enumerate(data) if not torch.isfinite(image).all()]
-        if bad:
-            print(  # noqa: T201
-                f"WARNING: channels {bad} of this case hold NaN or infinite voxels: its label map means nothing. "
-                "Replace these voxels in the image and predict it again"
-            )
+    if isinstance(unwrapped(predictor.network), SCDUNETR) and (bad := non_finite_channels(data)):
+        print(  # noqa: T201
+            f"WARNING: channels {bad} of this case hold NaN or infinite voxels: its label map means nothing. "
+            "Replace these voxels in the image and predict it again"
+        )
     return nnunets_own(predictor, data)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scd_plugin.bridge.cases import case_name, group_channels, list_cases
+from scd_plugin.bridge.cases import group_channels, list_cases
 
 
 class TestGroupChannels:
@@ -44,11 +44,3 @@ class TestListCases:
         (tmp_path / "a.nrrd").touch()
         with pytest.raises(ValueError, match=r"holds no image: names must end in .nii.gz.* with 2 channels"):
             list_cases(tmp_path, ".nii.gz", 2)
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [("/x/a_0000.nii.gz", "a"), ("a.b.nii.gz", "a.b"), ("scan_2020_0001.nii", "scan_2020"), ("scan.dcm", "scan")],
-)
-def test_case_name(path: str, name: str) -> None:
-    assert case_name(path, (".nii", ".nii.gz")) == name

@@ -26,11 +26,11 @@ class Gentle(trainers.nnUNetTrainerSCD_demo):
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> None:
     """nnU-Net finds the trainers of this file as well."""
-    find = find_trainer.__globals__["recursive_find_trainer_class_by_name"]
+    find = find_trainer.__globals__["find_any_trainer"]
     own = {"OwnNetwork": OwnNetwork, "Gentle": Gentle}
     monkeypatch.setitem(
         find_trainer.__globals__,
-        "recursive_find_trainer_class_by_name",
+        "find_any_trainer",
         lambda name: own[name] if name in own else find(name),
     )
 

@@ -18,7 +18,6 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from scd_plugin.bridge import NnunetLoadImaged, NnunetPreprocessd, NnunetRestored, NnunetSaveImaged, read_recipe
-from scd_plugin.bridge.model_folder import choose_folds
 from scd_plugin.bridge.to_monai import to_monai
 
 
@@ -235,20 +234,6 @@ class TestRefused:
         (tmp_path / "bundle" / "mine.txt").touch()
         with pytest.raises(ValueError, match="bundle is there already and not empty"):
             to_monai(make_model(), tmp_path / "bundle")
-
-
-@pytest.mark.parametrize(
-    ("found", "wanted", "chosen"),
-    [
-        (["all", "1", "0"], [], ["0", "1"]),
-        (["all"], [], ["all"]),
-        (["0", "1", "all"], ["all"], ["all"]),
-        (["0", "10", "2"], [], ["0", "2", "10"]),
-        (["0", "1"], ["1", "0", "1"], ["1", "0"]),
-    ],
-)
-def test_choose_folds(found: list[str], wanted: list[str], chosen: list[str]) -> None:
-    assert choose_folds(found, wanted) == chosen
 
 
 class TestTransforms:

@@ -21,10 +21,10 @@ from typer.testing import CliRunner
 
 from scd_plugin import SCDUNETR
 from scd_plugin.bridge.bundle_reader import read_weights
-from scd_plugin.bridge.recipe import read_recipe
 from scd_plugin.bridge.to_monai import to_monai
 from scd_plugin.bridge.to_nnunet import bundle_to_nnunet, weights_to_nnunet
 from scd_plugin.cli import app
+from scd_plugin.nnunet.recipe import read_recipe
 
 # an anisotropic network, so that axes can't be mistaken for each other
 NETWORK: dict[str, Any] = {

@@ -28,6 +28,7 @@ def make_trainer() -> Callable[..., Any]:
         edge: int = 32,
         num_classes: int = 2,
         strides: list[list[int]] = STRIDES,
+        architecture: dict[str, Any] | None = None,
         initialize: bool = False,
     ) -> Any:
         configuration = {
@@ -37,7 +38,7 @@ def make_trainer() -> Callable[..., Any]:
             "spacing": [1.0, 1.0, 1.0],
             "data_identifier": "nnUNetPlans_3d_fullres",
             "preprocessor_name": "DefaultPreprocessor",
-            "architecture": {"arch_kwargs": {"strides": strides}},
+            "architecture": architecture or {"arch_kwargs": {"strides": strides}},
         }
         plans = {
             "dataset_name": "Dataset901_Test",

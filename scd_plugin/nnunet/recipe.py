@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot, determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 __all__ = ["NnunetRecipe", "read_json", "read_recipe"]
@@ -41,6 +41,7 @@ class NnunetRecipe:
         self.configuration = self.plans.get_configuration(configuration)
         self.labels = self.plans.get_label_manager(dataset)
         self.num_channels: int = determine_num_input_channels(self.plans, self.configuration, dataset)
+        """Of the network; in a cascade's second stage more than the images have."""
 
     @property
     def file_ending(self) -> str:
@@ -49,7 +50,7 @@ class NnunetRecipe:
 
     @property
     def channel_names(self) -> dict[str, str]:
-        """Channel number to name; old data sets call them modalities."""
+        """Number of an image's channel to name; old data sets call them modalities."""
         return dict(self.dataset.get("channel_names") or self.dataset["modality"])
 
     def read(self, files: Sequence[str]) -> tuple[Array, dict[str, Any]]:
@@ -65,28 +66,46 @@ class NnunetRecipe:
             ValueError: if there are other channels than the network takes.
         """
         image, properties = self.plans.image_reader_writer_class().read_images(list(files))
-        if len(image) != self.num_channels:
+        if len(image) != len(self.channel_names):
             msg = (
-                f"image {', '.join(files)} has {len(image)} channels where the network takes {self.num_channels}: "
-                f"{', '.join(self.channel_names.values())}"
+                f"image {', '.join(files)} has {len(image)} channels where the network takes "
+                f"{len(self.channel_names)}: {', '.join(self.channel_names.values())}"
             )
             raise ValueError(msg)
         return np.asarray(image), properties
 
-    def preprocess(self, image: Array, properties: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
+    def read_label_map(self, file: str) -> Array:
+        """A label map with the plans' reader, (1, Z, Y, X)."""
+        return np.asarray(self.plans.image_reader_writer_class().read_seg(file)[0])
+
+    def preprocess(
+        self, image: Array, properties: dict[str, Any], previous: Array | None = None
+    ) -> tuple[Array, dict[str, Any]]:
         """Transpose, crop to what is not zero, normalise, resample.
 
         Args:
             image: (C, Z, Y, X); not changed.
             properties: of `read`, or at least a `spacing` in z, y, x.
+            previous: (1, Z, Y, X), for a cascade's second stage: the label map of the first.
 
         Returns:
-            The image in the axis order of the plans, and what `restore` needs.
+            What the network takes, in the axis order of the plans, and what `restore` needs.
+
+        Raises:
+            ValueError: if image and label map differ in shape.
         """
+        if previous is not None and previous.shape[1:] != image.shape[1:]:
+            msg = (
+                f"the label map of the previous stage has the shape {previous.shape[1:]} where the image has "
+                f"{image.shape[1:]}; predict the previous stage on these images"
+            )
+            raise ValueError(msg)
         preprocessor = self.configuration.preprocessor_class(verbose=False)
-        data, _, known = preprocessor.run_case_npy(
-            image, None, dict(properties), self.plans, self.configuration, self.dataset
+        data, labels, known = preprocessor.run_case_npy(
+            image, previous, dict(properties), self.plans, self.configuration, self.dataset
         )
+        if previous is not None:
+            data = np.vstack((data, convert_labelmap_to_one_hot(labels[0], self.labels.foreground_labels, data.dtype)))
         return np.asarray(data, dtype=np.float32), known
 
     def restore(self, logits: Array, properties: dict[str, Any]) -> Array:
@@ -99,15 +118,23 @@ class NnunetRecipe:
         Returns:
             (Z, Y, X), uint8 or uint16.
         """
-        segmentation = convert_predicted_logits_to_segmentation_with_correct_shape(
+        return np.asarray(self._restore(logits, properties, return_probabilities=False))
+
+    def restore_with_probabilities(self, logits: Array, properties: dict[str, Any]) -> tuple[Array, Array]:
+        """As `restore`, and probabilities (classes or regions, Z, Y, X)."""
+        segmentation, probabilities = self._restore(logits, properties, return_probabilities=True)
+        return np.asarray(segmentation), np.asarray(probabilities)
+
+    def _restore(self, logits: Array, properties: dict[str, Any], *, return_probabilities: bool) -> Any:
+        return convert_predicted_logits_to_segmentation_with_correct_shape(
             logits,
             self.plans,
             self.configuration,
             self.labels,
             properties,
+            return_probabilities=return_probabilities,
             num_threads_torch=default_num_processes,
         )
-        return np.asarray(segmentation)
 
     def write(self, segmentation: Array, file: str, properties: dict[str, Any]) -> None:
         """A label map (Z, Y, X) to a file, with the plans' writer."""

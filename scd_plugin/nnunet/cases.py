@@ -1,0 +1,45 @@
+"""Images of a folder as nnU-Net names them: one file for each channel, NAME_0000, NAME_0001, ..."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+__all__ = ["case_name", "channel_files", "in_order"]
+
+
+def channel_files(names: Iterable[str], file_ending: str) -> dict[str, list[str]]:
+    """Files of each case.
+
+    Args:
+        names: file names; those with another ending are left out.
+        file_ending: with its dot, for example `".nii.gz"`.
+
+    Returns:
+        Case to its files, by channel number. Where no name ends in a channel number, each file is a case of its own;
+        beside names that do, the others are left out.
+    """
+    fitting = sorted(name for name in names if name.endswith(file_ending))
+    numbered = re.compile(rf"(.+)_\d{{4}}{re.escape(file_ending)}")
+    matches = [match for match in map(numbered.fullmatch, fitting) if match]
+    if not matches:
+        return {name.removesuffix(file_ending): [name] for name in fitting if name != file_ending}
+    cases: dict[str, list[str]] = {}
+    for match in matches:
+        cases.setdefault(match[1], []).append(match[0])
+    return cases
+
+
+def in_order(case: str, files: Sequence[str], file_ending: str, num_files: int) -> bool:
+    """Whether a case's files are those of channels 0, 1, ... up to a number, or the one file without a number."""
+    if num_files == 1 and list(files) == [case + file_ending]:
+        return True
+    return list(files) == [f"{case}_{channel:04d}{file_ending}" for channel in range(num_files)]
+
+
+def case_name(path: str, endings: Sequence[str]) -> str:
+    """Name of a case from one of its files: without folder, ending and channel number."""
+    name = Path(path).name
+    ending = max((ending for ending in endings if name.endswith(ending)), key=len, default=Path(name).suffix)
+    return re.sub(r"_\d{4}$", "", name.removesuffix(ending))

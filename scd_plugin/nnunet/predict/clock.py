@@ -1,0 +1,96 @@
+"""Where the time of a prediction goes, case by case and stage by stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["STAGES", "CaseTimes", "times_table", "write_times"]
+
+STAGES = ("read", "preprocess", "network", "resample", "write")
+
+
+@dataclass
+class CaseTimes:
+    """One case: how long each stage took, and with how many folds and mirrored passes."""
+
+    case: str
+    folds: tuple[str, ...]
+    mirrored_passes: int
+    """Passes over each window and fold, the unmirrored one included; 1 without mirroring."""
+    windows: int = 0
+    windows_computed: int = 0
+    """Those that went through the network; fewer than all where empty ones were skipped."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Stage to wall time. Reading, preprocessing, resampling and writing run while the network works on other cases."""
+    error: str | None = None
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the time of what is inside to a stage; a failure inside is said to be that stage's."""
+        start = perf_counter()
+        try:
+            yield
+        except Exception as error:
+            self.error = f"{name}: {_one_sentence(error)}"
+            raise
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
+
+
+def write_times(
+    path: Path, settings: Mapping[str, Any], cases: Sequence[CaseTimes], *, wall: float, append: bool = False
+) -> None:
+    """Write a run's times as JSON: `{"runs": [{"settings", "wall_seconds", "cases"}]}`.
+
+    Args:
+        path: the file; its folder must exist.
+        settings: what else the times depend on, ready for JSON.
+        cases: of this run.
+        wall: seconds from the first case's reading to the last one's writing.
+        append: keep the runs that the file has, where it is one of ours.
+    """
+    run = {"settings": dict(settings), "wall_seconds": wall, "cases": [asdict(case) for case in cases]}
+    runs = [*(_runs_in(path) if append else []), run]
+    path.write_text(json.dumps({"runs": runs}, indent=2) + "\n", encoding="utf-8")
+
+
+def times_table(cases: Sequence[CaseTimes]) -> Table:
+    """The times for a terminal, in seconds."""
+    table = Table(box=None, header_style="bold")
+    table.add_column("case", overflow="fold")
+    for heading in ("folds", "mirrored passes", "windows", *STAGES):
+        table.add_column(heading, justify="right")
+    for one in cases:
+        windows = str(one.windows)
+        if one.windows_computed < one.windows:
+            windows += f" ({one.windows - one.windows_computed} skipped)"
+        cells = [f"{one.seconds[stage]:.2f}" if stage in one.seconds else "-" for stage in STAGES]
+        passes = str(one.mirrored_passes)
+        # as text, since names may hold rich's marks
+        table.add_row(Text(one.case), ", ".join(one.folds), passes, windows, *cells, style="red" if one.error else "")
+    return table
+
+
+def _runs_in(path: Path) -> list[Any]:
+    try:
+        runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return runs if isinstance(runs, list) else []
+
+
+def _one_sentence(error: Exception) -> str:
+    """What went wrong, in one line: of messages with several, the last that says something, as ITK writes them."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, ValueError) and len(lines) == 1:
+        return lines[0]
+    return f"{type(error).__name__}: {lines[-1]}" if lines else f"{type(error).__name__}, see the lines above"

@@ -1,0 +1,79 @@
+"""How to predict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from scd_plugin.nnunet.model_folder import CHECKPOINT
+from scd_plugin.nnunet.predict.resampling import RESAMPLING
+from scd_plugin.nnunet.recipe import NnunetRecipe
+
+__all__ = ["DEVICES", "PredictSettings", "check_cascade"]
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """The defaults give what `nnUNetv2_predict` gives with the same folds.
+
+    Raises:
+        ValueError: if a value is none of those allowed, or there is no such device.
+    """
+
+    folds: tuple[str, ...] = ()
+    """Empty for all that are trained."""
+    checkpoint: str = CHECKPOINT
+    """File in each fold."""
+    device: str = "auto"
+    mirroring: bool = True
+    """nnU-Net's test-time augmentation, over the axes that the trainer allowed."""
+    step_size: float = 0.5
+    """Step of the window as a share of it."""
+    batch: int = 1
+    """Windows to a forward pass; with more than one, logits differ by rounding."""
+    resampling: str = "nnunet"
+    """What takes logits back to the image's grid."""
+    skip_empty: bool = False
+    """Compute constant windows once."""
+    save_probabilities: bool = False
+    keep_existing: bool = False
+    """Leave label maps that are there, as nnU-Net's `--continue_prediction` does."""
+    previous_stage: Path | None = None
+    """Folder with the label maps of a cascade's first stage."""
+    times: Path | None = None
+    """File for the clock; beside the output without it."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("device", DEVICES), ("resampling", RESAMPLING)):
+            if getattr(self, name) not in allowed:
+                msg = f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)}"
+                raise ValueError(msg)
+        if self.device == "cuda" and not torch.cuda.is_available():
+            msg = "device is cuda, but PyTorch finds no CUDA device here; take auto or cpu"
+            raise ValueError(msg)
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device, `auto` decided."""
+        return torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def check_cascade(recipe: NnunetRecipe, configuration: str, previous_stage: Path | None) -> None:
+    """Raise ValueError where a previous stage is needed and not given, or given and not needed, or no folder."""
+    before = recipe.configuration.previous_stage_name
+    if before is not None and previous_stage is None:
+        msg = (
+            f"configuration {configuration} is the second stage of a cascade: predict the images with {before} first, "
+            "and give the folder of its label maps as previous stage (--previous-stage)"
+        )
+        raise ValueError(msg)
+    if before is None and previous_stage is not None:
+        msg = f"configuration {configuration} is no second stage of a cascade; leave out the previous stage"
+        raise ValueError(msg)
+    if previous_stage is not None and not previous_stage.is_dir():
+        msg = f"the previous stage must be a folder of label maps; there is no {previous_stage}"
+        raise ValueError(msg)

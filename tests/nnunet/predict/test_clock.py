@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from scd_plugin.nnunet.predict.clock import STAGES, CaseTimes, times_table, write_times
+
+
+def times(case: str = "a", **changes: object) -> CaseTimes:
+    values = {"windows": 12, "windows_computed": 12, "seconds": dict.fromkeys(STAGES, 1.5), **changes}
+    return CaseTimes(case, ("0", "1"), 8, **values)  # type: ignore[arg-type]
+
+
+def failing(error: Exception) -> CaseTimes:
+    one = CaseTimes("a", ("0",), 1)
+    with pytest.raises(type(error)), one.stage("read"):
+        raise error
+    return one
+
+
+class TestStage:
+    def test_adds_up(self) -> None:
+        one = CaseTimes("a", ("0",), 1)
+        with one.stage("read"):
+            pass
+        first = one.seconds["read"]
+        with one.stage("read"):
+            pass
+        with one.stage("write"):
+            pass
+        assert one.seconds["read"] > first > 0
+        assert one.seconds.keys() == {"read", "write"}
+        assert one.error is None
+
+    @pytest.mark.parametrize(
+        ("error", "sentence"),
+        [
+            (ValueError("image a.mha has 1 channels"), "read: image a.mha has 1 channels"),
+            (RuntimeError("in ReadImage\nfile.cxx:97:\n ITK: no reader for a.mha\n"), "RuntimeError: ITK: no reader"),
+            (RuntimeError(), "read: RuntimeError, see the lines above"),
+            (OSError(28, "No space left on device"), "read: OSError: [Errno 28] No space left on device"),
+        ],
+        ids=["ours", "many lines", "no line", "from the system"],
+    )
+    def test_failure_in_one_sentence(self, error: Exception, sentence: str) -> None:
+        one = failing(error)
+        assert one.error is not None
+        assert sentence in one.error
+        assert one.error.startswith("read: ")
+        assert "\n" not in one.error
+        assert one.seconds["read"] > 0
+
+
+class TestFile:
+    def test_content(self, tmp_path: Path) -> None:
+        write_times(tmp_path / "t.json", {"batch": 2}, [times(), failing(ValueError("no"))], wall=4.25)
+        (run,) = json.loads((tmp_path / "t.json").read_text())["runs"]
+        assert run["settings"] == {"batch": 2}
+        assert run["wall_seconds"] == 4.25
+        assert run["cases"][0] == {
+            "case": "a",
+            "folds": ["0", "1"],
+            "mirrored_passes": 8,
+            "windows": 12,
+            "windows_computed": 12,
+            "seconds": dict.fromkeys(STAGES, 1.5),
+            "error": None,
+        }
+        assert run["cases"][1]["error"] == "read: no"
+
+    @pytest.mark.parametrize(("append", "runs"), [(False, ["b"]), (True, ["a", "b"])])
+    def test_runs_before(self, tmp_path: Path, append: bool, runs: list[str]) -> None:
+        for case in ("a", "b"):
+            write_times(tmp_path / "t.json", {}, [times(case)], wall=1.0, append=append)
+        found = json.loads((tmp_path / "t.json").read_text())["runs"]
+        assert [run["cases"][0]["case"] for run in found] == runs
+
+    @pytest.mark.parametrize("before", ["no JSON", "[1]", '{"other": 1}', '{"runs": 3}'])
+    def test_a_foreign_file_is_written_over(self, tmp_path: Path, before: str) -> None:
+        (tmp_path / "t.json").write_text(before)
+        write_times(tmp_path / "t.json", {}, [times()], wall=1.0, append=True)
+        assert len(json.loads((tmp_path / "t.json").read_text())["runs"]) == 1
+
+
+def test_table() -> None:
+    console = Console(file=StringIO(), width=150)
+    failed = CaseTimes("case [red]", ("all",), 1, seconds={"read": 0.25}, error="read: no")
+    console.print(times_table([times("a", windows_computed=9), failed]))
+    assert isinstance(console.file, StringIO)
+    heading, first, second = (line.split() for line in console.file.getvalue().splitlines())
+    assert heading == ["case", "folds", "mirrored", "passes", "windows", *STAGES]
+    assert first == ["a", "0,", "1", "8", "12", "(3", "skipped)", *["1.50"] * 5]
+    assert second == ["case", "[red]", "all", "1", "0", "0.25", "-", "-", "-", "-"]

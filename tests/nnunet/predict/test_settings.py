@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from scd_plugin.nnunet.predict.settings import PredictSettings, check_cascade
+from scd_plugin.nnunet.recipe import NnunetRecipe
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("device", "tpu", "device must be one of auto, cpu, cuda; got tpu"),
+        ("resampling", "linear", "resampling must be one of nnunet, torch; got linear"),
+    ],
+)
+def test_refused(name: str, value: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PredictSettings(**{name: value})
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert PredictSettings(device="auto").torch_device == torch.device("cpu")
+    with pytest.raises(ValueError, match="device is cuda, but PyTorch finds no CUDA device here; take auto or cpu"):
+        PredictSettings(device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert PredictSettings(device="auto").torch_device == torch.device("cuda")
+    assert PredictSettings(device="cuda").torch_device == torch.device("cuda")
+    assert PredictSettings(device="cpu").torch_device == torch.device("cpu")
+
+
+class TestCascade:
+    @pytest.fixture
+    def second(self, plans: dict, dataset: dict) -> NnunetRecipe:  # type: ignore[type-arg]
+        return NnunetRecipe(plans, dataset, "3d_cascade_fullres")
+
+    def test_fits(self, recipe: NnunetRecipe, second: NnunetRecipe, tmp_path: Path) -> None:
+        check_cascade(recipe, "3d_fullres", None)
+        check_cascade(second, "3d_cascade_fullres", tmp_path)
+
+    def test_not_given(self, second: NnunetRecipe) -> None:
+        with pytest.raises(
+            ValueError, match=r"3d_cascade_fullres is the second stage of a cascade: predict .* with 3d_lowres first"
+        ):
+            check_cascade(second, "3d_cascade_fullres", None)
+
+    def test_not_needed(self, recipe: NnunetRecipe, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="3d_fullres is no second stage of a cascade; leave out"):
+            check_cascade(recipe, "3d_fullres", tmp_path)
+
+    def test_no_folder(self, second: NnunetRecipe, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"must be a folder of label maps; there is no .*absent"):
+            check_cascade(second, "3d_cascade_fullres", tmp_path / "absent")
