@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scd_plugin.networks import SCDUNETR
+from scd_plugin.networks import SCDUNETR, SCDPrimus
 from scd_plugin.nnunet.checkpoint import unwrapped
 
 __all__ = ["predict_logits_from_preprocessed_data"]
@@ -29,7 +29,7 @@ def predict_logits_from_preprocessed_data(nnunets_own: Callable[..., Tensor], pr
     Returns:
         (classes, D, H, W) logits, as nnU-Net gives them. The other cases of a folder go on.
     """
-    if isinstance(unwrapped(predictor.network), SCDUNETR):
+    if isinstance(unwrapped(predictor.network), (SCDUNETR, SCDPrimus)):
         bad = [channel for channel, image in enumerate(data) if not torch.isfinite(image).all()]
         if bad:
             print(  # noqa: T201
