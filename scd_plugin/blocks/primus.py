@@ -17,6 +17,7 @@ from dynamic_network_architectures.building_blocks.patch_encode_decode import (
 )
 from dynamic_network_architectures.building_blocks.residual import StackedResidualBlocks
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
+from monai.networks.layers import Conv
 from torch import nn
 
 from scd_plugin.ops.grid import stage_strides
@@ -128,5 +129,5 @@ def _set_skips(
     skips = []
     for level in range(len(strides)):
         left = tuple(prod(stride[axis] for stride in strides[level:]) for axis in range(3))
-        skips.append(nn.Conv3d(widths[level], hidden_size, kernel_size=left, stride=left))
+        skips.append(Conv[Conv.CONV, 3](widths[level], hidden_size, kernel_size=left, stride=left))
     tokenizer.proj_to_tokens = nn.ModuleList(skips)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from scd_plugin.blocks import MaskTokenCompletion, MultiLayerTokenAssembly
 from scd_plugin.blocks.assembly import COMPLETION
@@ -55,7 +55,7 @@ def build_completion(
     num_layers: int,
     num_heads: int,
     qkv_bias: bool,
-) -> nn.Module:
+) -> MultiLayerTokenAssembly | MaskTokenCompletion:
     """MTA or its control.
 
     Args:

@@ -87,10 +87,11 @@ def primus_arguments_of(primus: nn.Module) -> dict[str, Any]:
     Raises:
         ValueError: if it is no such network.
     """
-    tokenizer, eva = getattr(primus, "down_projection", None), getattr(primus, "eva", None)
+    network: Any = primus
+    tokenizer, eva = getattr(network, "down_projection", None), getattr(network, "eva", None)
     versions = {"PatchEmbed": 1, "PatchEmbed_deeper": 2, "PatchEmbedDeeperControlled": 3}
     version = versions.get(type(tokenizer).__name__)
-    if version is None or eva is None or eva.rope is None or eva.pos_embed is None:
+    if tokenizer is None or version is None or eva is None or eva.rope is None or eva.pos_embed is None:
         msg = (
             "primus must be a Primus, PrimusV2 or PrimusV3 of dynamic-network-architectures with learned and rotary "
             f"positions; got {type(primus).__name__}"
@@ -101,7 +102,7 @@ def primus_arguments_of(primus: nn.Module) -> dict[str, Any]:
     block = eva.blocks[0]
     return {
         "in_channels": first.in_channels,
-        "out_channels": primus.up_projection.decode[-1].out_channels,
+        "out_channels": network.up_projection.decode[-1].out_channels,
         "img_size": tuple(places * edge for places, edge in zip(eva.rope.feat_shape, patch)),
         "version": version,
         "patch_size": tuple(patch),

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from timm.layers import apply_rot_embed_cat
-from torch import Tensor, nn
+from timm.models.eva import EvaBlock
+from torch import Tensor
 
 from scd_plugin.ops.training_free_scores import (
     attention_received,
@@ -30,7 +31,7 @@ def prior_scores(
     num_prefix: int,
     grid_idx: Tensor,
     grid_size: Sequence[int],
-    next_block: nn.Module,
+    next_block: EvaBlock,
     rope: Tensor,
     predict: Callable[[], Tensor],
 ) -> Tensor:
@@ -67,7 +68,7 @@ def prior_scores(
     return standardized(scores)
 
 
-def _query_and_key(block: nn.Module, tokens: Tensor, rope: Tensor, num_prefix: int) -> tuple[Tensor, Tensor]:
+def _query_and_key(block: EvaBlock, tokens: Tensor, rope: Tensor, num_prefix: int) -> tuple[Tensor, Tensor]:
     """(B, heads, P + N, d) each, as the block's attention has them."""
     attention, hidden = block.attn, block.norm1(tokens)
     found = []

@@ -157,7 +157,7 @@ class SCDPrimus(nn.Module):
         if num_register_tokens > 0:
             self.register_tokens = nn.Parameter(torch.empty(1, num_register_tokens, width).normal_(std=1e-6))
         self.register_buffer("grid_idx", torch.arange(prod(grid)).unsqueeze(0), persistent=False)
-        self.stages = nn.ModuleList(
+        pruning = [
             SoftTopKPruning(
                 width,
                 ratio,
@@ -168,7 +168,8 @@ class SCDPrimus(nn.Module):
                 norm_left=False,
             )
             for block, ratio in stages
-        )
+        ]
+        self.stages = nn.ModuleList(pruning)
         self.completion = (
             build_completion(
                 completion,
@@ -189,17 +190,11 @@ class SCDPrimus(nn.Module):
         self.out_channels = out_channels
         self.grid_size = list(grid)
         self.volume_grid = list(volume_grid)
-        self._start_near_dense()
-
-    def _start_near_dense(self) -> None:
-        """What Primus has not has no say at first: the prior alone decides, where there is one; MTA adds nothing."""
-        for stage in self.stages:
-            if self.prior is not None and stage.score is not None:
-                nn.init.zeros_(stage.score.score.weight)
-                nn.init.zeros_(stage.score.score.bias)
-        if self.completion is not None:
-            nn.init.zeros_(self.completion.refine.project.weight)
-            nn.init.zeros_(self.completion.refine.project.bias)
+        # what Primus has not has no say at first: the prior alone decides, where there is one, and MTA adds nothing
+        new = [stage.score.score for stage in pruning if stage.score is not None and self.prior is not None]
+        for layer in new if self.completion is None else [*new, self.completion.refine.project]:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment an image.
@@ -250,7 +245,9 @@ class SCDPrimus(nn.Module):
             before, tokens = tokens, block(tokens, rope=rope)
             for stage in self.stages:
                 if stage.after_block == i + 1:
-                    prior = self._prior_scores(i, before, tokens, rope, token_sets, [*grid_idx, idx])
+                    prior = None
+                    if self.prior is not None:
+                        prior = self._prior_scores(self.prior, i, before, tokens, rope, token_sets, [*grid_idx, idx])
                     pruned = stage(tokens[:, first:], idx, policy, prior)
                     tokens = torch.cat((tokens[:, :first], pruned.kept), dim=1)
                     idx, policy = pruned.kept_idx, pruned.policy
@@ -275,18 +272,23 @@ class SCDPrimus(nn.Module):
 
     @torch.no_grad()
     def _prior_scores(
-        self, i: int, before: Tensor, tokens: Tensor, rope: Tensor, token_sets: list[Tensor], grid_idx: list[Tensor]
-    ) -> Tensor | None:
+        self,
+        kind: str,
+        i: int,
+        before: Tensor,
+        tokens: Tensor,
+        rope: Tensor,
+        token_sets: list[Tensor],
+        grid_idx: list[Tensor],
+    ) -> Tensor:
         """Scores behind block i, 0-based, that nothing learns."""
-        if self.prior is None:
-            return None
         first = self.eva.num_prefix_tokens
 
         def predict() -> Tensor:
             return self._decode(self.eva.norm(restore_tokens([*token_sets, tokens[:, first:]], grid_idx)))
 
         return prior_scores(
-            self.prior,
+            kind,
             before=before,
             after=tokens,
             num_prefix=first,

@@ -17,7 +17,7 @@ from scd_plugin.networks.primus_checkpoints import NEW_PARTS, move_positions
 from scd_plugin.nnunet.checkpoint import read_checkpoint
 from scd_plugin.nnunet.plans import primus_arguments
 
-__all__ = ["adapt_primus", "load_primus_checkpoint"]
+__all__ = ["adapt_primus", "grids_of", "load_primus_checkpoint"]
 
 _POSITIONS = "eva.pos_embed"
 _DECODER = "up_projection."
@@ -36,7 +36,7 @@ def load_primus_checkpoint(network: SCDPrimus, fname: str) -> None:
         ValueError: if the weights do not fit; the message says what differs.
     """
     checkpoint = read_checkpoint(fname, needs=("network_weights",))
-    weights, changes = adapt_primus(network, checkpoint["network_weights"], old_grids=_grids_of(checkpoint))
+    weights, changes = adapt_primus(network, checkpoint["network_weights"], old_grids=grids_of(checkpoint))
     problems = mismatch(network.state_dict(), weights, at_most=3)
     if problems:
         msg = (
@@ -89,8 +89,12 @@ def adapt_primus(
     return adapted, changes
 
 
-def _grids_of(checkpoint: dict[str, Any]) -> list[list[int]]:
-    """Token grids that a checkpoint can have, the likeliest first."""
+def grids_of(checkpoint: dict[str, Any]) -> list[list[int]]:
+    """Token grids that a checkpoint can have, the likeliest first.
+
+    Args:
+        checkpoint: of nnU-Net, with the plans in it; or another, whose positions then tell a cubic grid.
+    """
     positions = checkpoint["network_weights"].get(_POSITIONS)
     init_args = checkpoint.get("init_args", {})
     if not {"plans", "configuration"} <= set(init_args):
