@@ -10,3 +10,15 @@ from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo as nnUNetTrainerSCD
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_dense as nnUNetTrainerSCD_dense
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_large as nnUNetTrainerSCD_large
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_small as nnUNetTrainerSCD_small
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusB as nnUNetTrainerSCDPrimusB
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusL as nnUNetTrainerSCDPrimusL
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusM as nnUNetTrainerSCDPrimusM
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusS as nnUNetTrainerSCDPrimusS
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV2B as nnUNetTrainerSCDPrimusV2B
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV2L as nnUNetTrainerSCDPrimusV2L
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV2M as nnUNetTrainerSCDPrimusV2M
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV2S as nnUNetTrainerSCDPrimusV2S
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV3B as nnUNetTrainerSCDPrimusV3B
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV3L as nnUNetTrainerSCDPrimusV3L
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV3M as nnUNetTrainerSCDPrimusV3M
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV3S as nnUNetTrainerSCDPrimusV3S

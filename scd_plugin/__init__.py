@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scd_plugin.networks import SCDUNETR as SCDUNETR
+    from scd_plugin.networks import SCDPrimus as SCDPrimus
+    from scd_plugin.networks import load_primus_state_dict as load_primus_state_dict
     from scd_plugin.networks import load_tokensparse_state_dict as load_tokensparse_state_dict
+    from scd_plugin.networks import prune_primus as prune_primus
 
 __version__ = "0.1.0"
 
-__all__ = ["SCDUNETR", "__version__", "load_tokensparse_state_dict"]
+__all__ = [
+    "SCDPrimus",
+    "SCDUNETR",
+    "__version__",
+    "load_primus_state_dict",
+    "load_tokensparse_state_dict",
+    "prune_primus",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from scd_plugin import SCDUNETR
+from scd_plugin import SCDUNETR, SCDPrimus
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("SCD_SHARED", REPOSITORY.parent / "shared"))
@@ -31,6 +31,16 @@ SMALL: dict[str, Any] = {
     "keep_ratio": 0.5,
 }
 
+SMALL_PRIMUS: dict[str, Any] = {
+    "in_channels": 2,
+    "out_channels": 3,
+    "img_size": 32,
+    "hidden_size": 48,
+    "num_heads": 4,
+    "num_layers": 4,
+    "keep_ratio": 0.5,
+}
+
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
@@ -43,6 +53,40 @@ def small() -> Callable[..., SCDUNETR]:
 
     def build(**changes: Any) -> SCDUNETR:
         return SCDUNETR(**{**SMALL, **changes})
+
+    return build
+
+
+@pytest.fixture
+def small_primus() -> Callable[..., SCDPrimus]:
+    """Builds a small SCD-Primus; arguments change the defaults in `SMALL_PRIMUS`."""
+
+    def build(**changes: Any) -> SCDPrimus:
+        return SCDPrimus(**{**SMALL_PRIMUS, **changes})
+
+    return build
+
+
+@pytest.fixture
+def stock_primus() -> Callable[..., torch.nn.Module]:
+    """Builds the stock Primus of a version that has the sizes of `SMALL_PRIMUS`, as nnU-Net's trainers do."""
+    from dynamic_network_architectures.architectures import primus
+
+    def build(version: int = 1, **changes: Any) -> torch.nn.Module:
+        kind = {1: primus.Primus, 2: primus.PrimusV2, 3: primus.PrimusV3}[version]
+        settings: dict[str, Any] = {
+            "input_channels": 2,
+            "embed_dim": 48,
+            "patch_embed_size": (8, 8, 8),
+            "num_classes": 3,
+            "eva_depth": 4,
+            "eva_numheads": 4,
+            "input_shape": (32, 32, 32),
+            "drop_path_rate": 0.0,
+            "scale_attn_inner": True,
+            "init_values": 0.1,
+        }
+        return kind(**{**settings, **changes})
 
     return build
 

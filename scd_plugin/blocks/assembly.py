@@ -42,12 +42,12 @@ class _Refine(nn.Module):
         self.project = nn.Linear(completion_hidden_size, hidden_size)
 
     def forward(self, cls: Tensor, tokens: Tensor) -> Tensor:
-        """(B, 1, C), (B, L, C) -> (B, L, D); the CLS token has no position and is dropped at the end."""
+        """(B, R, C), (B, L, C) -> (B, L, D); CLS and its like have no position and are dropped at the end."""
         x = torch.cat((cls, tokens + self.pos_embed), dim=1)
         for block in self.blocks:
             x = block(x)
         # LayerNorm and projection act on each token alone, so CLS can go before them
-        return self.project(self.norm(x[:, 1:]))
+        return self.project(self.norm(x[:, cls.shape[1] :]))
 
 
 class MultiLayerTokenAssembly(nn.Module):
@@ -95,7 +95,8 @@ class MultiLayerTokenAssembly(nn.Module):
         """Assemble the full sequence.
 
         Args:
-            cls: (B, 1, D), the CLS token; it travelled with the survivors and is treated as one of them.
+            cls: (B, R, D), tokens without a place, which travelled with the survivors and are treated as such: CLS,
+                register tokens, or none at all (R = 0).
             token_sets: `num_sets` tensors (B, K_i, D), in order of leaving, the survivors last.
             grid_idx: for each set (B, K_i), int64, places in the grid; together every place once.
 
@@ -109,8 +110,8 @@ class MultiLayerTokenAssembly(nn.Module):
                 tokens = torch.cat((cls, tokens), dim=1)
             sets.append(project(tokens) + self.layer_embed[i])
         survivors = sets.pop()
-        sets.append(survivors[:, 1:])
-        return self.refine(survivors[:, :1], restore_tokens(sets, grid_idx))
+        sets.append(survivors[:, cls.shape[1] :])
+        return self.refine(survivors[:, : cls.shape[1]], restore_tokens(sets, grid_idx))
 
 
 class MaskTokenCompletion(nn.Module):
@@ -148,5 +149,5 @@ class MaskTokenCompletion(nn.Module):
         survivors = self.project(torch.cat((cls, token_sets[-1]), dim=1))
         mask_token = self.mask_token.to(survivors.dtype)
         sets = [mask_token.expand(idx.shape[0], idx.shape[1], -1) for idx in grid_idx[:-1]]
-        sets.append(survivors[:, 1:])
-        return self.refine(survivors[:, :1], restore_tokens(sets, grid_idx))
+        sets.append(survivors[:, cls.shape[1] :])
+        return self.refine(survivors[:, : cls.shape[1]], restore_tokens(sets, grid_idx))

@@ -54,7 +54,8 @@ class SoftTopKPruning(nn.Module):
         tau: temperature of the softmax that carries the gradient.
         sampling: `"soft_topk"` as above; `"topk"` without noise; `"random"` without scores: a random choice in
             training, a fixed one by position in evaluation. The last two are the paper's controls.
-        norm_left: LayerNorm for the leaving tokens; off where they are thrown away.
+        learn_score: False for no score predictor; the choice is by the `prior` given to `forward`, without noise.
+        norm_left: LayerNorm for the leaving tokens; off where they are thrown away or normed elsewhere.
 
     Raises:
         ValueError: if `tau` is not positive or `sampling` is unknown; see also `keep_count`.
@@ -70,6 +71,7 @@ class SoftTopKPruning(nn.Module):
         after_block: int = 0,
         tau: float = 1.0,
         sampling: str = "soft_topk",
+        learn_score: bool = True,
         norm_left: bool = True,
     ) -> None:
         super().__init__()
@@ -85,22 +87,35 @@ class SoftTopKPruning(nn.Module):
         self.tau = float(tau)
         self.sampling = sampling
         self.tie_tolerance = TIE_TOLERANCE
-        self.score = ScorePredictor(hidden_size) if sampling != "random" else None
+        self.score = ScorePredictor(hidden_size) if learn_score and sampling != "random" else None
         self.norm_left = nn.LayerNorm(hidden_size, eps=1e-6) if norm_left else nn.Identity()
 
-    def forward(self, tokens: Tensor, grid_idx: Tensor, policy: Tensor | None = None) -> PrunedTokens:
+    def forward(
+        self, tokens: Tensor, grid_idx: Tensor, policy: Tensor | None = None, prior: Tensor | None = None
+    ) -> PrunedTokens:
         """Split tokens into those kept and those that leave.
 
         Args:
             tokens: (B, N, D), without a CLS token, in ascending grid place.
             grid_idx: (B, N), int64, each token's place in the grid.
             policy: (B, N), the tokens' policy from the stage before.
+            prior: (B, N), float32, scores that are not learned here; they are added to the learned ones.
+
+        Raises:
+            ValueError: if neither a predictor nor chance nor `prior` gives scores.
         """
         keep = keep_count(tokens.shape[1], self.keep_ratio)
+        if self.score is None and self.sampling != "random":
+            if prior is None:
+                msg = "learn_score=False leaves no scores to choose by: pass prior, a tensor of shape (B, N)"
+                raise ValueError(msg)
+            return self._split(tokens, grid_idx, partition_topk(prior, keep, self.tie_tolerance), keep, None)
         if self.score is None:
             chance = torch.rand_like(tokens[:, :, 0]) if self.training else position_hash(grid_idx, self.after_block)
             return self._split(tokens, grid_idx, partition_topk(chance, keep), keep, None)
         score = self.score(tokens)
+        if prior is not None:
+            score = score + prior
         if not self.training:
             # not the log-probability: its order is the same, but ONNX computes it by way of the probability, where
             # scores of which the network is sure are all 0 or 1 and tie

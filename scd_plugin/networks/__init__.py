@@ -3,6 +3,17 @@
 from scd_plugin.networks.checkpoints import load_tokensparse_state_dict as load_tokensparse_state_dict
 from scd_plugin.networks.encoder import EncodedTokens as EncodedTokens
 from scd_plugin.networks.encoder import SparseViT as SparseViT
+from scd_plugin.networks.primus_checkpoints import load_primus_state_dict as load_primus_state_dict
+from scd_plugin.networks.primus_checkpoints import prune_primus as prune_primus
+from scd_plugin.networks.scd_primus import SCDPrimus as SCDPrimus
 from scd_plugin.networks.scd_unetr import SCDUNETR as SCDUNETR
 
-__all__ = ["SCDUNETR", "EncodedTokens", "SparseViT", "load_tokensparse_state_dict"]
+__all__ = [
+    "SCDPrimus",
+    "SCDUNETR",
+    "EncodedTokens",
+    "SparseViT",
+    "load_primus_state_dict",
+    "load_tokensparse_state_dict",
+    "prune_primus",
+]

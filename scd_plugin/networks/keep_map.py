@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 from torch import Tensor
 
+from scd_plugin.networks.scd_primus import SCDPrimus
 from scd_plugin.networks.scd_unetr import SCDUNETR
 
 __all__ = ["keep_map"]
 
 
 @torch.no_grad()
-def keep_map(network: SCDUNETR, image: Tensor, *, roi_size: Sequence[int], overlap: float = 0.5) -> Tensor:
+def keep_map(network: SCDUNETR | SCDPrimus, image: Tensor, *, roi_size: Sequence[int], overlap: float = 0.5) -> Tensor:
     """Exit stage of every voxel's token, averaged over the windows that see it.
 
     Args:

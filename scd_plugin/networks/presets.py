@@ -1,11 +1,11 @@
-"""Network sizes by name: what differs between small, base and large, as arguments of `SCDUNETR`."""
+"""Network sizes by name: what differs between small, base and large, as arguments of the networks."""
 
 from __future__ import annotations
 
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["SIZES", "size_arguments"]
+__all__ = ["PRIMUS_SIZES", "SIZES", "primus_size_arguments", "size_arguments"]
 
 SIZES = MappingProxyType(
     {
@@ -46,6 +46,17 @@ SIZES = MappingProxyType(
     }
 )
 
+# Primus's own sizes, alike in its three versions: arXiv 2503.01835, and `_PRIMUS_CONFIGS` of
+# dynamic-network-architectures 0.4.4
+PRIMUS_SIZES = MappingProxyType(
+    {
+        "S": {"hidden_size": 396, "num_layers": 12, "num_heads": 6},
+        "B": {"hidden_size": 792, "num_layers": 12, "num_heads": 12},
+        "M": {"hidden_size": 864, "num_layers": 16, "num_heads": 12},
+        "L": {"hidden_size": 1056, "num_layers": 24, "num_heads": 16},
+    }
+)
+
 
 def size_arguments(size: str) -> dict[str, Any]:
     """Arguments of `SCDUNETR` for a size.
@@ -60,3 +71,18 @@ def size_arguments(size: str) -> dict[str, Any]:
         msg = f"size must be one of {', '.join(SIZES)}; got {size!r}"
         raise ValueError(msg)
     return dict(SIZES[size])
+
+
+def primus_size_arguments(size: str) -> dict[str, int]:
+    """Width, depth and heads of a size of Primus.
+
+    Args:
+        size: a key of `PRIMUS_SIZES`.
+
+    Raises:
+        ValueError: if there is no such size.
+    """
+    if size not in PRIMUS_SIZES:
+        msg = f"size must be one of {', '.join(PRIMUS_SIZES)}, those of Primus; got {size!r}"
+        raise ValueError(msg)
+    return dict(PRIMUS_SIZES[size])

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scd_plugin.blocks import LightDecoder, MaskTokenCompletion, MultiLayerTokenAssembly, UNETRDecoder
-from scd_plugin.blocks.assembly import COMPLETION
+from scd_plugin.blocks import LightDecoder, UNETRDecoder
 from scd_plugin.blocks.decoders import num_taps
+from scd_plugin.networks.common import build_completion, check_image, check_rates, pruning_plan
 from scd_plugin.networks.encoder import SparseViT
 from scd_plugin.ops import exit_stages
 from scd_plugin.ops.grid import per_axis, stage_strides, token_grid
@@ -119,7 +119,8 @@ class SCDUNETR(nn.Module):
         if spatial_dims not in (2, 3):
             msg = f"spatial_dims must be 2 or 3; got {spatial_dims}"
             raise ValueError(msg)
-        _check_unetr_options(proj_type, save_attn, dropout_rate, drop_path_rate)
+        _check_unetr_options(proj_type, save_attn)
+        check_rates(dropout_rate=dropout_rate, drop_path_rate=drop_path_rate)
         if decoder not in DECODERS:
             msg = f"decoder must be one of {', '.join(DECODERS)}; got {decoder!r}"
             raise ValueError(msg)
@@ -130,7 +131,7 @@ class SCDUNETR(nn.Module):
         _check_strides(steps, patch)
         if pool_stride is None and len(steps) <= MAX_POOLED_DEPTH:
             pool_stride = (2,) * spatial_dims
-        stages = _pruning_plan(prune_after, keep_ratio, num_layers)
+        stages = pruning_plan(prune_after, keep_ratio, num_layers)
         taps = num_taps(steps, pool_stride) if decoder == "unetr" else 1
         self.encoder = SparseViT(
             in_channels,
@@ -151,7 +152,7 @@ class SCDUNETR(nn.Module):
             drop_path_rate=drop_path_rate,
         )
         self.completion = (
-            _completion(
+            build_completion(
                 completion,
                 grid,
                 len(stages) + 1,
@@ -195,7 +196,7 @@ class SCDUNETR(nn.Module):
         Raises:
             ValueError: if the image has other channels or another size.
         """
-        self._check_image(image)
+        check_image(image, self.image_shape)
         encoded = self.encoder(image)
         if self.completion is None:
             sequences = encoded.hidden_states + encoded.token_sets
@@ -215,7 +216,7 @@ class SCDUNETR(nn.Module):
             (B, *grid), int64: 0 for tokens that leave at the first stage, 1 at the second, ..., the number of stages
             for those that stay to the end. In training mode it is a random draw, as the forward pass is.
         """
-        self._check_image(image)
+        check_image(image, self.image_shape)
         stages = exit_stages(self.encoder(image).grid_idx)
         return stages.reshape([stages.shape[0], *self.grid_size])
 
@@ -223,26 +224,14 @@ class SCDUNETR(nn.Module):
         """(B, L, D) -> (B, D, *grid)."""
         return tokens.transpose(1, 2).unflatten(2, self.grid_size)  # type: ignore[no-untyped-call]
 
-    def _check_image(self, image: Tensor) -> None:
-        if list(image.shape[1:]) != self.image_shape:
-            msg = (
-                f"image must have shape (B, {', '.join([str(n) for n in self.image_shape])}): in_channels, then "
-                f"img_size; got {list(image.shape)}. Build the network with that img_size, or crop or slide a window"
-            )
-            raise ValueError(msg)
 
-
-def _check_unetr_options(proj_type: str, save_attn: bool, dropout_rate: float, drop_path_rate: float) -> None:
+def _check_unetr_options(proj_type: str, save_attn: bool) -> None:
     if proj_type != "conv":
         msg = f"proj_type must be 'conv' (without overlap 'perceptron' is the same linear map); got {proj_type!r}"
         raise ValueError(msg)
     if save_attn:
         msg = "save_attn must be False: fused attention never holds the attention matrix; got True"
         raise ValueError(msg)
-    for name, rate in (("dropout_rate", dropout_rate), ("drop_path_rate", drop_path_rate)):
-        if not 0 <= rate < 1:
-            msg = f"{name} must be in [0, 1); got {rate}"
-            raise ValueError(msg)
 
 
 def _check_strides(strides: Sequence[tuple[int, ...]], patch_size: tuple[int, ...]) -> None:
@@ -252,64 +241,3 @@ def _check_strides(strides: Sequence[tuple[int, ...]], patch_size: tuple[int, ..
     if tuple(total) != patch_size:
         msg = f"strides must multiply to patch_size {patch_size}; got {list(strides)}, which make {tuple(total)}"
         raise ValueError(msg)
-
-
-def _pruning_plan(
-    prune_after: Sequence[int], keep_ratio: Sequence[float] | float, num_layers: int
-) -> list[tuple[int, float]]:
-    """(block, share kept) of every stage that prunes at all."""
-    blocks = list(prune_after)
-    if any(not 1 <= block <= num_layers for block in blocks) or sorted(set(blocks)) != blocks:
-        msg = (
-            f"prune_after must be ascending 1-based block numbers in [1, {num_layers}] (num_layers={num_layers}); "
-            f"got {tuple(blocks)}"
-        )
-        raise ValueError(msg)
-    ratios = [float(ratio) for ratio in keep_ratio] if isinstance(keep_ratio, Sequence) else [float(keep_ratio)]
-    if any(not 0 < ratio <= 1 for ratio in ratios):
-        msg = f"keep_ratio must be in (0, 1], the share of tokens kept at each stage (1: no pruning); got {keep_ratio}"
-        raise ValueError(msg)
-    if not isinstance(keep_ratio, Sequence):
-        ratios = ratios * len(blocks)
-    if len(ratios) != len(blocks):
-        msg = f"keep_ratio must be one number, or one for each stage of prune_after {tuple(blocks)}; got {keep_ratio}"
-        raise ValueError(msg)
-    return [(block, ratio) for block, ratio in zip(blocks, ratios) if ratio < 1]
-
-
-def _completion(
-    kind: str,
-    grid_size: Sequence[int],
-    num_sets: int,
-    *,
-    hidden_size: int,
-    completion_hidden_size: int,
-    num_layers: int,
-    num_heads: int,
-    qkv_bias: bool,
-) -> nn.Module:
-    if kind not in COMPLETION:
-        msg = f"completion must be one of {', '.join(COMPLETION)}; got {kind!r}"
-        raise ValueError(msg)
-    if completion_hidden_size % num_heads != 0:
-        msg = (
-            f"completion_hidden_size must be divisible by completion_num_heads; "
-            f"got {completion_hidden_size} and {num_heads}"
-        )
-        raise ValueError(msg)
-    if completion_hidden_size < 2 * len(grid_size):
-        msg = (
-            f"completion_hidden_size must be at least {2 * len(grid_size)} for sine-cosine positions on "
-            f"{len(grid_size)} axes; got {completion_hidden_size}"
-        )
-        raise ValueError(msg)
-    sizes: dict[str, Any] = {
-        "hidden_size": hidden_size,
-        "completion_hidden_size": completion_hidden_size,
-        "num_layers": num_layers,
-        "num_heads": num_heads,
-        "qkv_bias": qkv_bias,
-    }
-    if kind == "mask_token":
-        return MaskTokenCompletion(grid_size, **sizes)
-    return MultiLayerTokenAssembly(grid_size, num_sets, **sizes)

@@ -1,4 +1,4 @@
-"""From nnU-Net's plans to the arguments of `SCDUNETR`. Pure functions; nnunetv2 is not imported."""
+"""From nnU-Net's plans to the arguments of `SCDUNETR` and `SCDPrimus`. Pure functions; nnunetv2 is not imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from scd_plugin.networks.presets import size_arguments
 from scd_plugin.networks.scd_unetr import MAX_POOLED_DEPTH
 
-__all__ = ["MAX_TOKENS", "MIN_TOKENS", "network_arguments", "token_depth"]
+__all__ = ["MAX_TOKENS", "MIN_TOKENS", "network_arguments", "primus_arguments", "token_depth"]
 
 # The published token patch; where token counts allow it, it is taken.
 PATCH_TARGET = 8
@@ -64,6 +64,38 @@ def network_arguments(configuration: Mapping[str, Any], *, size: str = "base") -
         ValueError: if the configuration has no pooling strides, none that pool, or strides that do not divide its
             patch size; or if the size is unknown.
     """
+    patch_size, strides, depth = _tokens(configuration)
+    return {
+        "spatial_dims": len(patch_size),
+        "img_size": tuple(patch_size),
+        "patch_size": _cumulative(strides, depth),
+        "strides": strides[:depth],
+        "pool_stride": _pool_stride(strides, depth),
+        # learned scale and shift, as in nnU-Net's own networks: without them small classes are learned far later
+        "norm_name": ("instance", {"affine": True}),
+        **size_arguments(size),
+    }
+
+
+def primus_arguments(configuration: Mapping[str, Any], *, patch_size: int | None = None) -> dict[str, Any]:
+    """Arguments of `SCDPrimus` that follow from one configuration of nnU-Net's plans.
+
+    Args:
+        configuration: an entry of `plans["configurations"]`, its `inherits_from` resolved.
+        patch_size: edge of a token on every axis, where it is not to follow from the plans.
+
+    Raises:
+        ValueError: as `network_arguments`; with `patch_size` never, the network itself checks whether it divides.
+    """
+    if patch_size is not None:
+        img_size = tuple(int(edge) for edge in configuration["patch_size"])
+        return {"spatial_dims": len(img_size), "img_size": img_size, "patch_size": (patch_size,) * len(img_size)}
+    crop, strides, depth = _tokens(configuration)
+    return {"spatial_dims": len(crop), "img_size": tuple(crop), "patch_size": _cumulative(strides, depth)}
+
+
+def _tokens(configuration: Mapping[str, Any]) -> tuple[list[int], list[tuple[int, ...]], int]:
+    """Crop, pooling steps, and how many of these a token spans."""
     patch_size = [int(edge) for edge in configuration["patch_size"]]
     strides = _pooling_steps(configuration, len(patch_size))
     depth = token_depth(patch_size, strides)
@@ -77,16 +109,7 @@ def network_arguments(configuration: Mapping[str, Any], *, size: str = "base") -
                 "nnUNetv2_plan_experiment"
             )
             raise ValueError(msg)
-    return {
-        "spatial_dims": len(patch_size),
-        "img_size": tuple(patch_size),
-        "patch_size": edges,
-        "strides": strides[:depth],
-        "pool_stride": _pool_stride(strides, depth),
-        # learned scale and shift, as in nnU-Net's own networks: without them small classes are learned far later
-        "norm_name": ("instance", {"affine": True}),
-        **size_arguments(size),
-    }
+    return patch_size, strides, depth
 
 
 def _pooling_steps(configuration: Mapping[str, Any], spatial_dims: int) -> list[tuple[int, ...]]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scd_plugin.networks import SCDUNETR
+from scd_plugin.networks import SCDUNETR, SCDPrimus
 from scd_plugin.nnunet.checkpoint import unwrapped
 
 __all__ = ["non_finite_channels", "predict_logits_from_preprocessed_data"]
@@ -34,7 +34,7 @@ def predict_logits_from_preprocessed_data(nnunets_own: Callable[..., Tensor], pr
     Returns:
         (classes, D, H, W) logits, as nnU-Net gives them. The other cases of a folder go on.
     """
-    if isinstance(unwrapped(predictor.network), SCDUNETR) and (bad := non_finite_channels(data)):
+    if isinstance(unwrapped(predictor.network), (SCDUNETR, SCDPrimus)) and (bad := non_finite_channels(data)):
         print(  # noqa: T201
             f"WARNING: channels {bad} of this case hold NaN or infinite voxels: its label map means nothing. "
             "Replace these voxels in the image and predict it again"

@@ -11,10 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from scd_plugin.networks import SCDUNETR
+from scd_plugin.networks import SCDUNETR, SCDPrimus
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.nnunet.checkpoint import read_checkpoint, unwrapped
 from scd_plugin.nnunet.plans import network_arguments
+from scd_plugin.nnunet.pretrained_primus import load_primus_checkpoint
 from scd_plugin.ops import interpolate_pos_embed
 
 __all__ = ["adapt", "load_pretrained_weights"]
@@ -38,6 +39,9 @@ def load_pretrained_weights(
         ValueError: if the weights do not fit; the message says what differs.
     """
     inner = unwrapped(network)
+    if isinstance(inner, SCDPrimus):
+        load_primus_checkpoint(inner, fname)
+        return
     if not isinstance(inner, SCDUNETR):
         nnunets_own(network, fname, verbose=verbose)
         return

@@ -12,31 +12,34 @@ from torch import Tensor
 __all__ = ["interpolate_pos_embed", "sincos_pos_embed"]
 
 
-def interpolate_pos_embed(pos_embed: Tensor, old_grid: Sequence[int], new_grid: Sequence[int]) -> Tensor:
+def interpolate_pos_embed(
+    pos_embed: Tensor, old_grid: Sequence[int], new_grid: Sequence[int], *, num_prefix: int = 1
+) -> Tensor:
     """Learned positions for another token grid, by linear interpolation along each axis.
 
     Args:
-        pos_embed: (1, 1 + prod(old_grid), D), the CLS token's first.
+        pos_embed: (1, num_prefix + prod(old_grid), D), those of tokens without a place first.
         old_grid: tokens per axis that it was learned on.
         new_grid: tokens per axis wanted, as many axes.
+        num_prefix: tokens without a place: 1 for CLS, the number of register tokens, or 0.
 
     Returns:
-        (1, 1 + prod(new_grid), D); CLS unchanged.
+        (1, num_prefix + prod(new_grid), D); the prefix unchanged.
 
     Raises:
         ValueError: if the number of axes differs, or `pos_embed` does not belong to `old_grid`.
     """
-    if len(old_grid) != len(new_grid) or pos_embed.shape[1] != 1 + prod(old_grid):
+    if len(old_grid) != len(new_grid) or pos_embed.shape[1] != num_prefix + prod(old_grid):
         msg = (
-            f"positions for {pos_embed.shape[1] - 1} tokens on grid {tuple(old_grid)} can't be moved to grid "
+            f"positions for {pos_embed.shape[1] - num_prefix} tokens on grid {tuple(old_grid)} can't be moved to grid "
             f"{tuple(new_grid)}: the old grid must have that many tokens, and both as many axes"
         )
         raise ValueError(msg)
-    cls, places = pos_embed[:, :1], pos_embed[:, 1:]
+    prefix, places = pos_embed[:, :num_prefix], pos_embed[:, num_prefix:]
     volume = places.transpose(1, 2).reshape(1, -1, *old_grid)
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(new_grid)]
     volume = F.interpolate(volume.float(), size=tuple(new_grid), mode=mode).to(pos_embed.dtype)
-    return torch.cat((cls, volume.flatten(2).transpose(1, 2)), dim=1)
+    return torch.cat((prefix, volume.flatten(2).transpose(1, 2)), dim=1)
 
 
 def sincos_pos_embed(grid_size: Sequence[int], channels: int) -> Tensor:

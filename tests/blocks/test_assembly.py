@@ -23,6 +23,19 @@ def test_assembly_refills_the_grid(width: int, num_layers: int) -> None:
     assert assembly(*token_sets()).shape == (2, 24, 48)
 
 
+@pytest.mark.parametrize("registers", [0, 1, 3])
+@pytest.mark.parametrize("kind", [MultiLayerTokenAssembly, MaskTokenCompletion])
+def test_any_number_of_tokens_without_a_place(registers: int, kind: type) -> None:
+    sizes = {"hidden_size": 48, "completion_hidden_size": 48, "num_heads": 4}
+    completion = kind(GRID, 2, **sizes) if kind is MultiLayerTokenAssembly else kind(GRID, **sizes)
+    _, sets, idx = token_sets()
+    completed = completion(torch.randn(2, registers, 48), sets, idx)
+    assert completed.shape == (2, 24, 48)
+    # they take part in attention
+    if registers:
+        assert not torch.allclose(completed, completion(torch.randn(2, registers, 48), sets, idx))
+
+
 def test_order_within_a_set_does_not_matter() -> None:
     assembly = MultiLayerTokenAssembly(GRID, 2, hidden_size=48, completion_hidden_size=48, num_heads=4)
     cls, sets, idx = token_sets()

@@ -74,6 +74,33 @@ class TestTraining:
         assert stage(tokens, places).policy is None
 
 
+class TestPrior:
+    @pytest.mark.parametrize("training", [False, True])
+    def test_alone_it_is_the_choice(self, training: bool) -> None:
+        stage, (tokens, places) = SoftTopKPruning(48, 0.3, learn_score=False).train(training), inputs()
+        prior = torch.randn(2, 20)
+        pruned = stage(tokens, places, None, prior)
+        assert torch.equal(pruned.kept_idx, prior.topk(6, dim=1).indices.sort(dim=1).values)
+        assert pruned.policy is None
+        assert list(stage.score.parameters() if stage.score else []) == []
+
+    def test_is_added_to_the_learned_score(self) -> None:
+        stage, (tokens, places) = SoftTopKPruning(48, 0.3).eval(), inputs()
+        prior = torch.randn(2, 20)
+        best = (stage.score(tokens) + prior).topk(6, dim=1).indices.sort(dim=1).values
+        assert torch.equal(stage(tokens, places, None, prior).kept_idx, best)
+
+    def test_the_learned_score_still_learns(self) -> None:
+        stage, (tokens, places) = SoftTopKPruning(48, 0.3), inputs()
+        stage(tokens, places, None, torch.randn(2, 20)).kept.square().sum().backward()
+        assert stage.score is not None
+        assert stage.score.project.weight.grad.abs().sum() > 0
+
+    def test_nothing_to_choose_by(self) -> None:
+        with pytest.raises(ValueError, match=r"learn_score=False leaves no scores .* pass prior"):
+            SoftTopKPruning(48, 0.3, learn_score=False)(*inputs())
+
+
 def test_batch_is_a_loop_over_samples() -> None:
     stage, (tokens, places) = SoftTopKPruning(48, 0.3).eval(), inputs(batch=4)
     together = stage(tokens, places)

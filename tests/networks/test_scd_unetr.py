@@ -82,7 +82,9 @@ class TestDropIn:
         assert SCDUNETR(**arguments)(image).shape == UNETR(**arguments)(image).shape
 
     def test_public_names(self) -> None:
-        assert scd_plugin.__all__ == ["SCDUNETR", "__version__", "load_tokensparse_state_dict"]
+        for name in ("SCDUNETR", "SCDPrimus", "load_tokensparse_state_dict", "load_primus_state_dict", "prune_primus"):
+            assert name in scd_plugin.__all__
+            assert getattr(scd_plugin, name).__name__ == name
 
 
 class TestTraining:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from scd_plugin import SCDUNETR
+from scd_plugin import SCDUNETR, SCDPrimus
 from scd_plugin.networks.memory import saved_bytes
-from scd_plugin.nnunet.plans import MAX_TOKENS, MIN_TOKENS, network_arguments, token_depth
+from scd_plugin.nnunet.plans import MAX_TOKENS, MIN_TOKENS, network_arguments, primus_arguments, token_depth
 
 
 def plan(patch_size: list[int], *strides: list[int] | int) -> dict[str, Any]:
@@ -86,6 +86,25 @@ def test_memory_of_a_sample(configuration: dict[str, Any]) -> None:
     # with a few tokens score predictors and MTA take as much as pruning saves
     tokens = prod(size // edge for size, edge in zip(arguments["img_size"], arguments["patch_size"]))
     assert gigabytes[0] < gigabytes[1] * (1 if tokens >= MIN_TOKENS else 1.03)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("configuration", [row[1] for row in PLANS], ids=[row[0] for row in PLANS])
+def test_primus_has_the_same_tokens(configuration: dict[str, Any], version: int) -> None:
+    arguments, wanted = primus_arguments(configuration), network_arguments(configuration)
+    assert arguments == {name: wanted[name] for name in ("spatial_dims", "img_size", "patch_size")}
+    if 3 in arguments["patch_size"]:
+        with pytest.raises(ValueError, match=r"patch_size must be a power of two on each axis"):
+            SCDPrimus(1, 2, version=version, size="S", **arguments)
+        return
+    with torch.device("meta"):
+        net = SCDPrimus(1, 2, version=version, size="S", **arguments)
+        assert net(torch.empty(1, 1, *arguments["img_size"])).shape == (1, 2, *arguments["img_size"])
+
+
+def test_token_edge_of_stock_primus() -> None:
+    arguments = primus_arguments(plan([40, 56, 40], TWO, TWO, TWO), patch_size=8)
+    assert arguments == {"spatial_dims": 3, "img_size": (40, 56, 40), "patch_size": (8, 8, 8)}
 
 
 def test_decoder_steps_are_the_pooling_steps() -> None:

@@ -21,6 +21,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from scd_plugin.nnunet import trainers
 
 TRAINERS = [getattr(trainers, name) for name in trainers.__all__]
+UNETR_TRAINERS = [trainer for trainer in TRAINERS if issubclass(trainer, trainers.nnUNetTrainerSCD)]
 
 MakeTrainer = Callable[..., nnUNetTrainer]
 
@@ -54,7 +55,7 @@ class TestContract:
     def test_can_be_pickled(self, trainer: type[nnUNetTrainer]) -> None:
         assert pickle.loads(pickle.dumps(trainer)) is trainer  # noqa: S301
 
-    @pytest.mark.parametrize("trainer", TRAINERS)
+    @pytest.mark.parametrize("trainer", UNETR_TRAINERS)
     def test_builds_without_a_trainer_object(self, trainer: type[nnUNetTrainer]) -> None:
         net = build(trainer, enable_deep_supervision=False)
         assert net.image_shape == [1, 32, 32, 32]

@@ -46,6 +46,13 @@ class TestInterpolation:
         positions = torch.randn(1, 13, 6)
         assert torch.equal(interpolate_pos_embed(positions, (3, 4), (3, 4)), positions)
 
+    @pytest.mark.parametrize("num_prefix", [0, 3])
+    def test_any_number_of_tokens_without_a_place(self, num_prefix: int) -> None:
+        positions = torch.randn(1, num_prefix + 12, 6)
+        moved = interpolate_pos_embed(positions, (3, 4), (6, 8), num_prefix=num_prefix)
+        assert moved.shape == (1, num_prefix + 48, 6)
+        assert torch.equal(moved[:, :num_prefix], positions[:, :num_prefix])
+
     @pytest.mark.parametrize(("old", "new"), [((3, 4), (3, 4, 1)), ((3, 5), (6, 6))])
     def test_other_axes_or_token_counts_are_refused(self, old: tuple[int, ...], new: tuple[int, ...]) -> None:
         with pytest.raises(ValueError, match=r"positions for 12 tokens .* can't be moved"):

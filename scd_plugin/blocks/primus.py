@@ -1,0 +1,133 @@
+"""Primus's tokenizers and decoder: those of dynamic-network-architectures, for token patches with an edge per axis too.
+
+All of them are three-dimensional; a 2-D image is a volume of one slice, its token patch (1, h, w).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from dynamic_network_architectures.building_blocks.patch_encode_decode import (
+    PatchDecode,
+    PatchEmbed,
+    PatchEmbed_deeper,
+    PatchEmbedDeeperControlled,
+)
+from dynamic_network_architectures.building_blocks.residual import StackedResidualBlocks
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He
+from monai.networks.layers import Conv
+from torch import nn
+
+from scd_plugin.ops.grid import stage_strides
+
+__all__ = ["VERSIONS", "primus_decoder", "primus_tokenizer"]
+
+VERSIONS = (1, 2, 3)
+
+# Primus V3's widths from full resolution down to the tokens of 8 x 8 x 8 voxels; deeper levels keep the last
+_V3_WIDTHS = (32, 64, 256, 1024)
+
+
+def primus_tokenizer(version: int, in_channels: int, hidden_size: int, patch_size: Sequence[int]) -> nn.Module:
+    """Image to token map, (B, in_channels, *img_size) to (B, D, *grid).
+
+    The convolutional stems of V2 and V3 halve every axis at each level. For a token patch whose axes differ, levels are
+    swapped for levels with a stride per axis; forward pass and parameter names stay the library's.
+
+    Args:
+        version: 1 for a strided projection, 2 or 3 for a convolutional stem.
+        in_channels: image channels.
+        hidden_size: D.
+        patch_size: edges of a token, three axes, powers of two.
+
+    Raises:
+        ValueError: if there is no such version, or an edge is no power of two.
+
+    Source: Primus, arXiv 2503.01835; dynamic-network-architectures 0.4.4 (Apache-2.0).
+    """
+    if version not in VERSIONS:
+        msg = f"version must be one of {', '.join(map(str, VERSIONS))}, those of Primus; got {version!r}"
+        raise ValueError(msg)
+    _check_power_of_two(patch_size)
+    strides = stage_strides(patch_size)
+    depth = len(strides)
+    if version == 1:
+        tokenizer = PatchEmbed(tuple(patch_size), in_channels, hidden_size)
+    elif version == 2:
+        widths = [32, *[32 * 2**level for level in range(depth)]]
+        tokenizer = PatchEmbed_deeper(in_channels, hidden_size, base_features=32, depth_per_level=(1,) * depth)
+    else:
+        widths = [*_V3_WIDTHS, *[_V3_WIDTHS[-1]] * depth][: depth + 1]
+        tokenizer = PatchEmbedDeeperControlled(
+            in_channels, hidden_size, depth_per_level=(1,) * depth, ch_per_level=tuple(widths)
+        )
+    if version > 1 and any(stride != (2, 2, 2) for stride in strides):
+        _set_strides(tokenizer, strides, in_channels, widths, nonlin=nn.ReLU if version == 2 else nn.LeakyReLU)
+        if version == 3:
+            _set_skips(tokenizer, hidden_size, strides, widths)
+    return tokenizer.apply(InitWeights_He(1e-2))
+
+
+def primus_decoder(hidden_size: int, out_channels: int, patch_size: Sequence[int]) -> nn.Module:
+    """Token map to logits, (B, D, *grid) to (B, out_channels, *img_size): transposed convolutions, each token alone.
+
+    Args:
+        hidden_size: D.
+        out_channels: classes.
+        patch_size: edges of a token, three axes, powers of two.
+
+    Raises:
+        ValueError: if an edge is no power of two.
+    """
+    _check_power_of_two(patch_size)
+    return PatchDecode(tuple(patch_size), hidden_size, out_channels).apply(InitWeights_He(1e-2))
+
+
+def _check_power_of_two(patch_size: Sequence[int]) -> None:
+    if any(edge & (edge - 1) for edge in patch_size):
+        msg = (
+            f"patch_size must be a power of two on each axis, since Primus's decoder doubles step by step; "
+            f"got {tuple(patch_size)}"
+        )
+        raise ValueError(msg)
+
+
+def _set_strides(
+    tokenizer: nn.Module,
+    strides: Sequence[tuple[int, ...]],
+    in_channels: int,
+    widths: Sequence[int],
+    *,
+    nonlin: type[nn.Module],
+) -> None:
+    """Levels as in the library's constructors, with a stride per axis, and no kernel across slices that stay apart."""
+    common: dict[str, Any] = {
+        "conv_op": nn.Conv3d,
+        "kernel_size": [3 if any(stride[axis] > 1 for stride in strides) else 1 for axis in range(3)],
+        "norm_op": nn.InstanceNorm3d,
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "nonlin": nonlin,
+        "nonlin_kwargs": {"inplace": True},
+    }
+    tokenizer.stem = StackedResidualBlocks(
+        1, input_channels=in_channels, output_channels=widths[0], initial_stride=1, conv_bias=True, **common
+    )
+    tokenizer.stages = nn.ModuleList(
+        StackedResidualBlocks(
+            1, input_channels=widths[i], output_channels=widths[i + 1], initial_stride=list(stride), **common
+        )
+        for i, stride in enumerate(strides)
+    )
+
+
+def _set_skips(
+    tokenizer: nn.Module, hidden_size: int, strides: Sequence[tuple[int, ...]], widths: Sequence[int]
+) -> None:
+    """V3's projections from every level to the token grid."""
+    skips = []
+    for level in range(len(strides)):
+        left = tuple(prod(stride[axis] for stride in strides[level:]) for axis in range(3))
+        skips.append(Conv[Conv.CONV, 3](widths[level], hidden_size, kernel_size=left, stride=left))
+    tokenizer.proj_to_tokens = nn.ModuleList(skips)

@@ -1,0 +1,79 @@
+"""Training-free scores inside of Primus: gathers what each score of `scd_plugin.ops` is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from timm.layers import apply_rot_embed_cat
+from timm.models.eva import EvaBlock
+from torch import Tensor
+
+from scd_plugin.ops.training_free_scores import (
+    attention_received,
+    neighbor_distance,
+    prediction_entropy,
+    relative_change,
+    standardized,
+    token_norm,
+)
+
+__all__ = ["PRIORS", "prior_scores"]
+
+PRIORS = ("neighbors", "norm", "change", "attention", "entropy")
+
+
+def prior_scores(
+    kind: str,
+    *,
+    before: Tensor,
+    after: Tensor,
+    num_prefix: int,
+    grid_idx: Tensor,
+    grid_size: Sequence[int],
+    next_block: EvaBlock,
+    rope: Tensor,
+    predict: Callable[[], Tensor],
+) -> Tensor:
+    """Scores of the tokens behind a block, with mean 0 and standard deviation 1 in each sample.
+
+    `"neighbors"`: distance from the neighbours' mean. `"norm"`: length. `"change"`: how much the block moved the token.
+    `"attention"`: what the next block's attention pays it. `"entropy"`: of the logits, were they decoded here.
+
+    Args:
+        kind: one of `PRIORS`.
+        before: (B, P + N, D), as they entered the block.
+        after: (B, P + N, D), as they left it.
+        num_prefix: P, leading tokens without a place, which get no score.
+        grid_idx: (B, N), int64.
+        grid_size: places per axis, three axes.
+        next_block: the EVA block that follows.
+        rope: rotary positions of the N tokens, as that block takes them.
+        predict: gives the logits decoded from these tokens and those that left before.
+
+    Returns:
+        (B, N), float32.
+    """
+    if kind == "neighbors":
+        scores = neighbor_distance(after[:, num_prefix:], grid_idx, grid_size)
+    elif kind == "norm":
+        scores = token_norm(after[:, num_prefix:])
+    elif kind == "change":
+        scores = relative_change(before[:, num_prefix:], after[:, num_prefix:])
+    elif kind == "attention":
+        query, key = _query_and_key(next_block, after, rope, num_prefix)
+        scores = attention_received(query, key, num_prefix)
+    else:
+        scores = prediction_entropy(predict(), grid_size).gather(1, grid_idx)
+    return standardized(scores)
+
+
+def _query_and_key(block: EvaBlock, tokens: Tensor, rope: Tensor, num_prefix: int) -> tuple[Tensor, Tensor]:
+    """(B, heads, P + N, d) each, as the block's attention has them."""
+    attention, hidden = block.attn, block.norm1(tokens)
+    found = []
+    for project, norm in ((attention.q_proj, attention.q_norm), (attention.k_proj, attention.k_norm)):
+        heads = norm(project(hidden).unflatten(2, (attention.num_heads, -1)).transpose(1, 2))
+        placed = apply_rot_embed_cat(heads[:, :, num_prefix:], rope)
+        found.append(torch.cat((heads[:, :, :num_prefix], placed), dim=2))
+    return found[0], found[1]

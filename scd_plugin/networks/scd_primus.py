@@ -1,0 +1,344 @@
+"""SCD-Primus: nnU-Net's transformer Primus with tokens that leave on the way and come back before the decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
+
+import torch
+from dynamic_network_architectures.building_blocks.eva import Eva
+from torch import Tensor, nn
+
+from scd_plugin.blocks import SoftTopKPruning
+from scd_plugin.blocks.primus import primus_decoder, primus_tokenizer
+from scd_plugin.networks.common import build_completion, check_image, check_rates, pruning_plan
+from scd_plugin.networks.presets import primus_size_arguments
+from scd_plugin.networks.priors import PRIORS, prior_scores
+from scd_plugin.ops import exit_stages, restore_tokens, take_tokens
+from scd_plugin.ops.grid import per_axis, token_grid
+
+__all__ = ["SCDPrimus"]
+
+SAMPLING = ("soft_topk", "topk", "random", "prior")
+COMPLETION = ("assembly", "mask_token", "restore")
+
+
+class PrimusTokens(NamedTuple):
+    """What the encoder leaves behind: with S pruning stages S + 1 token sets, before the final LayerNorm."""
+
+    registers: Tensor
+    """(B, R, D), tokens without a place; Primus has none by default"""
+    token_sets: list[Tensor]
+    """(B, K_i, D): tokens that left at stage 0..S-1, as they were then; last the survivors"""
+    grid_idx: list[Tensor]
+    """(B, K_i), int64: for each set the tokens' places in the grid, ascending"""
+
+
+class SCDPrimus(nn.Module):
+    """Primus that prunes tokens between its blocks and decodes all of them.
+
+    Tokenizer, EVA blocks, rotary positions and patch decoder are those of dynamic-network-architectures, under the
+    names they have in its `Primus`. With `keep_ratio=1` the network is Primus: state dicts are interchangeable and the
+    logits the same. With less, kept tokens take their rotary positions along, and the completed sequence starts as the
+    tokens themselves, each as it was when it left: MTA adds to them, and what it adds starts at zero.
+
+    Args:
+        in_channels: image channels.
+        out_channels: output channels (classes).
+        img_size: voxels per axis, one int or one per axis; fixed, since positions are learned.
+        version: of Primus: 1 (strided projection to tokens), 2 or 3 (convolutional stems).
+        size: `"S"`, `"B"`, `"M"` or `"L"`, Primus's own.
+        patch_size: token patch, one int or one per axis, powers of two; divides `img_size`. Primus's own is 8.
+        prune_after: 1-based blocks after which tokens leave, ascending; None for a quarter, half and three quarters of
+            the depth.
+        keep_ratio: share of the tokens *kept* at each stage, in (0, 1]; one number or one per stage. A stage that
+            keeps all is left out; with 1 the network is Primus.
+        tau: temperature of the soft top-k.
+        sampling: `"soft_topk"` (the method), `"topk"` (no noise) or `"random"` (no scores); `"prior"` for the scores of
+            `prior` alone, with no score predictor.
+        prior: a score that is not learned, see `scd_plugin.networks.priors`. The learned score is added to it and
+            starts at zero. None for learned scores alone.
+        completion: `"assembly"` (MTA, the method), `"mask_token"` (the paper's control) or `"restore"`: the tokens as
+            they left and nothing else. With the last and `sampling="prior"` there is no parameter that Primus has not.
+        completion_hidden_size: D_c, width inside the completion; None for the width of the tokens.
+        completion_num_layers: transformer blocks in the completion.
+        completion_num_heads: their heads; None for those of the encoder.
+        spatial_dims: 2 or 3.
+        hidden_size: D in place of the size's; a multiple of 6 times the heads, for rotary positions on three axes.
+        num_layers: transformer blocks in place of the size's.
+        num_heads: attention heads in place of the size's.
+        num_register_tokens: tokens without a place that take part in attention and are never pruned.
+        init_values: where LayerScale starts; None for none.
+        scale_attn_inner: LayerNorm inside of attention.
+        dropout_rate: dropout in the transformer, in [0, 1).
+        drop_path_rate: stochastic depth of the last block. Primus's trainers have 0.2.
+
+    Raises:
+        ValueError: for any argument that does not fit, with its name, value and what is allowed.
+
+    Example::
+
+        >>> net = SCDPrimus(in_channels=1, out_channels=3, img_size=96, size="S", keep_ratio=0.25)
+        >>> net(torch.zeros(1, 1, 96, 96, 96)).shape
+        torch.Size([1, 3, 96, 96, 96])
+
+    Source: Primus, arXiv 2503.01835; pruning and completion, arXiv 2303.06522.
+    """
+
+    grid_idx: Tensor
+    mask_token: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        img_size: Sequence[int] | int,
+        *,
+        version: int = 1,
+        size: str = "M",
+        patch_size: Sequence[int] | int = 8,
+        prune_after: Sequence[int] | None = None,
+        keep_ratio: Sequence[float] | float = 0.25,
+        tau: float = 1.0,
+        sampling: str = "soft_topk",
+        prior: str | None = "change",
+        completion: str = "assembly",
+        completion_hidden_size: int | None = None,
+        completion_num_layers: int = 1,
+        completion_num_heads: int | None = None,
+        spatial_dims: int = 3,
+        hidden_size: int | None = None,
+        num_layers: int | None = None,
+        num_heads: int | None = None,
+        num_register_tokens: int = 0,
+        init_values: float | None = 0.1,
+        scale_attn_inner: bool = True,
+        dropout_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        # what was asked for, as it was asked for: a bundle records it beside the weights
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        super().__init__()
+        self.arguments = arguments
+        if spatial_dims not in (2, 3):
+            msg = f"spatial_dims must be 2 or 3; got {spatial_dims}"
+            raise ValueError(msg)
+        check_rates(dropout_rate=dropout_rate, drop_path_rate=drop_path_rate)
+        _check_pruning_options(sampling, prior, completion)
+        sizes = primus_size_arguments(size)
+        width = sizes["hidden_size"] if hidden_size is None else hidden_size
+        depth = sizes["num_layers"] if num_layers is None else num_layers
+        heads = sizes["num_heads"] if num_heads is None else num_heads
+        _check_sizes(width, depth, heads, num_register_tokens)
+        image = per_axis(img_size, spatial_dims, name="img_size")
+        patch = per_axis(patch_size, spatial_dims, name="patch_size")
+        grid = token_grid(image, patch)
+        # a 2-D image is a volume of one slice: the library's parts are three-dimensional
+        volume_patch, volume_grid = ((1, *patch), (1, *grid)) if spatial_dims == 2 else (patch, grid)
+        stages = pruning_plan(_quarters(depth) if prune_after is None else prune_after, keep_ratio, depth)
+
+        self.down_projection = primus_tokenizer(version, in_channels, width, volume_patch)
+        self.up_projection = primus_decoder(width, out_channels, volume_patch)
+        self.eva = Eva(
+            embed_dim=width,
+            depth=depth,
+            num_heads=heads,
+            ref_feat_shape=volume_grid,
+            num_reg_tokens=num_register_tokens,
+            init_values=init_values,
+            scale_attn_inner=scale_attn_inner,
+            proj_drop_rate=dropout_rate,
+            drop_path_rate=drop_path_rate,
+        )
+        # of Primus's state dict; its masked pre-training uses it
+        self.register_buffer("mask_token", torch.zeros(1, 1, width))
+        self.register_tokens: nn.Parameter | None = None
+        if num_register_tokens > 0:
+            self.register_tokens = nn.Parameter(torch.empty(1, num_register_tokens, width).normal_(std=1e-6))
+        self.register_buffer("grid_idx", torch.arange(prod(grid)).unsqueeze(0), persistent=False)
+        pruning = [
+            SoftTopKPruning(
+                width,
+                ratio,
+                after_block=block,
+                tau=tau,
+                sampling="topk" if sampling == "prior" else sampling,
+                learn_score=sampling != "prior",
+                norm_left=False,
+            )
+            for block, ratio in stages
+        ]
+        self.stages = nn.ModuleList(pruning)
+        self.completion = (
+            build_completion(
+                completion,
+                grid,
+                len(stages) + 1,
+                hidden_size=width,
+                completion_hidden_size=completion_hidden_size or width,
+                num_layers=completion_num_layers,
+                num_heads=completion_num_heads or heads,
+                qkv_bias=True,
+            )
+            if stages and completion != "restore"
+            else None
+        )
+        self.prior = None if sampling == "random" else prior
+        self.keeps_left = completion != "mask_token"
+        self.image_shape = [in_channels, *image]
+        self.out_channels = out_channels
+        self.grid_size = list(grid)
+        self.volume_grid = list(volume_grid)
+        # what Primus has not has no say at first: the prior alone decides, where there is one, and MTA adds nothing
+        new = [stage.score.score for stage in pruning if stage.score is not None and self.prior is not None]
+        for layer in new if self.completion is None else [*new, self.completion.refine.project]:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Segment an image.
+
+        Args:
+            image: (B, in_channels, *img_size).
+
+        Returns:
+            (B, out_channels, *img_size) logits.
+
+        Raises:
+            ValueError: if the image has other channels or another size.
+        """
+        encoded = self.encode(image)
+        sets = [self.eva.norm(tokens) for tokens in encoded.token_sets]
+        completed = sets[0]
+        if len(sets) > 1:
+            kept = sets if self.keeps_left else [*[torch.zeros_like(left) for left in sets[:-1]], sets[-1]]
+            completed = restore_tokens(kept, encoded.grid_idx)
+        if self.completion is not None:
+            completed = completed + self.completion(self.eva.norm(encoded.registers), sets, encoded.grid_idx)
+        logits = self._decode(completed)
+        return logits.squeeze(2) if len(self.grid_size) == 2 else logits
+
+    def encode(self, image: Tensor) -> PrimusTokens:
+        """All tokens of an image, each as the last block left it that it passed.
+
+        Args:
+            image: (B, in_channels, *img_size).
+
+        Raises:
+            ValueError: if the image has other channels or another size.
+        """
+        check_image(image, self.image_shape)
+        tokens = self.down_projection(self._to_volume(image)).flatten(2).transpose(1, 2)
+        if self.register_tokens is not None:
+            tokens = torch.cat((self.register_tokens.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+        tokens = self.eva.pos_drop(tokens + self.eva.pos_embed)
+        first = self.eva.num_prefix_tokens
+        everywhere = self.eva.rope.get_embed()
+        # as timm's attention takes rotary positions: (N, d), or (B, 1, N, d) where each sample has its own
+        rope = everywhere
+        idx = self.grid_idx.expand(tokens.shape[0], -1)
+        token_sets: list[Tensor] = []
+        grid_idx: list[Tensor] = []
+        policy: Tensor | None = None
+        for i, block in enumerate(self.eva.blocks):
+            before, tokens = tokens, block(tokens, rope=rope)
+            for stage in self.stages:
+                if stage.after_block == i + 1:
+                    prior = None
+                    if self.prior is not None:
+                        prior = self._prior_scores(self.prior, i, before, tokens, rope, token_sets, [*grid_idx, idx])
+                    pruned = stage(tokens[:, first:], idx, policy, prior)
+                    tokens = torch.cat((tokens[:, :first], pruned.kept), dim=1)
+                    idx, policy = pruned.kept_idx, pruned.policy
+                    token_sets.append(pruned.left)
+                    grid_idx.append(pruned.left_idx)
+                    rope = take_tokens(everywhere.expand(idx.shape[0], -1, -1), idx).unsqueeze(1)
+        return PrimusTokens(tokens[:, :first], [*token_sets, tokens[:, first:]], [*grid_idx, idx])
+
+    @torch.no_grad()
+    def exit_stages(self, image: Tensor) -> Tensor:
+        """At which pruning stage each token leaves; the map behind a picture of where the network looks.
+
+        Args:
+            image: (B, in_channels, *img_size).
+
+        Returns:
+            (B, *grid), int64: 0 for tokens that leave at the first stage, 1 at the second, ..., the number of stages
+            for those that stay to the end. In training mode it is a random draw, as the forward pass is.
+        """
+        stages = exit_stages(self.encode(image).grid_idx)
+        return stages.reshape([stages.shape[0], *self.grid_size])
+
+    @torch.no_grad()
+    def _prior_scores(
+        self,
+        kind: str,
+        i: int,
+        before: Tensor,
+        tokens: Tensor,
+        rope: Tensor,
+        token_sets: list[Tensor],
+        grid_idx: list[Tensor],
+    ) -> Tensor:
+        """Scores behind block i, 0-based, that nothing learns."""
+        first = self.eva.num_prefix_tokens
+
+        def predict() -> Tensor:
+            return self._decode(self.eva.norm(restore_tokens([*token_sets, tokens[:, first:]], grid_idx)))
+
+        return prior_scores(
+            kind,
+            before=before,
+            after=tokens,
+            num_prefix=first,
+            grid_idx=grid_idx[-1],
+            grid_size=self.volume_grid,
+            # behind the last block there is none; it then stands for itself
+            next_block=self.eva.blocks[min(i + 1, len(self.eva.blocks) - 1)],
+            rope=rope,
+            predict=predict,
+        )
+
+    def _decode(self, tokens: Tensor) -> Tensor:
+        """(B, L, D) to (B, out_channels, *volume)."""
+        return self.up_projection(tokens.transpose(1, 2).unflatten(2, self.volume_grid))  # type: ignore[no-untyped-call]
+
+    def _to_volume(self, image: Tensor) -> Tensor:
+        """A 2-D image as a volume of one slice."""
+        return image.unsqueeze(2) if len(self.grid_size) == 2 else image
+
+
+def _quarters(num_layers: int) -> list[int]:
+    """After one, two and three quarters of the depth; fewer stages in fewer than four layers."""
+    return sorted({num_layers * quarter // 4 for quarter in (1, 2, 3)} - {0})
+
+
+def _check_pruning_options(sampling: str, prior: str | None, completion: str) -> None:
+    for name, value, allowed in (("sampling", sampling, SAMPLING), ("completion", completion, COMPLETION)):
+        if value not in allowed:
+            msg = f"{name} must be one of {', '.join(allowed)}; got {value!r}"
+            raise ValueError(msg)
+    if prior is not None and prior not in PRIORS:
+        msg = f"prior must be None or one of {', '.join(PRIORS)}; got {prior!r}"
+        raise ValueError(msg)
+    if sampling == "prior" and prior is None:
+        msg = f"sampling='prior' needs a prior, one of {', '.join(PRIORS)}; got None"
+        raise ValueError(msg)
+
+
+def _check_sizes(hidden_size: int, num_layers: int, num_heads: int, num_register_tokens: int) -> None:
+    sizes = {"hidden_size": hidden_size, "num_layers": num_layers, "num_heads": num_heads}
+    for name, value in sizes.items():
+        if value < 1:
+            msg = f"{name} must be at least 1; got {value}"
+            raise ValueError(msg)
+    if num_register_tokens < 0:
+        msg = f"num_register_tokens must not be negative; got {num_register_tokens}"
+        raise ValueError(msg)
+    if hidden_size % (6 * num_heads):
+        msg = (
+            f"hidden_size must be a multiple of 6 times num_heads, for rotary positions on three axes; got hidden_size "
+            f"{hidden_size} and num_heads {num_heads}"
+        )
+        raise ValueError(msg)

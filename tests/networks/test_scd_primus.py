@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scd_plugin import SCDPrimus
+from scd_plugin.networks.priors import PRIORS
+from scd_plugin.networks.scd_primus import COMPLETION, SAMPLING
+
+Build = Callable[..., SCDPrimus]
+Stock = Callable[..., nn.Module]
+PRIMUS = {"sampling": "prior", "completion": "restore"}
+
+
+def image(batch: int = 1, *size: int) -> Tensor:
+    return torch.randn(batch, 2, *(size or (32, 32, 32)))
+
+
+class TestIsPrimus:
+    """At keep_ratio=1, against the library's own class."""
+
+    @pytest.mark.parametrize("version", [1, 2, 3])
+    def test_same_state_dict_and_same_logits(self, small_primus: Build, stock_primus: Stock, version: int) -> None:
+        stock, net = stock_primus(version), small_primus(version=version, keep_ratio=1)
+        assert list(net.state_dict()) == list(stock.state_dict())
+        net.load_state_dict(stock.state_dict())
+        batch = image(2)
+        for mode in (True, False):
+            torch.testing.assert_close(net.train(mode)(batch), stock.train(mode)(batch), atol=1e-6, rtol=0)
+
+    @pytest.mark.parametrize(
+        ("ours", "theirs"),
+        [
+            ({"img_size": (16, 32, 24)}, {"input_shape": (16, 32, 24)}),
+            ({"init_values": None, "scale_attn_inner": False}, {"init_values": None, "scale_attn_inner": False}),
+            ({"num_register_tokens": 3}, {"num_register_tokens": 3}),
+        ],
+        ids=["crop", "plain blocks", "registers"],
+    )
+    def test_with_other_settings(
+        self, small_primus: Build, stock_primus: Stock, ours: dict[str, Any], theirs: dict[str, Any]
+    ) -> None:
+        stock, net = stock_primus(**theirs).eval(), small_primus(keep_ratio=1, **ours).eval()
+        net.load_state_dict(stock.state_dict())
+        batch = image(1, *net.image_shape[1:])
+        torch.testing.assert_close(net(batch), stock(batch), atol=1e-6, rtol=0)
+
+    def test_same_gradients(self, small_primus: Build, stock_primus: Stock) -> None:
+        stock, net, batch = stock_primus(), small_primus(keep_ratio=1), image()
+        net.load_state_dict(stock.state_dict())
+        for model in (stock, net):
+            model(batch).square().mean().backward()
+        wanted = dict(stock.named_parameters())
+        for name, parameter in net.named_parameters():
+            torch.testing.assert_close(parameter.grad, wanted[name].grad, msg=name)
+
+    @pytest.mark.parametrize("size", ["S", "B", "M", "L"])
+    def test_sizes_are_the_librarys(self, size: str) -> None:
+        from dynamic_network_architectures.architectures import primus
+
+        with torch.device("meta"):
+            net = SCDPrimus(1, 3, 64, size=size, keep_ratio=1)
+            stock = getattr(primus, f"Primus{size}")(1, 3, (8, 8, 8), (64, 64, 64))
+        ours, theirs = net.state_dict(), stock.state_dict()
+        assert {name: value.shape for name, value in ours.items()} == {n: value.shape for n, value in theirs.items()}
+
+    def test_nothing_new_without_training(self, small_primus: Build, stock_primus: Stock) -> None:
+        net = small_primus(keep_ratio=0.5, **PRIMUS)
+        assert list(net.state_dict()) == list(stock_primus().state_dict())
+        assert len(net.stages) == 3
+
+
+class TestPruning:
+    def test_every_token_leaves_once(self, small_primus: Build) -> None:
+        net = small_primus().eval()
+        encoded = net.encode(image(2))
+        assert [tokens.shape[1] for tokens in encoded.token_sets] == [32, 16, 8, 8]
+        assert torch.equal(torch.cat(encoded.grid_idx, dim=1).sort(dim=1).values, torch.arange(64).expand(2, -1))
+        stages = net.exit_stages(image(2))
+        assert stages.shape == (2, 4, 4, 4)
+        assert torch.bincount(stages[1].flatten()).tolist() == [32, 16, 8, 8]
+
+    @pytest.mark.parametrize(
+        ("num_layers", "expected"), [(12, [3, 6, 9]), (16, [4, 8, 12]), (24, [6, 12, 18]), (2, [1]), (1, [])]
+    )
+    def test_quarters_of_the_depth_by_default(self, small_primus: Build, num_layers: int, expected: list[int]) -> None:
+        net = small_primus(num_layers=num_layers)
+        assert [stage.after_block for stage in net.stages] == expected
+
+    def test_rotary_positions_follow_the_kept_tokens(self, small_primus: Build) -> None:
+        """A pruned forward pass, done by hand for one sample with attention over the kept tokens alone."""
+        net = small_primus(prune_after=(2,), completion="restore").eval()
+        batch = image(2)
+        encoded = net.encode(batch)
+        tokens = net.down_projection(batch).flatten(2).transpose(1, 2) + net.eva.pos_embed
+        rope = net.eva.rope.get_embed()
+        for block in net.eva.blocks[:2]:
+            tokens = block(tokens, rope=rope)
+        assert not torch.equal(encoded.grid_idx[1][0], encoded.grid_idx[1][1])
+        for sample in range(2):
+            kept = encoded.grid_idx[1][sample]
+            alone = tokens[sample : sample + 1, kept]
+            for block in net.eva.blocks[2:]:
+                alone = block(alone, rope=rope[kept])
+            torch.testing.assert_close(encoded.token_sets[1][sample], alone[0], atol=1e-5, rtol=1e-4)
+
+    def test_leaving_tokens_are_decoded_as_they_left(self, small_primus: Build) -> None:
+        net, batch = small_primus(prune_after=(2,), **PRIMUS).eval(), image()
+        left, places = net.encode(batch).token_sets[0], net.encode(batch).grid_idx[0]
+        logits = net(batch)
+        # Primus's decoder upsamples each token by itself
+        alone = net.up_projection(net.eva.norm(left).transpose(1, 2)[..., None, None])
+        place = int(places[0, 5])
+        corner = [8 * (place // step % 4) for step in (16, 4, 1)]
+        block = logits[0][(slice(None), *[slice(start, start + 8) for start in corner])]
+        torch.testing.assert_close(alone[0, :, 40:48], block, atol=1e-5, rtol=1e-4)
+
+    @pytest.mark.parametrize("kind", ["assembly", "restore"])
+    @pytest.mark.parametrize("sampling", ["soft_topk", "prior"])
+    def test_what_is_new_adds_nothing_at_first(self, small_primus: Build, kind: str, sampling: str) -> None:
+        net = small_primus(completion=kind, sampling=sampling).eval()
+        plain = small_primus(**PRIMUS).eval()
+        shared = {name: value for name, value in net.state_dict().items() if name in plain.state_dict()}
+        plain.load_state_dict(shared)
+        batch = image()
+        torch.testing.assert_close(net(batch), plain(batch), atol=1e-6, rtol=0)
+
+    @pytest.mark.parametrize("num_register_tokens", [0, 2])
+    @pytest.mark.parametrize("prior", PRIORS)
+    def test_each_prior_makes_a_choice_of_its_own(
+        self, small_primus: Build, prior: str, num_register_tokens: int
+    ) -> None:
+        net = small_primus(prior=prior, num_register_tokens=num_register_tokens).eval()
+        batch = image(2)
+        stages = net.exit_stages(batch)
+        assert torch.equal(stages, net.exit_stages(batch))
+        # neither the first places, as ties would give, nor the same for every image
+        assert not torch.equal(stages[0], stages[1])
+        assert (stages[0].flatten()[:8] < 3).any()
+
+    def test_choices_differ_between_priors(self, small_primus: Build) -> None:
+        batch, chosen = image(), set()
+        net = small_primus().eval()
+        for prior in PRIORS:
+            net.prior = prior
+            chosen.add(tuple(net.exit_stages(batch).flatten().tolist()))
+        assert len(chosen) == len(PRIORS)
+
+    def test_closer_to_dense_the_more_is_kept(self, small_primus: Build, stock_primus: Stock) -> None:
+        stock, batch, errors = stock_primus(init_values=1.0).eval(), image(2), []
+        dense = stock(batch)
+        for keep_ratio in (0.25, 0.5, 0.75, 0.9, 1):
+            net = small_primus(keep_ratio=keep_ratio, init_values=1.0, **PRIMUS).eval()
+            net.load_state_dict(stock.state_dict())
+            errors.append(((net(batch) - dense).norm() / dense.norm()).item())
+        assert errors == sorted(errors, reverse=True)
+        assert errors[-1] == 0
+        assert errors[0] < 0.5
+
+    def test_batch_is_a_loop_over_samples(self, small_primus: Build) -> None:
+        net, batch = small_primus().eval(), image(3)
+        alone = torch.cat([net(sample.unsqueeze(0)) for sample in batch])
+        torch.testing.assert_close(net(batch), alone, atol=1e-5, rtol=1e-4)
+
+
+class TestShapes:
+    @pytest.mark.parametrize(
+        ("img_size", "patch_size"),
+        [((40, 56, 40), 8), ((20, 28, 20), 4), ((12, 32, 24), (4, 8, 8)), ((5, 16, 16), (1, 8, 8))],
+        ids=str,
+    )
+    @pytest.mark.parametrize("version", [1, 2])
+    def test_3d(self, small_primus: Build, img_size: Any, patch_size: Any, version: int) -> None:
+        net = small_primus(img_size=img_size, patch_size=patch_size, version=version)
+        assert net(image(1, *img_size)).shape == (1, 3, *img_size)
+
+    @pytest.mark.parametrize("version", [1, 2, 3])
+    def test_2d(self, small_primus: Build, version: int) -> None:
+        net = small_primus(spatial_dims=2, img_size=(24, 40), patch_size=(4, 8), version=version)
+        assert net(image(2, 24, 40)).shape == (2, 3, 24, 40)
+        assert net.exit_stages(image(2, 24, 40)).shape == (2, 6, 5)
+
+    def test_arguments_rebuild_it(self, small_primus: Build) -> None:
+        net = small_primus(version=2, prune_after=(1, 3), completion_hidden_size=24, completion_num_heads=2)
+        again = SCDPrimus(**net.arguments)
+        again.load_state_dict(net.state_dict())
+        assert again.eval()(batch := image()).equal(net.eval()(batch))
+
+
+class TestTraining:
+    @pytest.mark.parametrize("sampling", SAMPLING)
+    @pytest.mark.parametrize("completion", COMPLETION)
+    def test_every_parameter_gets_a_gradient(self, small_primus: Build, sampling: str, completion: str) -> None:
+        assert_all_learn(small_primus(sampling=sampling, completion=completion))
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"version": 2},
+            {"version": 3, "patch_size": 4},
+            {"num_register_tokens": 2},
+            {"keep_ratio": 0.01},
+            {"keep_ratio": 1},
+            {"prior": None},
+            {"prior": "entropy"},
+            {"prune_after": (4,)},
+        ],
+        ids=str,
+    )
+    def test_every_parameter_gets_a_gradient_with(self, small_primus: Build, changes: dict[str, Any]) -> None:
+        assert_all_learn(small_primus(**changes))
+
+    def test_after_the_first_step_all_parts_learn(self, small_primus: Build) -> None:
+        net, batch = small_primus(), image(2)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+        for _ in range(2):
+            optimizer.zero_grad()
+            net(batch).square().mean().backward()
+            optimizer.step()
+        for part in ("stages.0.score.project.weight", "completion.project.0.weight", "eva.blocks.3.attn.q_proj.weight"):
+            assert net.get_parameter(part).grad.abs().sum() > 0, part
+
+    def test_bfloat16(self, small_primus: Build) -> None:
+        net = small_primus()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = net(image())
+        logits.float().square().mean().backward()
+        assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters())
+
+    @pytest.mark.parametrize("prior", PRIORS)
+    def test_flat_background_gives_finite_logits(self, small_primus: Build, prior: str) -> None:
+        net = small_primus(prior=prior)
+        for mode in (True, False):
+            assert torch.isfinite(net.train(mode)(torch.zeros(1, 2, 32, 32, 32))).all()
+
+
+def assert_all_learn(net: SCDPrimus) -> None:
+    net(image(2)).square().mean().backward()
+    assert [name for name, parameter in net.named_parameters() if parameter.grad is None] == []
+    assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters())
+
+
+class TestEvaluation:
+    @pytest.mark.parametrize("sampling", SAMPLING)
+    def test_does_not_depend_on_the_random_state(self, small_primus: Build, sampling: str) -> None:
+        net, batch = small_primus(sampling=sampling, dropout_rate=0.1, drop_path_rate=0.2).eval(), image()
+        first = net(batch)
+        torch.manual_seed(77)
+        assert torch.equal(net(batch), first)
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"version": 4}, "version must be one of 1, 2, 3, those of Primus; got 4"),
+            ({"size": "XL"}, "size must be one of S, B, M, L, those of Primus; got 'XL'"),
+            ({"patch_size": 7}, r"patch_size \(7, 7, 7\) does not divide .* token patch that divides 32 is 8"),
+            ({"img_size": 36, "patch_size": 12}, r"patch_size must be a power of two .*got \(12, 12, 12\)"),
+            ({"patch_size": 1}, r"patch_size must be larger than 1 on at least one axis; got \(1, 1, 1\)"),
+            ({"keep_ratio": 0.0}, r"keep_ratio must be in \(0, 1\].*got 0.0"),
+            ({"prune_after": (1, 2, 5)}, r"prune_after must be .* in \[1, 4\].*got \(1, 2, 5\)"),
+            ({"sampling": "top_k"}, "sampling must be one of soft_topk, topk, random, prior; got 'top_k'"),
+            ({"completion": "mae"}, "completion must be one of assembly, mask_token, restore; got 'mae'"),
+            ({"prior": "luck"}, "prior must be None or one of neighbors, .*; got 'luck'"),
+            ({"prior": None, "sampling": "prior"}, "sampling='prior' needs a prior, one of neighbors, .*; got None"),
+            ({"spatial_dims": 4}, "spatial_dims must be 2 or 3; got 4"),
+            (
+                {"hidden_size": 50},
+                "hidden_size must be a multiple of 6 times .*hidden_size 50 and num_heads 4",
+            ),
+            ({"num_layers": 0}, "num_layers must be at least 1; got 0"),
+            ({"num_register_tokens": -1}, "num_register_tokens must not be negative; got -1"),
+            ({"drop_path_rate": 1.0}, r"drop_path_rate must be in \[0, 1\); got 1.0"),
+            ({"completion_hidden_size": 50}, "completion_hidden_size must be divisible by .*got 50 and 4"),
+        ],
+        ids=str,
+    )
+    def test_settings(self, small_primus: Build, changes: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            small_primus(**changes)
+
+    def test_image(self, small_primus: Build) -> None:
+        with pytest.raises(ValueError, match=r"image must have shape \(B, 2, 32, 32, 32\).*got \[1, 2, 32, 32, 24\]"):
+            small_primus()(torch.zeros(1, 2, 32, 32, 24))

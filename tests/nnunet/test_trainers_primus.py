@@ -1,0 +1,121 @@
+"""The twelve trainers of SCD-Primus: what their names say, what they share with nnU-Net's own, and that they train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("nnunetv2")
+
+from nnunetv2.training.nnUNetTrainer.primus import primus_trainers
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from scd_plugin import SCDPrimus
+from scd_plugin.nnunet import trainers
+
+MakeTrainer = Callable[..., Any]
+NAMES = [f"{version}{size}" for version in ("", "V2", "V3") for size in "SBML"]
+# nnU-Net puts an underscore between name and size in version 1 alone
+STOCK = {name: f"nnUNet_Primus{name if name.startswith('V') else f'_{name}'}_Trainer" for name in NAMES}
+PLANS = {
+    "dataset_name": "Dataset901_Test",
+    "plans_name": "nnUNetPlans",
+    "configurations": {
+        "3d_fullres": {
+            "patch_size": [64, 64, 64],
+            "architecture": {"arch_kwargs": {"strides": [[1, 1, 1], *[[2, 2, 2]] * 4]}},
+        },
+        "2d": {"patch_size": [56, 40], "architecture": {"arch_kwargs": {"strides": [[1, 1], *[[2, 2]] * 3]}}},
+    },
+}
+
+
+def build(trainer: type, configuration: str = "3d_fullres") -> Any:
+    plans = PlansManager(PLANS)
+    with torch.device("meta"):
+        return trainer.build_network_architecture(plans, plans.get_configuration(configuration), 1, 3, False)
+
+
+def trainer_of(name: str) -> Any:
+    return getattr(trainers, f"nnUNetTrainerSCDPrimus{name}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_stock_primus_with_pruning(name: str) -> None:
+    class Dense(trainer_of(name)):  # type: ignore[misc]
+        scd_keep_ratio = 1.0
+
+    stock = build(getattr(primus_trainers, STOCK[name]))
+    ours, theirs = build(Dense).state_dict(), stock.state_dict()
+    assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in theirs.items()}
+    net = build(trainer_of(name))
+    assert [stage.keep_ratio for stage in net.stages] == [0.25] * 3
+    drop_rates = [[block.drop_path1 for block in one.eva.blocks][-1].drop_prob for one in (net, stock)]
+    assert drop_rates == [0.2, 0.2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_found_as_nnunet_looks(name: str) -> None:
+    found = recursive_find_trainer_class_by_name(f"nnUNetTrainerSCDPrimus{name}")
+    assert found is trainer_of(name)
+    assert found.__name__ == f"nnUNetTrainerSCDPrimus{name}"
+    assert (found.scd_version, found.scd_size) == (int(name[1]) if name[0] == "V" else 1, name[-1])
+
+
+def test_2d() -> None:
+    net = build(trainers.nnUNetTrainerSCDPrimusV3S, "2d")
+    assert (net.image_shape, net.grid_size) == ([1, 56, 40], [14, 10])
+
+
+def test_optimiser_and_schedule_are_those_of_nnunets_primus(make_trainer: MakeTrainer) -> None:
+    made = [make_trainer(kind) for kind in (trainers.nnUNetTrainerSCDPrimusM, primus_trainers.nnUNet_Primus_M_Trainer)]
+    for trainer in made:
+        trainer.network = torch.nn.Linear(2, 2)
+        trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers("warmup_all")
+    ours, theirs = (trainer.optimizer.defaults for trainer in made)
+    assert type(made[0].optimizer) is type(made[1].optimizer)
+    assert {key: ours[key] for key in theirs} == theirs
+    for name in ("num_epochs", "warmup_duration_whole_net", "initial_lr", "weight_decay", "enable_deep_supervision"):
+        assert getattr(made[0], name) == getattr(made[1], name), name
+
+
+def test_deep_supervision_is_refused() -> None:
+    class Deep(trainers.nnUNetTrainerSCDPrimusS):  # type: ignore[valid-type, misc]
+        scd_deep_supervision = True
+
+    with pytest.raises(ValueError, match=r"scd_deep_supervision must be False for Primus.*got True"):
+        build(Deep)
+
+
+class Quick(trainers.nnUNetTrainerSCDPrimusS):  # type: ignore[valid-type, misc]
+    scd_patch_size = 8
+    scd_num_epochs = 20
+
+
+def test_settings_of_a_subclass(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(Quick)
+    assert (trainer.num_epochs, trainer.enable_deep_supervision) == (20, False)
+    assert build(Quick).grid_size == [8, 8, 8]
+
+
+@pytest.mark.slow
+def test_a_step_and_a_checkpoint(make_trainer: MakeTrainer, tmp_path: Any) -> None:
+    trainer = make_trainer(Quick, initialize=True)
+    assert isinstance(trainer.network, SCDPrimus)
+    trainer.on_train_epoch_start()
+    data = torch.randn(2, 1, 32, 32, 32)
+    batch = {"data": data, "target": torch.randint(0, 3, data.shape).float(), "keys": ["case_1", "case_2"]}
+    losses = [float(trainer.train_step(batch)["loss"]) for _ in range(2)]
+    assert all(map(torch.isfinite, torch.tensor(losses)))
+    trainer.set_deep_supervision_enabled(False)
+    trainer.current_epoch = 3
+    trainer.save_checkpoint(str(tmp_path / "c.pth"))
+    other = make_trainer(Quick, initialize=True)
+    other.load_checkpoint(str(tmp_path / "c.pth"))
+    assert other.current_epoch == 4
+    for name, value in trainer.network.state_dict().items():
+        assert torch.equal(other.network.state_dict()[name], value), name
