@@ -19,12 +19,12 @@ def main(log_dir: str, output: str) -> None:
     # 0: every point, not a sample of them
     events = EventAccumulator(log_dir, size_guidance={"scalars": 0})
     events.Reload()
+    started = events.Scalars("train_loss")[0].wall_time
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     for axis, tag, title in zip(
         axes, ("train_loss", "val_mean_dice"), ("training loss", "validation Dice, mean of classes")
     ):
         points = events.Scalars(tag)
-        started = points[0].wall_time
         axis.plot(
             [(point.wall_time - started) / 60 for point in points], [point.value for point in points], linewidth=1
         )
