@@ -114,7 +114,7 @@ class Crew:
             code = worker.process.exitcode
             self._close(entry)
             killed = ", as it is where memory runs out" if code == -9 else ""
-            msg = f"its process was ended from outside{killed} (exit code {code})"
+            msg = f"its process ended without an answer{killed} (exit code {code})"
             raise WorkerError(msg) from None
         if isinstance(answer, Failed):
             self._close(entry)

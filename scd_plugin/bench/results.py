@@ -39,7 +39,7 @@ class EntryResult(TypedDict):
     parts: dict[str, float]
     modes: dict[str, ModeResult]
     problems: dict[str, str]
-    """mode -> why there is no result"""
+    """mode, or "description" -> why there is no result"""
 
 
 class Grow(TypedDict):

@@ -12,7 +12,7 @@ from scd_plugin.bench.crew import Crew, WorkerError
 from scd_plugin.bench.entries import Entry, entries_of, grown_entries, steps_per_turn, turns
 from scd_plugin.bench.machine import machine, versions
 from scd_plugin.bench.results import SCHEMA, EntryResult, Results
-from scd_plugin.bench.settings import Settings, command_line
+from scd_plugin.bench.settings import MODES, Settings, command_line
 
 __all__ = ["run_bench", "run_length"]
 
@@ -78,7 +78,7 @@ def _blank(entry: Entry) -> EntryResult:
 
 def _measure_mode(measured: dict[Entry, EntryResult], mode: str, report: Report) -> None:
     """Fill one mode in. Who failed in another mode is left out."""
-    entries = [entry for entry, result in measured.items() if not result["problems"]]
+    entries = [entry for entry, result in measured.items() if not _failed(result)]
     if not entries:
         return
     with closing(Crew(entries, mode, cuda=entries[0].settings.device == "cuda")) as crew:
@@ -95,7 +95,7 @@ def _measure_mode(measured: dict[Entry, EntryResult], mode: str, report: Report)
         repeats = entries[0].settings.repeats
         for i, number in enumerate(turns(len(entries), repeats)):
             entry = entries[number]
-            if not measured[entry]["problems"]:
+            if not _failed(measured[entry]):
                 report(f"{mode}, repeat {i // len(entries) + 1} of {repeats}: {entry.label}")
                 with _problems_noted(measured[entry], mode):
                     _turn(crew, entry, measured[entry], mode)
@@ -106,7 +106,13 @@ def _turn(crew: Crew, entry: Entry, result: EntryResult, mode: str) -> None:
     found = result["modes"][mode]
     found["seconds"].append(crew.turn(entry, found["steps"]))
     if len(found["seconds"]) == entry.settings.repeats and result["parameters"] is None:
-        result["parameters"], result["macs"], result["parts"] = crew.describe(entry)
+        # what cannot be counted leaves speeds as they are
+        with _problems_noted(result, "description"):
+            result["parameters"], result["macs"], result["parts"] = crew.describe(entry)
+
+
+def _failed(result: EntryResult) -> bool:
+    return bool(set(result["problems"]) & set(MODES))
 
 
 @contextmanager

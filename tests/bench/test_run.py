@@ -42,6 +42,9 @@ class Actors:
 
     def describe(self, entry: Entry) -> Description:
         Actors.asked.append((self.mode, "describe", entry.contestant))
+        if entry.contestant == "primus-s":
+            msg = "cannot be counted"
+            raise WorkerError(msg)
         return Description(7, 70, {"decoder": 1.0})
 
     def close(self) -> None:
@@ -99,6 +102,14 @@ def test_results_tell_where_they_come_from(asked: list[tuple[str, str, str]]) ->
     assert results["machine"]["gpu"] is None
     assert results["versions"]["torch"]
     assert {"scd_plugin", "python", "monai", "nnunetv2"} <= set(results["versions"])
+
+
+def test_speed_without_a_description(asked: list[tuple[str, str, str]]) -> None:
+    (result,) = run_bench(replace(SETTING, contestants=("primus-s",)))["entries"]
+    assert ("train", "describe", "primus-s") in asked, "and is tried again"
+    assert list(result["modes"]) == ["forward", "train"]
+    assert result["problems"] == {"description": "cannot be counted"}
+    assert result["parameters"] is None
 
 
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
