@@ -23,6 +23,8 @@ def test_of_a_model_of_nnunets_own_trainer(tmp_path: Path) -> None:
         "data_identifier": "nnUNetPlans_3d_fullres",
         "preprocessor_name": "DefaultPreprocessor",
         "patch_size": [32, 32, 32],
+        # Primus asks for none of it; without it nnU-Net takes the plans for older ones
+        "architecture": {"network_class_name": "none", "arch_kwargs": {}, "_kw_requires_import": []},
     }
     plans = {"label_manager": "LabelManager", "configurations": {"3d_fullres": configuration}}
     dataset = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "a": 1, "b": 2}, "file_ending": ".nii.gz"}
