@@ -113,7 +113,7 @@ def image_with_air() -> Tensor:
 
 def logits_of(network: nn.Module, recipe: NnunetRecipe, image: Tensor, **options: Any) -> tuple[Tensor, int, int]:
     predictor = make_predictor(
-        network, recipe, [network.state_dict()], device=CPU, trainer_name="", mirror_axes=(0, 1), **options
+        network, recipe, [network.state_dict()], device=CPU, trainer_name="", mirror_axes=(1,), **options
     )
     logits = predictor.predict_logits_from_preprocessed_data(image)
     return logits, predictor.num_windows, predictor.num_computed
@@ -122,7 +122,7 @@ def logits_of(network: nn.Module, recipe: NnunetRecipe, image: Tensor, **options
 def nnunets_logits(network: nn.Module, recipe: NnunetRecipe, image: Tensor) -> Tensor:
     predictor = nnUNetPredictor(device=CPU, allow_tqdm=False)
     predictor.manual_initialization(
-        network, recipe.plans, recipe.configuration, [network.state_dict()], recipe.dataset, "", (0, 1)
+        network, recipe.plans, recipe.configuration, [network.state_dict()], recipe.dataset, "", (1,)
     )
     logits: Tensor = predictor.predict_logits_from_preprocessed_data(image)
     return logits
