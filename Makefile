@@ -7,6 +7,8 @@ VENV ?= .venv
 DATA ?=
 OUT ?= demo_output
 TESTS ?=
+# tests share the cores; what is trained once stays with one worker
+WORKERS := -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 # The environment is built again when dependencies change or the clone moves.
 KEY := $(shell { cat pyproject.toml constraints.txt nnunet_trainers/scd_trainers.py nnunet_trainers/site/*; pwd; } | cksum | cut -d' ' -f1)
@@ -19,7 +21,7 @@ demo: $(READY)
 	$(BIN)/scd demo --output "$(OUT)" $(if $(DATA),--data "$(DATA)")
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not integration" $(TESTS)
+	$(BIN)/python -m pytest $(WORKERS) -m "not integration" $(TESTS)
 
 integration: $(READY)
 	$(BIN)/python -m pytest -m integration

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+
+# Before torch starts its threads: workers that share the cores would otherwise fight for them.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +45,25 @@ SMALL_PRIMUS: dict[str, Any] = {
     "num_layers": 4,
     "keep_ratio": 0.5,
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests stay together when workers share the run, and the longest first, so that none is left at the end."""
+
+    def group(item: pytest.Item) -> str:
+        if "test_integration" in item.nodeid:
+            return item.nodeid
+        fixtures = getattr(item, "fixturenames", ())
+        # what is trained once serves several files
+        return "trained" if "trained" in fixtures and "/e2e/" in item.nodeid else str(item.path)
+
+    def order(item: pytest.Item) -> tuple[bool, bool]:
+        return item.get_closest_marker("slow") is None, "/e2e/" not in item.nodeid
+
+    items.sort(key=order)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
 
 
 @pytest.fixture(autouse=True)
