@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from scd_plugin.bench import builders, parts
 from scd_plugin.bench.settings import Settings
+from scd_plugin.networks.presets import FAST_KEEP_RATIO
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,6 +45,16 @@ CONTESTANTS = MappingProxyType(
         ),
         "dense": Contestant(
             "its dense twin; keeps all tokens, fused attention", partial(builders.dense, "SCDUNETR"), parts.scd
+        ),
+        "fast": Contestant(
+            "SCDUNETR of size base-fast: pruning from the first block on, narrow completion, light decoder",
+            partial(builders.ours, "SCDUNETR", size="base-fast", keep_ratio=FAST_KEEP_RATIO),
+            parts.scd,
+        ),
+        "dense-light": Contestant(
+            "the dense twin with the decoder of the fast one",
+            partial(builders.dense, "SCDUNETR", decoder="light"),
+            parts.scd,
         ),
         "unetr": Contestant("MONAI's UNETR (ViT-B, token patch 16)", builders.unetr, parts.unetr),
         "swinunetr": Contestant("MONAI's SwinUNETR, feature size 48", builders.swinunetr, parts.swinunetr),

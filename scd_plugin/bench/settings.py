@@ -11,7 +11,19 @@ __all__ = ["DTYPES", "MODES", "SETTINGS", "Settings", "command_line", "crop_text
 MODES = ("forward", "train")
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda")
-EVERYONE = ("scd", "dense", "unetr", "swinunetr", "primus-s", "primus-m", "primusv3-s", "nnunet", "resenc-l")
+EVERYONE = (
+    "scd",
+    "fast",
+    "dense",
+    "dense-light",
+    "unetr",
+    "swinunetr",
+    "primus-s",
+    "primus-m",
+    "primusv3-s",
+    "nnunet",
+    "resenc-l",
+)
 
 
 @dataclass(frozen=True)

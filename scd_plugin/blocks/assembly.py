@@ -1,22 +1,24 @@
 """Token completion: from token sets that left at different depths back to one full sequence."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from scd_plugin.blocks.transformer import transformer_blocks
-from scd_plugin.ops import restore_tokens, sincos_pos_embed
+from scd_plugin.blocks.transformer import KeptAttentionBlock, transformer_blocks
+from scd_plugin.ops import restore_tokens, sincos_pos_embed, take_tokens
 
 __all__ = ["COMPLETION", "MaskTokenCompletion", "MultiLayerTokenAssembly"]
 
-COMPLETION = ("assembly", "mask_token")
+COMPLETION = ("assembly", "assembly_to_kept", "mask_token")
 
 
 class _Refine(nn.Module):
-    """What both completions end with: positions, transformer blocks, LayerNorm and a projection back to D."""
+    """What completions end with: positions, transformer blocks, LayerNorm and a projection back to D."""
 
     pos_embed: Tensor
+    attend_kept: Final[bool]
 
     def __init__(
         self,
@@ -27,27 +29,46 @@ class _Refine(nn.Module):
         num_layers: int,
         num_heads: int,
         qkv_bias: bool,
+        attend_kept: bool = False,
     ) -> None:
         super().__init__()
         # not in the state dict: it follows from the grid, and checkpoints must move between grids
         self.register_buffer("pos_embed", sincos_pos_embed(grid_size, completion_hidden_size), persistent=False)
-        self.blocks = transformer_blocks(
-            num_layers,
-            hidden_size=completion_hidden_size,
-            mlp_dim=4 * completion_hidden_size,
-            num_heads=num_heads,
-            qkv_bias=qkv_bias,
+        self.attend_kept = attend_kept
+        self.blocks = (
+            nn.ModuleList(
+                KeptAttentionBlock(completion_hidden_size, 4 * completion_hidden_size, num_heads, qkv_bias=qkv_bias)
+                for _ in range(num_layers)
+            )
+            if attend_kept
+            else transformer_blocks(
+                num_layers,
+                hidden_size=completion_hidden_size,
+                mlp_dim=4 * completion_hidden_size,
+                num_heads=num_heads,
+                qkv_bias=qkv_bias,
+            )
         )
         self.norm = nn.LayerNorm(completion_hidden_size, eps=1e-6)
         self.project = nn.Linear(completion_hidden_size, hidden_size)
 
-    def forward(self, cls: Tensor, tokens: Tensor) -> Tensor:
-        """(B, R, C), (B, L, C) -> (B, L, D); CLS and its like have no position and are dropped at the end."""
-        x = torch.cat((cls, tokens + self.pos_embed), dim=1)
+    def forward(self, cls: Tensor, sets: list[Tensor], grid_idx: list[Tensor]) -> Tensor:
+        """(B, R, C), (B, K_i, C) and (B, K_i) in order of leaving -> (B, L, D) in ascending grid place.
+
+        CLS and its like have no position and are dropped at the end. Attention does not ask for an order, so tokens
+        stay in their sets until then; the survivors stand first, which makes "those kept" a slice.
+        """
+        idx = torch.cat(grid_idx[::-1], dim=1)
+        positions = take_tokens(self.pos_embed.expand(idx.shape[0], -1, -1), idx)
+        x = torch.cat((cls, torch.cat(sets[::-1], dim=1) + positions), dim=1)
+        kept = x.shape[1] - sets[0].shape[1]
         for block in self.blocks:
-            x = block(x)
+            if self.attend_kept:  # noqa: SIM108  (TorchScript leaves out the branch that does not fit the blocks)
+                x = block(x, kept)
+            else:
+                x = block(x)
         # LayerNorm and projection act on each token alone, so CLS can go before them
-        return self.project(self.norm(x[:, cls.shape[1] :]))
+        return self.project(restore_tokens([self.norm(x[:, cls.shape[1] :])], [idx]))
 
 
 class MultiLayerTokenAssembly(nn.Module):
@@ -64,8 +85,10 @@ class MultiLayerTokenAssembly(nn.Module):
         num_layers: transformer blocks.
         num_heads: attention heads.
         qkv_bias: bias in the query, key and value projections.
+        attend_kept: in the transformer blocks all tokens attend to those alone that passed the first pruning stage (and
+            to CLS). The method lets them attend to all, which costs the square of the full length.
 
-    Source: arXiv 2303.06522, MTA.
+    Source: arXiv 2303.06522, MTA. Attention to kept tokens is this project's own.
     """
 
     def __init__(
@@ -78,6 +101,7 @@ class MultiLayerTokenAssembly(nn.Module):
         num_layers: int = 1,
         num_heads: int = 12,
         qkv_bias: bool = True,
+        attend_kept: bool = False,
     ) -> None:
         super().__init__()
         self.project = nn.ModuleList(nn.Linear(hidden_size, completion_hidden_size) for _ in range(num_sets))
@@ -89,6 +113,7 @@ class MultiLayerTokenAssembly(nn.Module):
             num_layers=num_layers,
             num_heads=num_heads,
             qkv_bias=qkv_bias,
+            attend_kept=attend_kept,
         )
 
     def forward(self, cls: Tensor, token_sets: list[Tensor], grid_idx: list[Tensor]) -> Tensor:
@@ -111,7 +136,7 @@ class MultiLayerTokenAssembly(nn.Module):
             sets.append(project(tokens) + self.layer_embed[i])
         survivors = sets.pop()
         sets.append(survivors[:, cls.shape[1] :])
-        return self.refine(survivors[:, : cls.shape[1]], restore_tokens(sets, grid_idx))
+        return self.refine(survivors[:, : cls.shape[1]], sets, grid_idx)
 
 
 class MaskTokenCompletion(nn.Module):
@@ -150,4 +175,4 @@ class MaskTokenCompletion(nn.Module):
         mask_token = self.mask_token.to(survivors.dtype)
         sets = [mask_token.expand(idx.shape[0], idx.shape[1], -1) for idx in grid_idx[:-1]]
         sets.append(survivors[:, cls.shape[1] :])
-        return self.refine(survivors[:, : cls.shape[1]], restore_tokens(sets, grid_idx))
+        return self.refine(survivors[:, : cls.shape[1]], sets, grid_idx)

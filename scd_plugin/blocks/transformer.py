@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
+from monai.networks.blocks import CrossAttentionBlock
+from timm.layers import Mlp
 from timm.models.vision_transformer import Block
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["transformer_blocks"]
+__all__ = ["KeptAttentionBlock", "transformer_blocks"]
 
 
 def transformer_blocks(
@@ -55,3 +57,30 @@ def transformer_blocks(
         )
         for depth in depths
     )
+
+
+class KeptAttentionBlock(nn.Module):
+    """Pre-norm block in which every token attends to the first ones of the sequence alone.
+
+    Its cost grows with the length times the number of those, not with the square of the length.
+
+    Args:
+        hidden_size: D, divisible by `num_heads`.
+        mlp_dim: width of the feed-forward layer.
+        num_heads: attention heads.
+        qkv_bias: bias in the query, key and value projections.
+    """
+
+    def __init__(self, hidden_size: int, mlp_dim: int, num_heads: int, *, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(hidden_size, eps=1e-6)
+        self.attn = CrossAttentionBlock(hidden_size, num_heads, qkv_bias=qkv_bias, use_flash_attention=True)
+        self.norm2 = nn.LayerNorm(hidden_size, eps=1e-6)
+        self.mlp = Mlp(hidden_size, mlp_dim)
+
+    def forward(self, x: Tensor, num_kept: int) -> Tensor:
+        """(B, N, D) -> (B, N, D); the first `num_kept` tokens are looked at."""
+        normed = self.norm1(x)
+        x = x + self.attn(normed, normed[:, :num_kept])
+        mixed: Tensor = x + self.mlp(self.norm2(x))
+        return mixed

@@ -56,7 +56,7 @@ def build_completion(
     num_heads: int,
     qkv_bias: bool,
 ) -> MultiLayerTokenAssembly | MaskTokenCompletion:
-    """MTA or its control.
+    """MTA, its cheaper form, or its control.
 
     Args:
         kind: one of `COMPLETION`.
@@ -95,7 +95,7 @@ def build_completion(
     }
     if kind == "mask_token":
         return MaskTokenCompletion(grid_size, **sizes)
-    return MultiLayerTokenAssembly(grid_size, num_sets, **sizes)
+    return MultiLayerTokenAssembly(grid_size, num_sets, attend_kept=kind == "assembly_to_kept", **sizes)
 
 
 def check_image(image: Tensor, shape: list[int]) -> None:

@@ -5,46 +5,63 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["PRIMUS_SIZES", "SIZES", "primus_size_arguments", "size_arguments"]
+__all__ = ["FAST_KEEP_RATIO", "PRIMUS_SIZES", "SIZES", "primus_size_arguments", "size_arguments"]
 
-SIZES = MappingProxyType(
-    {
-        # for demonstrations and tests on a CPU
-        "tiny": {
-            "hidden_size": 96,
-            "mlp_dim": 384,
-            "num_heads": 3,
-            "num_layers": 8,
-            "prune_after": (2, 4, 6),
-            "feature_size": 8,
-        },
-        "small": {
-            "hidden_size": 384,
-            "mlp_dim": 1536,
-            "num_heads": 6,
-            "num_layers": 12,
-            "prune_after": (3, 6, 9),
-            "feature_size": 16,
-        },
-        # ViT-B: the published setting
-        "base": {
-            "hidden_size": 768,
-            "mlp_dim": 3072,
-            "num_heads": 12,
-            "num_layers": 12,
-            "prune_after": (3, 6, 9),
-            "feature_size": 16,
-        },
-        "large": {
-            "hidden_size": 1024,
-            "mlp_dim": 4096,
-            "num_heads": 16,
-            "num_layers": 24,
-            "prune_after": (6, 12, 18),
-            "feature_size": 32,
-        },
+_SIZES: dict[str, dict[str, Any]] = {
+    # for demonstrations and tests on a CPU
+    "tiny": {
+        "hidden_size": 96,
+        "mlp_dim": 384,
+        "num_heads": 3,
+        "num_layers": 8,
+        "prune_after": (2, 4, 6),
+        "feature_size": 8,
+    },
+    "small": {
+        "hidden_size": 384,
+        "mlp_dim": 1536,
+        "num_heads": 6,
+        "num_layers": 12,
+        "prune_after": (3, 6, 9),
+        "feature_size": 16,
+    },
+    # ViT-B: the published setting
+    "base": {
+        "hidden_size": 768,
+        "mlp_dim": 3072,
+        "num_heads": 12,
+        "num_layers": 12,
+        "prune_after": (3, 6, 9),
+        "feature_size": 16,
+    },
+    "large": {
+        "hidden_size": 1024,
+        "mlp_dim": 4096,
+        "num_heads": 16,
+        "num_layers": 24,
+        "prune_after": (6, 12, 18),
+        "feature_size": 32,
+    },
+}
+
+# Shares that the fast sizes keep at their four stages: gentler steps than 0.25 three times.
+FAST_KEEP_RATIO = (0.4, 0.25, 0.25, 0.25)
+
+
+def _fast(size: dict[str, Any]) -> dict[str, Any]:
+    """The same transformer; tokens leave earlier, and completion and decoder are the cheaper ones."""
+    first = max(1, size["prune_after"][0] // 3)
+    return {
+        **size,
+        "prune_after": (first, *size["prune_after"]),
+        "completion": "assembly_to_kept",
+        "completion_hidden_size": size["hidden_size"] // 2,
+        "decoder": "light",
     }
-)
+
+
+# what is measured of the fast ones stands in docs/performance-notes.md
+SIZES = MappingProxyType({**_SIZES, **{f"{name}-fast": _fast(size) for name, size in _SIZES.items()}})
 
 # Primus's own sizes, alike in its three versions: arXiv 2503.01835, and `_PRIMUS_CONFIGS` of
 # dynamic-network-architectures 0.4.4

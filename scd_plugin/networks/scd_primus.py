@@ -21,7 +21,7 @@ from scd_plugin.ops.grid import per_axis, token_grid
 __all__ = ["SCDPrimus"]
 
 SAMPLING = ("soft_topk", "topk", "random", "prior")
-COMPLETION = ("assembly", "mask_token", "restore")
+COMPLETION = ("assembly", "assembly_to_kept", "mask_token", "restore")
 
 
 class PrimusTokens(NamedTuple):
@@ -59,8 +59,9 @@ class SCDPrimus(nn.Module):
             `prior` alone, with no score predictor.
         prior: a score that is not learned, see `scd_plugin.networks.priors`. The learned score is added to it and
             starts at zero. None for learned scores alone.
-        completion: `"assembly"` (MTA, the method), `"mask_token"` (the paper's control) or `"restore"`: the tokens as
-            they left and nothing else. With the last and `sampling="prior"` there is no parameter that Primus has not.
+        completion: `"assembly"` (MTA, the method), `"assembly_to_kept"` (cheaper, see `SCDUNETR`), `"mask_token"` (the
+            paper's control) or `"restore"`: the tokens as they left and nothing else. With the last and
+            `sampling="prior"` there is no parameter that Primus has not.
         completion_hidden_size: D_c, width inside the completion; None for the width of the tokens.
         completion_num_layers: transformer blocks in the completion.
         completion_num_heads: their heads; None for those of the encoder.

@@ -55,7 +55,8 @@ class SCDUNETR(nn.Module):
         tau: temperature of the soft top-k.
         sampling: `"soft_topk"` (the method), `"topk"` (no noise) or `"random"` (no scores): the paper's controls.
         drop_path_rate: stochastic depth of the last block.
-        completion: `"assembly"` (MTA, the method) or `"mask_token"` (the paper's control).
+        completion: `"assembly"` (MTA, the method), `"assembly_to_kept"` (cheaper: there tokens attend only to
+            those that passed the first stage) or `"mask_token"` (the paper's control).
         completion_hidden_size: D_c, width inside the completion; None for `hidden_size`.
         completion_num_layers: transformer blocks in the completion.
         completion_num_heads: their heads; None for `num_heads`.
@@ -146,7 +147,7 @@ class SCDUNETR(nn.Module):
             tap_blocks=() if stages else tuple(num_layers * i // taps + 1 for i in range(1, taps)),
             tau=tau,
             sampling=sampling,
-            norm_left=completion == "assembly",
+            norm_left=completion != "mask_token",
             qkv_bias=qkv_bias,
             dropout_rate=dropout_rate,
             drop_path_rate=drop_path_rate,

@@ -14,9 +14,10 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 
 from scd_plugin.networks import SCDUNETR
 from scd_plugin.networks.memory import saved_bytes
+from scd_plugin.networks.presets import FAST_KEEP_RATIO
 from scd_plugin.nnunet.plans import PATCH_TARGET, network_arguments
 
-__all__ = ["nnUNetPlannerSCD", "nnUNetPlannerSCD_large", "nnUNetPlannerSCD_small"]
+__all__ = ["nnUNetPlannerSCD", "nnUNetPlannerSCD_fast", "nnUNetPlannerSCD_large", "nnUNetPlannerSCD_small"]
 
 # nnU-Net measures a network by the elements of its convolutions' outputs and knows how many of them fit a GPU. Its
 # U-Nets keep 7.89 bytes of float32 an element for the backward pass, whatever their size (7.83 with residual blocks).
@@ -31,7 +32,7 @@ class nnUNetPlannerSCD(ExperimentPlanner):
 
     scd_size = "base"
     """Network size, see `scd_plugin.networks.presets`."""
-    scd_keep_ratio = 0.25
+    scd_keep_ratio: float | Sequence[float] = 0.25
     """Share of the tokens kept at each pruning stage."""
 
     def __init__(
@@ -95,6 +96,13 @@ class nnUNetPlannerSCD_small(nnUNetPlannerSCD):
     """For `nnUNetTrainerSCD_small`."""
 
     scd_size = "small"
+
+
+class nnUNetPlannerSCD_fast(nnUNetPlannerSCD):
+    """For `nnUNetTrainerSCD_fast`."""
+
+    scd_size = "base-fast"
+    scd_keep_ratio = FAST_KEEP_RATIO
 
 
 class nnUNetPlannerSCD_large(nnUNetPlannerSCD):

@@ -7,6 +7,7 @@ is a subclass of three lines (see docs/how-to/own-settings.md).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ class SCDTrainer(AbstractPrimus):
     Primus trainers; loss, augmentation, sampling and everything else from nnU-Net's default trainer.
     """
 
-    scd_keep_ratio: float = 0.25
-    """Share of the tokens kept at each pruning stage; 1 for the dense twin."""
+    scd_keep_ratio: float | Sequence[float] = 0.25
+    """Share of the tokens kept at each pruning stage, one number or one per stage; 1 for the dense twin."""
     scd_num_epochs = 1000
     """Length of the schedule."""
     scd_deep_supervision = False

@@ -14,6 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from scd_plugin.blocks.decoders import num_taps
 from scd_plugin.networks import SCDUNETR
+from scd_plugin.networks.presets import FAST_KEEP_RATIO
 from scd_plugin.nnunet.plans import network_arguments
 from scd_plugin.nnunet.trainer_base import SCDTrainer
 from scd_plugin.nnunet.trainers_primus import nnUNetTrainerSCDPrimusB as nnUNetTrainerSCDPrimusB
@@ -38,6 +39,7 @@ __all__ = [
     "nnUNetTrainerSCD_deepsupervision",
     "nnUNetTrainerSCD_demo",
     "nnUNetTrainerSCD_dense",
+    "nnUNetTrainerSCD_fast",
     "nnUNetTrainerSCD_large",
     "nnUNetTrainerSCD_small",
     "nnUNetTrainerSCDPrimusS",
@@ -91,7 +93,14 @@ class nnUNetTrainerSCD(SCDTrainer):
             return None
         arguments = network_arguments(self.configuration_manager.configuration, size=self.scd_size)
         strides = arguments["strides"]
-        levels = num_taps(strides, arguments["pool_stride"])
+        light = arguments.get("decoder") == "light"
+        levels = len(strides) if light else num_taps(strides, arguments["pool_stride"])
+        if levels < 2:
+            msg = (
+                "deep supervision needs a decoder of two levels or more; with tokens of "
+                f"{arguments['patch_size']} voxels the light one has a single level. Set scd_deep_supervision to False"
+            )
+            raise ValueError(msg)
         return [
             [1 / prod(step[axis] for step in strides[:level]) for axis in range(len(strides[0]))]
             for level in range(levels)
@@ -108,6 +117,13 @@ class nnUNetTrainerSCD_large(nnUNetTrainerSCD):
     """SCD-UNETR of the large size."""
 
     scd_size = "large"
+
+
+class nnUNetTrainerSCD_fast(nnUNetTrainerSCD):
+    """The base size as fast as it gets: pruning from the first block on, narrow completion, light decoder."""
+
+    scd_size = "base-fast"
+    scd_keep_ratio = FAST_KEEP_RATIO
 
 
 class nnUNetTrainerSCD_dense(nnUNetTrainerSCD):

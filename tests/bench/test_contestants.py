@@ -48,7 +48,9 @@ def test_values_are_read(text: str, value: object) -> None:
 
 
 def test_unknown_contestants_are_listed() -> None:
-    with pytest.raises(ValueError, match=r"contestant must be one of scd, dense, unetr, .*; got 'unet'"):
+    with pytest.raises(
+        ValueError, match=r"contestant must be one of scd, dense, fast, dense-light, unetr, .*; got 'unet'"
+    ):
         parse_contestant("unet")
 
 

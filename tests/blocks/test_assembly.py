@@ -44,6 +44,22 @@ def test_order_within_a_set_does_not_matter() -> None:
     torch.testing.assert_close(turned, assembly(cls, sets, idx))
 
 
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_attention_to_kept_tokens(num_layers: int) -> None:
+    assembly = MultiLayerTokenAssembly(
+        GRID, 2, hidden_size=48, completion_hidden_size=48, num_heads=4, num_layers=num_layers, attend_kept=True
+    )
+    cls, sets, idx = token_sets()
+    before = assembly(cls, sets, idx)
+    sets[0][:, 5] += 1
+    differs = (before != assembly(cls, sets, idx)).any(dim=2)
+    # the one that changed is seen where it stands
+    assert [row.nonzero().flatten().tolist() for row in differs] == [[int(row[5])] for row in idx[0]]
+    sets[1][:, 2] += 1
+    assert (before != assembly(cls, sets, idx)).any(dim=2).all()
+    assert (before != assembly(cls + 1, sets, idx)).any(dim=2).all()
+
+
 def test_depth_of_leaving_is_marked() -> None:
     assembly = MultiLayerTokenAssembly(GRID, 2, hidden_size=48, completion_hidden_size=48, num_heads=4)
     before = assembly(*(inputs := token_sets()))

@@ -1,6 +1,8 @@
 import pytest
+import torch
 
 from scd_plugin.blocks import transformer_blocks
+from scd_plugin.blocks.transformer import KeptAttentionBlock
 
 
 @pytest.mark.parametrize(("hidden_size", "mlp_dim"), [(48, 96), (192, 768), (768, 3072), (100, 333)])
@@ -24,3 +26,26 @@ def test_bad_settings_are_refused() -> None:
         transformer_blocks(1, hidden_size=50, mlp_dim=8, num_heads=4)
     with pytest.raises(ValueError, match="num_layers must be at least 1; got 0"):
         transformer_blocks(0, hidden_size=8, mlp_dim=8, num_heads=4)
+
+
+class TestKeptAttention:
+    def test_with_all_tokens_it_is_a_transformer_block(self) -> None:
+        block = transformer_blocks(1, hidden_size=24, mlp_dim=48, num_heads=2)[0]
+        ours = KeptAttentionBlock(24, 48, 2)
+        weights = block.state_dict()
+        for part in ("weight", "bias"):
+            names = [f"attn.to_{letter}.{part}" for letter in "qkv"]
+            weights.update(zip(names, weights.pop(f"attn.qkv.{part}").chunk(3)))
+            weights[f"attn.out_proj.{part}"] = weights.pop(f"attn.proj.{part}")
+        ours.load_state_dict(weights)
+        x = torch.randn(2, 10, 24)
+        torch.testing.assert_close(ours(x, 10), block(x), atol=1e-5, rtol=0)
+
+    def test_tokens_not_kept_are_seen_by_themselves_alone(self) -> None:
+        block, x = KeptAttentionBlock(24, 48, 2), torch.randn(2, 10, 24)
+        changed = x.clone()
+        changed[:, 7] += 1
+        differs = (block(x, 4) != block(changed, 4)).any(dim=2)
+        assert differs.tolist() == [[i == 7 for i in range(10)]] * 2
+        changed[:, 3] += 1
+        assert (block(x, 4) != block(changed, 4)).any(dim=2).all()

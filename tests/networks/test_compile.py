@@ -10,7 +10,7 @@ import torch
 from scd_plugin import SCDUNETR
 
 CONTROL = {"completion": "mask_token", "sampling": "random", "deep_supervision": True}
-LIGHT = {"decoder": "light", "deep_supervision": True}
+LIGHT = {"decoder": "light", "completion": "assembly_to_kept", "deep_supervision": True}
 
 
 @pytest.fixture(autouse=True)

@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "topk": {"sampling": "topk"},
     "random": {"sampling": "random"},
     "mask_token": {"completion": "mask_token"},
+    "to_kept": {"completion": "assembly_to_kept"},
     "dense": {"keep_ratio": 1},
     "2d": {"spatial_dims": 2},
     "2d-random-mask_token": {"spatial_dims": 2, "sampling": "random", "completion": "mask_token"},

@@ -265,7 +265,10 @@ class TestBadInput:
             ({"keep_ratio": 0.0}, r"keep_ratio must be in \(0, 1\].*got 0.0"),
             ({"prune_after": (1, 2, 5)}, r"prune_after must be .* in \[1, 4\].*got \(1, 2, 5\)"),
             ({"sampling": "top_k"}, "sampling must be one of soft_topk, topk, random, prior; got 'top_k'"),
-            ({"completion": "mae"}, "completion must be one of assembly, mask_token, restore; got 'mae'"),
+            (
+                {"completion": "mae"},
+                "completion must be one of assembly, assembly_to_kept, .*; got 'mae'",
+            ),
             ({"prior": "luck"}, "prior must be None or one of neighbors, .*; got 'luck'"),
             ({"prior": None, "sampling": "prior"}, "sampling='prior' needs a prior, one of neighbors, .*; got None"),
             ({"spatial_dims": 4}, "spatial_dims must be 2 or 3; got 4"),

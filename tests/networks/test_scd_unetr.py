@@ -89,7 +89,7 @@ class TestDropIn:
 
 class TestTraining:
     @pytest.mark.parametrize("sampling", ["soft_topk", "topk", "random"])
-    @pytest.mark.parametrize("completion", ["assembly", "mask_token"])
+    @pytest.mark.parametrize("completion", ["assembly", "assembly_to_kept", "mask_token"])
     @pytest.mark.parametrize("deep_supervision", [False, True])
     def test_every_parameter_gets_a_gradient(
         self, small: Build, sampling: str, completion: str, deep_supervision: bool
@@ -217,7 +217,7 @@ class TestBadInput:
             ({"hidden_size": 50, "num_heads": 5}, "hidden_size must be a multiple of 4 .*got 50"),
             ({"completion_hidden_size": 50}, "completion_hidden_size must be divisible by .*got 50 and 4"),
             ({"completion_hidden_size": 4}, "completion_hidden_size must be at least 6 .* got 4"),
-            ({"completion": "mae"}, "completion must be one of assembly, mask_token; got 'mae'"),
+            ({"completion": "mae"}, "completion must be one of assembly, assembly_to_kept, mask_token; got 'mae'"),
             ({"sampling": "top_k"}, "sampling must be one of soft_topk, topk, random; got 'top_k'"),
             ({"tau": -1.0}, "tau must be positive.*got -1.0"),
             ({"spatial_dims": 4}, "spatial_dims must be 2 or 3; got 4"),

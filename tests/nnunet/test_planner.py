@@ -133,4 +133,4 @@ def test_names_and_data(fingerprint: Any) -> None:
 
 
 def test_every_size_of_trainer_has_a_planner() -> None:
-    assert planner.__all__ == ["nnUNetPlannerSCD", "nnUNetPlannerSCD_large", "nnUNetPlannerSCD_small"]
+    assert planner.__all__ == [f"nnUNetPlannerSCD{size}" for size in ("", "_fast", "_large", "_small")]

@@ -86,10 +86,18 @@ class TestVariants:
             (trainers.nnUNetTrainerSCD_small, 384),
             (trainers.nnUNetTrainerSCD_large, 1024),
             (trainers.nnUNetTrainerSCD_demo, 96),
+            (trainers.nnUNetTrainerSCD_fast, 768),
         ],
     )
     def test_sizes(self, trainer: type[nnUNetTrainer], width: int) -> None:
         assert build(trainer).encoder.cls_token.shape[-1] == width
+
+    def test_fast(self) -> None:
+        net = build(trainers.nnUNetTrainerSCD_fast)
+        assert [stage.after_block for stage in net.encoder.stages] == [1, 3, 6, 9]
+        assert [stage.keep_ratio for stage in net.encoder.stages] == [0.4, 0.25, 0.25, 0.25]
+        assert type(net.decoder).__name__ == "LightDecoder"
+        assert net.completion.refine.project.in_features == 384
 
     @pytest.mark.parametrize("epochs", [5, 50, 100, 250])
     def test_schedules(self, make_trainer: MakeTrainer, epochs: int) -> None:
@@ -134,10 +142,16 @@ class TestDeepSupervision:
     @pytest.mark.parametrize(
         "strides", [[[2, 2, 2]] * 5, [[2, 2, 2]] * 2, [[1, 2, 2], [2, 2, 2], [2, 2, 2]], [[2, 2, 2]]]
     )
-    def test_a_step(self, make_trainer: MakeTrainer, strides: list[list[int]]) -> None:
+    @pytest.mark.parametrize("size", ["tiny", "tiny-fast"])
+    def test_a_step(self, make_trainer: MakeTrainer, strides: list[list[int]], size: str) -> None:
         class Deep(trainers.nnUNetTrainerSCD_demo):
             scd_deep_supervision = True
+            scd_size = size
 
+        if size == "tiny-fast" and len(strides) == 1:
+            with pytest.raises(ValueError, match=r"tokens of \(2, 2, 2\) voxels the light one has a single level"):
+                make_trainer(Deep, edge=32, strides=[[1, 1, 1], *strides], initialize=True)
+            return
         trainer = make_trainer(Deep, edge=32, strides=[[1, 1, 1], *strides], initialize=True)
         scales = trainer._get_deep_supervision_scales()
         targets = [torch.zeros(2, 1, *[round(32 * scale) for scale in axes]) for axes in scales]
