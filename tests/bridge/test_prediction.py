@@ -33,7 +33,6 @@ class TestPredictsRegions:
             (mt.MapLabelValued("pred", [1], [5]), "postprocessing transform MapLabelValued can't be moved"),
             (mt.AsDiscreted("pred", threshold=0.3), "nnU-Net's threshold is 0.5; got 0.3"),
         ],
-        ids=str,
     )
     def test_refused(self, transform: Any, message: str) -> None:
         with pytest.raises(ValueError, match=message):

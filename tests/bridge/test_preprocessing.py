@@ -113,7 +113,6 @@ def test_loading_orientation_spacing_and_padding() -> None:
             "Orientationd .* must come before Spacingd",
         ),
     ],
-    ids=str,
 )
 def test_refused(transforms: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
