@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 
-# Before torch starts its threads: workers that share the cores would otherwise fight for them.
+# Before torch starts its threads: workers share the cores, and threads that wait must not keep them busy.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -93,11 +93,11 @@ class Scenario:
         # the first training writes the splits
         self.train(*jobs.pop())
         # two at a time: a thread each, or they fight for the two cores
-        self.nnunet.variables["OMP_NUM_THREADS"] = "1"
+        self.nnunet.variables.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda job: self.train(*job), jobs))
             list(pool.map(lambda fold: self.train("3d_cascade_fullres", fold), self.folds))
-        del self.nnunet.variables["OMP_NUM_THREADS"]
+        del self.nnunet.variables["OMP_NUM_THREADS"], self.nnunet.variables["OMP_WAIT_POLICY"]
 
     def find_best(self) -> dict[str, Any]:
         self.nnunet.run(
