@@ -107,6 +107,7 @@ def _predictor(model: ModelFolder, recipe: NnunetRecipe, settings: PredictSettin
         step_size=settings.step_size,
         batch=settings.batch,
         skip_empty=settings.skip_empty,
+        bfloat16=settings.dtype == "bfloat16",
     )
 
 
@@ -182,6 +183,7 @@ def _described(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
         "batch": settings.batch,
         "resampling": settings.resampling,
         "skip_empty": settings.skip_empty,
+        "dtype": "float16" if on_gpu else settings.dtype,
         "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {platform.processor() or platform.machine()}",
         "threads": 1 if on_gpu else min(default_num_processes, multiprocessing.cpu_count()),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}},

@@ -11,9 +11,10 @@ from scd_plugin.nnunet.model_folder import CHECKPOINT
 from scd_plugin.nnunet.predict.resampling import RESAMPLING
 from scd_plugin.nnunet.recipe import NnunetRecipe
 
-__all__ = ["DEVICES", "PredictSettings", "check_cascade"]
+__all__ = ["DEVICES", "DTYPES", "PredictSettings", "check_cascade"]
 
 DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class PredictSettings:
     """Windows to a forward pass; with more than one, logits differ by rounding."""
     resampling: str = "nnunet"
     """What takes logits back to the image's grid."""
+    dtype: str = "float32"
+    """What the network computes in on a CPU; `nnUNetv2_predict` computes in float16 on a GPU."""
     skip_empty: bool = False
     """Compute constant windows once."""
     save_probabilities: bool = False
@@ -48,12 +51,16 @@ class PredictSettings:
     """File for the clock; beside the output without it."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("device", DEVICES), ("resampling", RESAMPLING)):
+        for name, allowed in (("device", DEVICES), ("dtype", DTYPES), ("resampling", RESAMPLING)):
             if getattr(self, name) not in allowed:
                 msg = f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)}"
                 raise ValueError(msg)
         if self.device == "cuda" and not torch.cuda.is_available():
             msg = "device is cuda, but PyTorch finds no CUDA device here; take auto or cpu"
+            raise ValueError(msg)
+
+        if self.dtype == "bfloat16" and self.torch_device.type == "cuda":
+            msg = "dtype bfloat16 is for CPUs, on a GPU nnU-Net computes in float16 already; leave it out or take device cpu"
             raise ValueError(msg)
 
     @property

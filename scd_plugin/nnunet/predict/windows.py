@@ -81,13 +81,15 @@ class WindowPredictor(nnUNetPredictor):
     Args:
         batch: windows to a forward pass.
         skip_empty: compute windows that are constant in every channel once.
+        bfloat16: let the network compute in bfloat16 on a CPU, where nnU-Net turns autocast off.
         options: of `nnUNetPredictor`.
     """
 
-    def __init__(self, *, batch: int = 1, skip_empty: bool = False, **options: Any) -> None:
+    def __init__(self, *, batch: int = 1, skip_empty: bool = False, bfloat16: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.batch = batch
         self.skip_empty = skip_empty
+        self.bfloat16 = bfloat16
         self.on_windows: Callable[[int], None] = lambda _: None
         """Called with the number of windows when a pass over an image starts, once for each fold."""
         self.on_window: Callable[[], None] = lambda: None
@@ -118,8 +120,10 @@ class WindowPredictor(nnUNetPredictor):
     def _forward(self, windows: Tensor) -> Tensor:
         """Logits of windows, averaged over mirrored passes if the predictor mirrors."""
         self.num_computed += len(windows)
-        logits: Tensor = super()._internal_maybe_mirror_and_predict(windows.to(self.device))
-        return logits
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            logits: Tensor = super()._internal_maybe_mirror_and_predict(windows.to(self.device))
+        # nnU-Net weighs and sums windows in the type that it gets
+        return logits.float() if self.bfloat16 else logits
 
 
 def make_predictor(
@@ -133,6 +137,7 @@ def make_predictor(
     step_size: float = 0.5,
     batch: int = 1,
     skip_empty: bool = False,
+    bfloat16: bool = False,
 ) -> WindowPredictor:
     """A predictor that gives `nnUNetv2_predict`'s logits.
 
@@ -146,6 +151,7 @@ def make_predictor(
         step_size: step of the window as a share of it, in (0, 1].
         batch: windows to a forward pass. With more than one the network's answers differ by rounding.
         skip_empty: compute windows that are constant in every channel once.
+        bfloat16: compute in bfloat16 on a CPU.
 
     Raises:
         ValueError: if step size or batch are out of their range.
@@ -161,6 +167,7 @@ def make_predictor(
         predictor = WindowPredictor(
             batch=batch,
             skip_empty=skip_empty,
+            bfloat16=bfloat16,
             tile_step_size=step_size,
             use_mirroring=bool(mirror_axes),
             perform_everything_on_device=device.type == "cuda",

@@ -80,6 +80,18 @@ def test_batches(make_model: Callable[..., Path], ct: sitk.Image, ct_plans: dict
     assert (label_maps[0] != label_maps[1]).mean() < 1e-3
 
 
+def test_bfloat16(make_model: Callable[..., Path], ct: sitk.Image, ct_plans: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    sitk.WriteImage(ct, str(tmp_path / "images" / "ct_0000.nii.gz"))
+    model = make_model(ct_plans, mirror_axes=None)
+    label_maps = []
+    for dtype in ("float32", "bfloat16"):
+        predict(tmp_path / "images", tmp_path / dtype, model, PredictSettings(device="cpu", dtype=dtype))
+        label_maps.append(voxels(tmp_path / dtype / "ct.nii.gz"))
+    assert len(np.unique(label_maps[0])) > 1
+    assert 0 < (label_maps[0] != label_maps[1]).mean() < 0.05
+
+
 @pytest.mark.parametrize("spacing", [(1.5, 1.5, 1.5), (6.0, 1.5, 1.5)], ids=["isotropic", "thick slices"])
 def test_torch_resampling(
     shared: Callable[[str], Path],

@@ -13,6 +13,7 @@ from scd_plugin.nnunet.recipe import NnunetRecipe
     ("name", "value", "message"),
     [
         ("device", "tpu", "device must be one of auto, cpu, cuda; got tpu"),
+        ("dtype", "float16", "dtype must be one of float32, bfloat16; got float16"),
         ("resampling", "linear", "resampling must be one of nnunet, torch; got linear"),
     ],
 )
@@ -28,6 +29,8 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         PredictSettings(device="cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert PredictSettings(device="auto").torch_device == torch.device("cuda")
+    with pytest.raises(ValueError, match="dtype bfloat16 is for CPUs, on a GPU nnU-Net computes in float16 already"):
+        PredictSettings(dtype="bfloat16")
     assert PredictSettings(device="cuda").torch_device == torch.device("cuda")
     assert PredictSettings(device="cpu").torch_device == torch.device("cpu")
 
