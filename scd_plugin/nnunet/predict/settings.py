@@ -60,7 +60,7 @@ class PredictSettings:
             raise ValueError(msg)
 
         if self.dtype == "bfloat16" and self.torch_device.type == "cuda":
-            msg = "dtype bfloat16 is for CPUs, on a GPU nnU-Net computes in float16 already; leave it out or take device cpu"
+            msg = "dtype bfloat16 is for CPUs, on a GPU nnU-Net computes in float16 already; leave it out or take cpu"
             raise ValueError(msg)
 
     @property
