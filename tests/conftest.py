@@ -10,7 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,24 +48,27 @@ SMALL_PRIMUS: dict[str, Any] = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+# Files whose tests share something that takes long to make.
+TOGETHER = ("tests/e2e/", "tests/bundles/", "tests/monai/test_export.py")
+
+
+@pytest.hookimpl(wrapper=True)  # the names of groups must be there before xdist looks for them
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Which tests stay together when workers share the run, and the longest first, so that none is left at the end."""
 
     def group(item: pytest.Item) -> str:
-        if "test_integration" in item.nodeid:
-            return item.nodeid
-        fixtures = getattr(item, "fixturenames", ())
-        # what is trained once serves several files
-        return "trained" if "trained" in fixtures and "/e2e/" in item.nodeid else str(item.path)
+        # a model that is trained once serves several files
+        return "trained" if "trained" in getattr(item, "fixturenames", ()) else item.nodeid.split("::")[0]
 
     def order(item: pytest.Item) -> tuple[bool, bool]:
-        return item.get_closest_marker("slow") is None, "/e2e/" not in item.nodeid
+        return item.get_closest_marker("slow") is None, "tests/e2e/" not in item.nodeid
 
     items.sort(key=order)
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
-            item.add_marker(pytest.mark.xdist_group(group(item)))
+            if item.nodeid.startswith(TOGETHER) and "test_integration" not in item.nodeid:
+                item.add_marker(pytest.mark.xdist_group(group(item)))
+    return (yield)
 
 
 @pytest.fixture(autouse=True)
