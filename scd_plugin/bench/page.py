@@ -23,7 +23,7 @@ def read_folder(folder: Path) -> dict[str, Results]:
     Raises:
         ValueError: if there is none, or one is no result.
     """
-    paths = sorted(folder.glob("*.json"))
+    paths = sorted(folder.glob("*.json"), key=lambda path: path.stem)
     if not paths:
         msg = f"{folder} has no JSON files; write one with scd bench --output {folder / 'name.json'}"
         raise ValueError(msg)
