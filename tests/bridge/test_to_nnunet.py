@@ -17,13 +17,11 @@ import torch
 from monai.bundle import ConfigParser, create_workflow
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
-from typer.testing import CliRunner
 
 from scd_plugin import SCDUNETR
 from scd_plugin.bridge.bundle_reader import read_weights
 from scd_plugin.bridge.to_monai import to_monai
-from scd_plugin.bridge.to_nnunet import bundle_to_nnunet, weights_to_nnunet
-from scd_plugin.cli import app
+from scd_plugin.bridge.to_nnunet import bundle_to_nnunet
 from scd_plugin.nnunet.recipe import read_recipe
 
 # an anisotropic network, so that axes can't be mistaken for each other
@@ -353,69 +351,3 @@ class TestMadeForMonai:
             bundle_to_nnunet(bundle)
         with pytest.raises(ValueError, match=r"is no MONAI bundle: it has no configs/inference.json"):
             bundle_to_nnunet(tmp_path)
-
-
-class TestWeightsAlone:
-    @pytest.mark.parametrize("entry", [None, "model", "state_dict"])
-    def test_same_model(self, make_model: Callable[..., Path], tmp_path: Path, entry: str | None) -> None:
-        model = make_model()
-        known = read_weights(model / "fold_0" / "checkpoint_final.pth")
-        weights = {f"module.{name}": value for name, value in known.items()}
-        torch.save({entry: weights} if entry else weights, tmp_path / "weights.pt")
-        moved = weights_to_nnunet(
-            tmp_path / "weights.pt",
-            plans=model / "plans.json",
-            dataset_json=model / "dataset.json",
-            trainer="nnUNetTrainerSCD_demo",
-            mirror_axes=[0],
-        )
-        assert moved.name == model.name
-        assert moved.mirror_axes == (0,)
-        assert moved.weights["0"].keys() == known.keys()
-
-    def test_of_another_trainer(self, make_model: Callable[..., Path]) -> None:
-        model = make_model()
-        with pytest.raises(ValueError, match="do not fit the network that nnUNetTrainerSCD_small builds"):
-            weights_to_nnunet(
-                model / "fold_0" / "checkpoint_final.pth",
-                plans=model / "plans.json",
-                dataset_json=model / "dataset.json",
-                trainer="nnUNetTrainerSCD_small",
-            )
-
-    @pytest.mark.parametrize("content", [{"model": [1, 2]}, [1, 2], {}], ids=str)
-    def test_no_weights(self, tmp_path: Path, content: Any) -> None:
-        torch.save(content, tmp_path / "weights.pt")
-        with pytest.raises(ValueError, match=r"weights.pt holds no state dict, neither flat nor under model"):
-            read_weights(tmp_path / "weights.pt")
-
-
-class TestCommands:
-    def test_there_and_back(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
-        model, bundle, back = make_model(), tmp_path / "bundle", tmp_path / "back"
-        result = CliRunner().invoke(app, ["bridge", "to-monai", str(model), str(bundle), "--fold", "0"])
-        assert result.exit_code == 0, result.output
-        result = CliRunner().invoke(app, ["bridge", "to-nnunet", str(bundle), str(back)])
-        assert result.exit_code == 0, result.output
-        assert f"nnUNetv2_predict_from_modelfolder -m {back} -f 0" in result.output
-        assert (back / "fold_0" / "checkpoint_final.pth").is_file()
-
-    @pytest.mark.parametrize(
-        ("words", "sentence"),
-        [
-            (["to-monai", "absent", "out"], "error: absent is no model folder of nnU-Net: it has no plans.json"),
-            (["to-nnunet", "absent", "out"], "error: absent is missing; name a MONAI bundle or a file of weights"),
-            (["to-nnunet", ".", "out", "--plans", "p.json"], "error: --plans goes with a file of weights"),
-            (["to-nnunet", __file__, "out"], "need --plans, --dataset-json and --trainer"),
-        ],
-        ids=["no model", "no bundle", "plans", "weights"],
-    )
-    def test_one_sentence(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        result = CliRunner().invoke(app, ["bridge", *words])
-        assert result.exit_code == 2
-        assert sentence in result.stderr
-        assert "Traceback" not in result.output
-        assert not Path("out").exists()

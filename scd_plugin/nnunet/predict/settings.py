@@ -58,7 +58,6 @@ class PredictSettings:
         if self.device == "cuda" and not torch.cuda.is_available():
             msg = "device is cuda, but PyTorch finds no CUDA device here; take auto or cpu"
             raise ValueError(msg)
-
         if self.dtype == "bfloat16" and self.torch_device.type == "cuda":
             msg = "dtype bfloat16 is for CPUs, on a GPU nnU-Net computes in float16 already; leave it out or take cpu"
             raise ValueError(msg)
