@@ -46,6 +46,13 @@ def bench(
     turn_seconds: Annotated[float | None, typer.Option(help="A turn is as many whole steps as fill this.")] = None,
     grow: Annotated[str | None, typer.Option(help="crop, keep or batch: cost as the work grows.")] = None,
     values: Annotated[str | None, typer.Option(help="Of what grows, with commas: 64,96,128.")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Instead of noise: a file to segment whole, in windows of the crop.")
+    ] = None,
+    spacing: Annotated[float | None, typer.Option(help="With --image: mm per voxel that it is resampled to.")] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="With --image: share of a window that the next one covers.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="JSON file to write; a picture goes beside it.")] = None,
 ) -> None:
     """Networks side by side: speed, memory, operations, and where the time goes. Prints Markdown."""
@@ -66,10 +73,16 @@ def bench(
         "repeats": repeats,
         "warmup": warmup,
         "turn_seconds": turn_seconds,
+        "image": image,
+        "spacing": spacing,
+        "overlap": overlap,
     }
     try:
         if output is not None and output.suffix != ".json":
             msg = f"output must end in .json; got {output}"
+            raise ValueError(msg)
+        if image and (mode or grow):
+            msg = f"image {image} is measured alone; leave out --mode and --grow"
             raise ValueError(msg)
         chosen = settings_from_options("quick" if quick else settings, grow=grow, **options)
         results = _run(chosen, grow, tuple(values.split(",")) if values else ())

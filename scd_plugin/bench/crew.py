@@ -39,7 +39,7 @@ class Crew:
 
     Args:
         entries: who will be asked.
-        mode: "forward" or "train".
+        mode: "forward", "train" or "case".
         cuda: on a GPU every process starts from nothing, since CUDA does not survive a fork.
     """
 
@@ -80,6 +80,11 @@ class Crew:
         """Mean seconds of some steps in a row."""
         self._awake(entry)
         seconds: float = self._ask(entry, "turn", steps)
+        return seconds
+
+    def stages(self, entry: Entry) -> dict[str, float]:
+        """Seconds of each stage of the last turn, in mode "case"."""
+        seconds: dict[str, float] = self._ask(entry, "stages")
         return seconds
 
     def describe(self, entry: Entry) -> Description:

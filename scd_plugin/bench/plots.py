@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from scd_plugin.bench.growth import WORK, Series, growth_series
 from scd_plugin.bench.results import EntryResult, Results, spread
+from scd_plugin.bench.settings import CASE
 from scd_plugin.bench.tables import title
 
 __all__ = ["draw", "figure_of"]
@@ -29,7 +30,7 @@ def figure_of(results: Results) -> Figure:
 
 
 def _side_by_side(results: Results) -> Figure:
-    names = {"forward": "inference, windows/s", "train": "training, steps/s"}
+    names = {"forward": "inference, windows/s", "train": "training, steps/s", CASE: "whole case, s"}
     entries = results["entries"]
     modes = [mode for mode in names if any(mode in entry["modes"] for entry in entries)]
     figure, panels = _panels(len(modes), height=1.2 + 0.4 * len(entries))
@@ -40,15 +41,19 @@ def _side_by_side(results: Results) -> Figure:
 
 
 def _bars(panel: Any, entries: Sequence[EntryResult], mode: str) -> None:
-    rates = [
-        spread([(entry["batch"] if mode == "forward" else 1) / seconds for seconds in entry["modes"][mode]["seconds"]])
-        for entry in entries
-    ]
+    rates = [spread([_shown(entry, mode, seconds) for seconds in entry["modes"][mode]["seconds"]]) for entry in entries]
     middles = [rate.median for rate in rates]
     ends = [[rate.median - rate.low for rate in rates], [rate.high - rate.median for rate in rates]]
     panel.barh([entry["contestant"] for entry in entries], middles, xerr=ends, capsize=3, color="tab:blue")
     panel.invert_yaxis()
     panel.grid(axis="x", alpha=0.3)
+
+
+def _shown(entry: EntryResult, mode: str, seconds: float) -> float:
+    """Windows or steps a second; a case takes long enough to be shown in seconds."""
+    if mode == CASE:
+        return seconds
+    return (entry["batch"] if mode == "forward" else 1) / seconds
 
 
 def _growth(results: Results) -> Figure:

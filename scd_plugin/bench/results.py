@@ -14,7 +14,14 @@ SCHEMA = 1
 """Changes with the meaning of the fields; older files are then refused."""
 
 
-class ModeResult(TypedDict):
+class _OfCases(TypedDict, total=False):
+    """What only a whole case has."""
+
+    stages: list[dict[str, float]]
+    """seconds of each of `settings.CASE_STAGES`, for every turn"""
+
+
+class ModeResult(_OfCases):
     """One contestant in one mode."""
 
     seconds: list[float]

@@ -12,7 +12,7 @@ from scd_plugin.bench.crew import Crew, WorkerError
 from scd_plugin.bench.entries import Entry, entries_of, grown_entries, steps_per_turn, turns
 from scd_plugin.bench.machine import machine, versions
 from scd_plugin.bench.results import SCHEMA, EntryResult, Results
-from scd_plugin.bench.settings import MODES, Settings, command_line
+from scd_plugin.bench.settings import CASE, MODES, Settings, command_line
 
 __all__ = ["run_bench", "run_length"]
 
@@ -21,7 +21,7 @@ Report = Callable[[str], None]
 
 def run_length(settings: Settings, num_values: int = 1) -> int:
     """How often `run_bench` reports when nothing fails."""
-    return len(settings.contestants) * num_values * len(settings.modes) * (1 + settings.repeats)
+    return len(settings.contestants) * num_values * len(settings.measured_modes) * (1 + settings.repeats)
 
 
 def run_bench(
@@ -45,7 +45,7 @@ def run_bench(
         raise ValueError(msg)
     entries = grown_entries(settings, grow, values) if grow else entries_of(settings)
     measured = {entry: _blank(entry) for entry in entries}
-    for mode in settings.modes:
+    for mode in settings.measured_modes:
         _measure_mode(measured, mode, report)
     return {
         "schema": SCHEMA,
@@ -88,7 +88,7 @@ def _measure_mode(measured: dict[Entry, EntryResult], mode: str, report: Report)
                 ready = crew.prepare(entry)
                 measured[entry]["modes"][mode] = {
                     "seconds": [],
-                    "steps": steps_per_turn(ready.step_seconds, entry.settings.turn_seconds),
+                    "steps": 1 if mode == CASE else steps_per_turn(ready.step_seconds, entry.settings.turn_seconds),
                     "before_bytes": ready.before_bytes,
                     "peak_bytes": ready.peak_bytes,
                 }
@@ -105,6 +105,8 @@ def _turn(crew: Crew, entry: Entry, result: EntryResult, mode: str) -> None:
     """One turn; at the last one of its first mode a contestant is described, too."""
     found = result["modes"][mode]
     found["seconds"].append(crew.turn(entry, found["steps"]))
+    if mode == CASE:
+        found.setdefault("stages", []).append(crew.stages(entry))
     if len(found["seconds"]) == entry.settings.repeats and result["parameters"] is None:
         # what cannot be counted leaves speeds as they are
         with _problems_noted(result, "description"):
@@ -112,7 +114,7 @@ def _turn(crew: Crew, entry: Entry, result: EntryResult, mode: str) -> None:
 
 
 def _failed(result: EntryResult) -> bool:
-    return bool(set(result["problems"]) & set(MODES))
+    return bool(set(result["problems"]) & {*MODES, CASE})
 
 
 @contextmanager

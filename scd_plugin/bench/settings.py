@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from types import MappingProxyType
 
-__all__ = ["DTYPES", "MODES", "SETTINGS", "Settings", "command_line", "crop_text", "named_settings", "parse_crop"]
+__all__ = [
+    "CASE",
+    "CASE_STAGES",
+    "DTYPES",
+    "MODES",
+    "SETTINGS",
+    "Settings",
+    "command_line",
+    "crop_text",
+    "named_settings",
+    "parse_crop",
+]
 
 MODES = ("forward", "train")
+CASE = "case"
+"""the mode of a run with an image"""
+CASE_STAGES = ("read", "resample", "network", "resample back", "write")
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda")
 EVERYONE = (
@@ -57,6 +72,12 @@ class Settings:
     """untimed steps after a network was built"""
     turn_seconds: float = 1.0
     """a turn is as many whole steps as fill this, at least one"""
+    image: str | None = None
+    """a file to segment whole, in windows of `crop`, instead of the modes"""
+    spacing: float = 1.5
+    """mm per voxel, which the image is resampled to"""
+    overlap: float = 0.5
+    """share of a window that the next one covers again"""
 
     def __post_init__(self) -> None:
         positive = (
@@ -68,6 +89,7 @@ class Settings:
             "warmup",
             "keep_ratio",
             "turn_seconds",
+            "spacing",
         )
         for name in positive:
             if getattr(self, name) <= 0:
@@ -83,9 +105,20 @@ class Settings:
             if value not in allowed:
                 msg = f"{name} must be one of {', '.join(allowed)}; got {value!r}"
                 raise ValueError(msg)
+        if not 0 <= self.overlap < 1:
+            msg = f"overlap must be in [0, 1), a share of the window; got {self.overlap}"
+            raise ValueError(msg)
+        if self.image is not None and not Path(self.image).is_file():
+            msg = f"image must be a file that MONAI reads, such as NIfTI; got {self.image}, which is no file"
+            raise ValueError(msg)
         if not self.modes or not set(self.modes) <= set(MODES):
             msg = f"mode must be one or both of {', '.join(MODES)}; got {', '.join(self.modes) or 'none'}"
             raise ValueError(msg)
+
+    @property
+    def measured_modes(self) -> tuple[str, ...]:
+        """The modes, or that of an image."""
+        return self.modes if self.image is None else (CASE,)
 
 
 SETTINGS = MappingProxyType(

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 from scd_plugin.bench.contestants import CONTESTANTS, parse_contestant, twins
 from scd_plugin.bench.growth import COSTS, WORK, growth_series
 from scd_plugin.bench.parts import PART_NAMES
-from scd_plugin.bench.results import EntryResult, Results, Spread, paired_ratio, spread
-from scd_plugin.bench.settings import crop_text
+from scd_plugin.bench.results import EntryResult, ModeResult, Results, Spread, paired_ratio, spread
+from scd_plugin.bench.settings import CASE, CASE_STAGES, crop_text
 
-__all__ = ["growth_tables", "markdown", "number", "parts_table", "problem_list", "ratio_table", "speed_table", "title"]
+__all__ = [
+    "case_ratio_table",
+    "case_table",
+    "growth_tables",
+    "markdown",
+    "number",
+    "parts_table",
+    "problem_list",
+    "ratio_table",
+    "speed_table",
+    "title",
+]
 
 NOTHING = "-"
 GIGABYTE = 1e9
@@ -27,6 +40,10 @@ def markdown(results: Results, *, level: int = 2) -> str:
     blocks = [f"{'#' * level} {title(results)}", _origin(results), f"```bash\n{results['command']}\n```"]
     if results["grow"]:
         blocks += growth_tables(results)
+    elif results["settings"].get("image"):
+        names = _names(results)
+        blocks.append(case_table(results))
+        blocks += [case_ratio_table(results, reference) for reference in [*twins(tuple(names)), *_unets(names)]]
     else:
         blocks.append(speed_table(results))
         blocks += [ratio_table(results, twin) for twin in twins(tuple(_names(results)))]
@@ -48,6 +65,9 @@ def title(results: Results) -> str:
     device = results["machine"]["gpu"] or _some(settings["threads"], "CPU thread")
     words = [text for name, text in fixed.items() if name != varied]
     words += [channels, settings["dtype"], "compiled" if settings["compiled"] else "eager", device]
+    if settings.get("image"):
+        image = Path(settings["image"]).name
+        words.insert(0, f"{image} at {settings['spacing']} mm, windows overlap by {settings['overlap']}")
     head = f"{settings['name']}, growing {WORK[grow['variable']][0]}" if grow else settings["name"]
     return f"{head}: {', '.join(words)}"
 
@@ -88,16 +108,38 @@ def speed_table(results: Results) -> str:
         ]
         for entry in results["entries"]
     ]
-    about = [
-        f"- `{name}`: {CONTESTANTS[name].about}"
-        for name in dict.fromkeys(parse_contestant(contestant)[0] for contestant in _names(results))
+    return _table(head, rows) + "\n\n" + _about(results)
+
+
+def case_table(results: Results) -> str:
+    """Seconds of every contestant for a whole image, and for each stage of it: medians, with extremes for the whole."""
+    rows = []
+    for entry in results["entries"]:
+        found = entry["modes"].get(CASE)
+        seconds = [
+            number(median(turn[stage] for turn in found["stages"])) if found else NOTHING for stage in CASE_STAGES
+        ]
+        whole = _with_extremes(spread(found["seconds"]) if found else None)
+        rows.append([f"`{entry['contestant']}`", whole, *seconds])
+    return (
+        _table(["Network", "Whole case, s", *(f"{stage}, s" for stage in CASE_STAGES)], rows) + "\n\n" + _about(results)
+    )
+
+
+def case_ratio_table(results: Results, reference: str) -> str:
+    """How many times faster than a reference every contestant segments a whole image."""
+    theirs = _entry(results, reference)
+    rows = [
+        [f"`{entry['contestant']}`", _faster(theirs, entry, CASE), _in_both(theirs, entry, CASE, _network_ratio)]
+        for entry in results["entries"]
+        if entry is not theirs
     ]
-    return _table(head, rows) + "\n\n" + "\n".join(about)
+    return _table([f"Against `{reference}`", "Whole case", "Network"], rows) if rows else ""
 
 
 def ratio_table(results: Results, twin: str) -> str:
     """Every contestant against a dense twin: how many times as fast, and what share of memory and operations."""
-    reference = next(entry for entry in results["entries"] if entry["contestant"] == twin)
+    reference = _entry(results, twin)
     head = [f"Against `{twin}`", "Inference speed", "Training speed", "Inference memory", "Training memory", "MACs"]
     rows = [
         [
@@ -182,6 +224,20 @@ def _names(results: Results) -> list[str]:
     return [entry["contestant"] for entry in results["entries"]]
 
 
+def _unets(names: Sequence[str]) -> list[str]:
+    """nnU-Net's default network, which whole cases are compared with besides the dense twins."""
+    return [name for name in names if parse_contestant(name)[0] == "nnunet"]
+
+
+def _entry(results: Results, contestant: str) -> EntryResult:
+    return next(entry for entry in results["entries"] if entry["contestant"] == contestant)
+
+
+def _about(results: Results) -> str:
+    names = dict.fromkeys(parse_contestant(contestant)[0] for contestant in _names(results))
+    return "\n".join(f"- `{name}`: {CONTESTANTS[name].about}" for name in names)
+
+
 def _amount(value: int | None, unit: float) -> str:
     return number(value / unit) if value is not None else NOTHING
 
@@ -206,11 +262,17 @@ def _in_both(reference: EntryResult, entry: EntryResult, mode: str, make: Callab
 
 
 def _faster(reference: EntryResult, entry: EntryResult, mode: str) -> str:
-    def ratio(theirs: Any, ours: Any) -> str:
-        values = paired_ratio(theirs["seconds"], ours["seconds"])
-        return f"{values.median:.2f} x ({values.low:.2f} to {values.high:.2f})"
+    return _in_both(reference, entry, mode, lambda theirs, ours: _ratio(theirs["seconds"], ours["seconds"]))
 
-    return _in_both(reference, entry, mode, ratio)
+
+def _network_ratio(theirs: ModeResult, ours: ModeResult) -> str:
+    """Of whole cases: the windows alone."""
+    return _ratio(*([turn["network"] for turn in each["stages"]] for each in (theirs, ours)))
+
+
+def _ratio(theirs: list[float], ours: list[float]) -> str:
+    values = paired_ratio(theirs, ours)
+    return f"{values.median:.2f} x ({values.low:.2f} to {values.high:.2f})"
 
 
 def _memory_share(reference: EntryResult, entry: EntryResult, mode: str) -> str:

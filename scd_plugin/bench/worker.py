@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
+from scd_plugin.bench.case import WholeCase
 from scd_plugin.bench.contestants import CONTESTANTS, build, parse_contestant
 from scd_plugin.bench.cost import multiply_accumulates, parameters
 from scd_plugin.bench.entries import Entry
 from scd_plugin.bench.memory import held_bytes, peak_bytes
 from scd_plugin.bench.messages import Description, Failed, Prepared
 from scd_plugin.bench.parts import part_shares
+from scd_plugin.bench.settings import CASE
 from scd_plugin.bench.steps import Step, autocast, forward_step, random_batch, seconds_per_step, training_step
 
 __all__ = ["Subject", "serve"]
@@ -26,7 +28,7 @@ class Subject:
 
     Args:
         entry: what to build and how to run it.
-        mode: "forward" or "train".
+        mode: "forward", "train" or "case".
     """
 
     def __init__(self, entry: Entry, mode: str) -> None:
@@ -34,6 +36,7 @@ class Subject:
         self.mode = mode
         self.cuda = entry.settings.device == "cuda"
         self._step: Step
+        self.case: WholeCase
 
     def prepare(self) -> Prepared:
         """Build the network and warm up; the memory of that is the memory of the contestant."""
@@ -52,13 +55,16 @@ class Subject:
         self.network = build(self.entry.contestant, settings).to(settings.device)
         self.amp = autocast(settings.dtype, settings.device)
         run: Any = torch.compile(self.network) if settings.compiled else self.network
-        if self.mode == "forward":
-            self._step = forward_step(run, self.image, self.amp)
-        else:
+        if self.mode == "train":
             self._step = training_step(run, self.image, label, self.amp, scale=settings.dtype == "float16")
+        else:
+            self._step = forward_step(run, self.image, self.amp)
         for _ in range(settings.warmup):
             last = seconds_per_step(self._step, 1, cuda=self.cuda)
         prepared = Prepared(last, before, peak_bytes(cuda=self.cuda), held_bytes(cuda=self.cuda))
+        if self.mode == CASE:
+            # warmed up on a window
+            self._step = self.case = WholeCase(run, settings, self.amp)
         self._rest()
         return prepared
 
@@ -70,6 +76,10 @@ class Subject:
         seconds = seconds_per_step(self._step, steps, cuda=self.cuda)
         self._rest()
         return seconds
+
+    def stages(self) -> dict[str, float]:
+        """Seconds of each stage of the last turn of a whole case."""
+        return self.case.seconds
 
     def describe(self) -> Description:
         """Count what can be counted, and share the time of a forward pass out among the parts."""
