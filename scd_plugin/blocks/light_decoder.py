@@ -1,10 +1,10 @@
-"""Light decoding: from one token map to full resolution, with no convolution block at full resolution."""
+"""Light decoding: from one token map to full resolution, with a single convolution at full resolution."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from monai.networks.blocks import UnetOutBlock, UnetrBasicBlock
+from monai.networks.blocks import Convolution, UnetOutBlock, UnetrBasicBlock
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock, get_conv_layer
 from torch import Tensor, nn
 
@@ -12,16 +12,19 @@ from scd_plugin.blocks.decoders import drop_unused_heads
 
 __all__ = ["LightDecoder"]
 
+# that of MONAI's UNETR blocks
+LEAKY_RELU = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
+
 
 class LightDecoder(nn.Module):
-    """One branch from the tokens to half resolution, where it meets the image; classes unfold from there.
+    """One branch from the tokens to half resolution, where it meets the image; one convolution draws the boundaries.
 
     UNETR's decoder gives each resolution a branch of its own from the tokens, and convolves at full resolution, which
     is half of its multiply-accumulates and most of its memory. After token completion these branches all start from
     the same sequence. Here there is one. The image joins at level 1, the first of `strides`, folded into channels by a
-    convolution with that stride, so that no voxel is lost; the last step is a transposed convolution without overlap,
-    which computes each voxel's classes from the features of its cell. Level l has `feature_size * 2**l` channels, as
-    in `UNETRDecoder`.
+    convolution with that stride, so that no voxel is lost. The last step unfolds each cell's features into
+    `feature_size` channels a voxel, by a transposed convolution without overlap, and one 3x3x3 convolution sees them
+    together with the image. Level l has `feature_size * 2**l` channels, as in `UNETRDecoder`.
 
     Args:
         in_channels: image channels.
@@ -85,7 +88,17 @@ class LightDecoder(nn.Module):
             inputs = widths[level]
         self.ups = nn.ModuleList(ups)
         self.blocks = nn.ModuleList(blocks)
-        self.out = unfold(inputs, out_channels, steps[0], bias=True)
+        self.unfold = unfold(inputs, feature_size, steps[0], bias=True)
+        self.refine = Convolution(
+            spatial_dims,
+            feature_size + in_channels,
+            feature_size,
+            kernel_size=3,
+            norm=norm_name,
+            act=LEAKY_RELU,
+            adn_ordering="NA",
+        )
+        self.out = UnetOutBlock(spatial_dims, feature_size, out_channels)
         coarse = widths[len(steps) - 1 : 0 : -1] if deep_supervision else []
         self.heads = nn.ModuleList(UnetOutBlock(spatial_dims, width, out_channels) for width in coarse)
         self.deep_supervision = deep_supervision
@@ -111,7 +124,7 @@ class LightDecoder(nn.Module):
                 x = torch.cat((x, folded), dim=1)
             x = block(x)
             coarse.append(x)
-        logits = self.out(x)
+        logits = self.out(self.refine(torch.cat((self.unfold(x), image), dim=1)))
         if not self.deep_supervision:
             return logits
         outputs = [logits]

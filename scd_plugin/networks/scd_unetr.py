@@ -60,7 +60,7 @@ class SCDUNETR(nn.Module):
         completion_hidden_size: D_c, width inside the completion; None for `hidden_size`.
         completion_num_layers: transformer blocks in the completion.
         completion_num_heads: their heads; None for `num_heads`.
-        decoder: `"unetr"` (the method's) or `"light"`, which has no convolution block at full resolution.
+        decoder: `"unetr"` (the method's) or `"light"`, which has one convolution at full resolution.
         strides: steps from the image to the token grid, finest first; None derives them from `patch_size`.
         pool_stride: stride of the pooled bottleneck below the tokens; None for 2 on all axes, up to token patch 8.
             The light decoder has none.

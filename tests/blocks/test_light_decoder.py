@@ -26,14 +26,24 @@ def test_any_grid_and_strides(grid: tuple[int, ...], strides: list[tuple[int, ..
     assert decoder(image, [tokens]).shape == (1, 2, *size)
 
 
-def test_no_block_at_full_resolution() -> None:
-    decoder = LightDecoder(1, 2, hidden_size=24, strides=[(2, 2, 2)] * 3, feature_size=4)
-    sizes = []
+def test_one_convolution_at_full_resolution() -> None:
+    decoder = LightDecoder(1, 2, hidden_size=24, strides=[(2, 2, 2)] * 3, feature_size=8)
+    seen: list[torch.Size] = []
     for module in decoder.modules():
-        if isinstance(module, torch.nn.InstanceNorm3d):
-            module.register_forward_hook(lambda _module, _inputs, output: sizes.append(output.shape[-1]))
+        if isinstance(module, torch.nn.Conv3d) and module.kernel_size == (3, 3, 3):
+            module.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape))
     decoder(torch.randn(1, 1, 32, 32, 32), [torch.randn(1, 24, 4, 4, 4)])
-    assert max(sizes) == 16
+    assert [tuple(shape) for shape in seen if shape[-1] == 32] == [(1, 8, 32, 32, 32)]
+
+
+def test_neighbouring_cells_meet_at_full_resolution() -> None:
+    decoder = LightDecoder(1, 2, hidden_size=24, strides=[(2, 2, 2)] * 2, feature_size=8, norm_name="batch").eval()
+    image = torch.randn(1, 1, 16, 16, 16, requires_grad=True)
+    fine = decoder.refine(torch.cat((torch.zeros(1, 8, 16, 16, 16), image), dim=1))
+    fine[0, :, 7, 7, 7].sum().backward()
+    assert image.grad is not None
+    assert image.grad[0, 0].nonzero().min() == 6
+    assert image.grad[0, 0].nonzero().max() == 8
 
 
 def test_every_voxel_and_every_token_counts() -> None:
@@ -62,4 +72,4 @@ class TestDeepSupervision:
         trained = self.build(deep_supervision=True).state_dict()
         plain = self.build(deep_supervision=False)
         plain.load_state_dict(trained)
-        assert torch.equal(plain.out.conv.weight, trained["out.conv.weight"])
+        assert torch.equal(plain.out.conv.conv.weight, trained["out.conv.conv.weight"])
