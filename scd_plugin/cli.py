@@ -42,12 +42,8 @@ def demo(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
 ) -> None:
     """Train, predict and evaluate through nnU-Net's own commands, in minutes."""
-    import torch
-
     from scd_plugin.demo.run import run_demo
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         passed = run_demo(data, output, device=device)
     except ValueError as error:

@@ -17,7 +17,8 @@ def test_version() -> None:
 
 
 def test_bad_folder_is_one_sentence(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["demo", "--data", str(tmp_path), "--output", str(tmp_path / "out")])
+    (tmp_path / "mine").mkdir()
+    result = CliRunner().invoke(app, ["demo", "--data", str(tmp_path / "mine"), "--output", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert result.stderr.startswith("error: the data must be a Medical Segmentation Decathlon task or an nnU-Net raw")
     assert str(tmp_path) in result.stderr

@@ -6,17 +6,21 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
 from scd_plugin.demo.synthetic import write_dataset
 
-__all__ = ["HELD_OUT_IMAGES", "HELD_OUT_LABELS", "configuration_for", "hold_out", "prepare_dataset"]
+__all__ = ["HELD_OUT_IMAGES", "HELD_OUT_LABELS", "check_data", "configuration_for", "hold_out", "prepare_dataset"]
 
 SYNTHETIC = "Dataset901_SyntheticOrgans"
 CONVERTED_ID = 902
 HELD_OUT_IMAGES = "imagesHeldOut"
 HELD_OUT_LABELS = "labelsHeldOut"
+# What dataset.json must hold: nnU-Net's own, and a Decathlon task's, which nnU-Net converts.
+RAW_KEYS = ("channel_names", "labels", "file_ending")
+DECATHLON_KEYS = ("modality", "labels", "training", "test")
 
 
 def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., None]) -> Path:
@@ -31,39 +35,76 @@ def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., Non
         The data set folder inside `raw`.
 
     Raises:
-        ValueError: if `data` is neither kind of folder.
+        ValueError: as `check_data`.
     """
     if data is None:
         folder = raw / SYNTHETIC
         write_dataset(folder, num_cases=28, seed=0)
         return folder
     data = data.resolve()
-    description_file = data / "dataset.json"
-    if not description_file.is_file() or not (data / "imagesTr").is_dir():
-        msg = (
-            "the data must be a Medical Segmentation Decathlon task or an nnU-Net raw data set, a folder with "
-            f"dataset.json and imagesTr; {data} is not"
-        )
-        raise ValueError(msg)
-    description = json.loads(description_file.read_text(encoding="utf-8"))
-    if "modality" in description:
+    if "modality" in check_data(data):
         source = _with_test_folder(data, raw.parent / "decathlon")
         run_command("nnUNetv2_convert_MSD_dataset", "-i", str(source), "-overwrite_id", str(CONVERTED_ID), "-np", "2")
         return next(raw.glob(f"Dataset{CONVERTED_ID}_*"))
-    if not re.fullmatch(r"Dataset\d{3}_\w+", data.name) or "dataset" in description:
-        msg = (
-            f"an nnU-Net raw data set must be called DatasetNNN_Name and list no files in dataset.json for this demo; "
-            f"got {data}"
-        )
-        raise ValueError(msg)
     folder = raw / data.name
     for directory in ("imagesTr", "labelsTr"):
         (folder / directory).mkdir(parents=True)
         for file in sorted((data / directory).iterdir()):
             # images are large and only read
             (folder / directory / file.name).symlink_to(file)
-    (folder / "dataset.json").write_text(description_file.read_text(encoding="utf-8"))
+    (folder / "dataset.json").write_text((data / "dataset.json").read_text(encoding="utf-8"))
     return folder
+
+
+def check_data(data: Path) -> dict[str, Any]:
+    """What the `dataset.json` of the user's folder holds, if the demo can use that folder.
+
+    Args:
+        data: a Medical Segmentation Decathlon task or an nnU-Net raw data set.
+
+    Raises:
+        ValueError: if it is neither, is not named as nnU-Net asks for, or its `dataset.json` is damaged or lacks keys.
+    """
+    from scd_plugin.nnunet.recipe import read_json
+
+    data = data.resolve()
+    file = data / "dataset.json"
+    present = {"dataset.json": file.is_file(), **{name: (data / name).is_dir() for name in ("imagesTr", "labelsTr")}}
+    if not all(present.values()):
+        msg = (
+            "the data must be a Medical Segmentation Decathlon task or an nnU-Net raw data set, a folder with "
+            f"{', '.join(present)}; {data} lacks {', '.join(name for name, there in present.items() if not there)}"
+        )
+        raise ValueError(msg)
+    description = read_json(file)
+    if not isinstance(description, dict):
+        msg = f"{file} must hold one JSON object; got a {type(description).__name__}"
+        raise ValueError(msg)
+    decathlon = "modality" in description
+    missing = [key for key in (DECATHLON_KEYS if decathlon else RAW_KEYS) if key not in description]
+    if missing:
+        msg = (
+            f"{file} lacks {', '.join(missing)}: an nnU-Net raw data set needs {', '.join(RAW_KEYS)}, a Decathlon task "
+            f"{', '.join(DECATHLON_KEYS)}"
+        )
+        raise ValueError(msg)
+    _check_name(data, decathlon=decathlon)
+    if "dataset" in description:
+        msg = (
+            f"{file} lists its files under 'dataset', which this demo does not read; put them in imagesTr and labelsTr"
+        )
+        raise ValueError(msg)
+    return description
+
+
+def _check_name(data: Path, *, decathlon: bool) -> None:
+    """nnU-Net takes numbers from folder names, and its converter splits a task's at the underscore."""
+    pattern, form = (r"Task\d+_[^_]+", "TaskNN_Name") if decathlon else (r"Dataset\d{3}_.+", "DatasetNNN_Name")
+    if not re.fullmatch(pattern, data.name):
+        kind = "a Decathlon task" if decathlon else "an nnU-Net raw data set"
+        what = ", one underscore in all," if decathlon else ""
+        msg = f"{kind} must be called {form}{what} for nnU-Net to read it; rename {data}"
+        raise ValueError(msg)
 
 
 def _with_test_folder(data: Path, beside: Path) -> Path:

@@ -17,7 +17,14 @@ from time import perf_counter
 from rich.console import Console
 from rich.table import Table
 
-from scd_plugin.demo.dataset import HELD_OUT_IMAGES, HELD_OUT_LABELS, configuration_for, hold_out, prepare_dataset
+from scd_plugin.demo.dataset import (
+    HELD_OUT_IMAGES,
+    HELD_OUT_LABELS,
+    check_data,
+    configuration_for,
+    hold_out,
+    prepare_dataset,
+)
 
 __all__ = ["TRAINER", "run_demo"]
 
@@ -25,6 +32,8 @@ TRAINER = "nnUNetTrainerSCD_demo"
 PLANS = "nnUNetPlans"
 # What the synthetic data set must reach on its held-out cases for the demo to count as passed.
 MIN_SYNTHETIC_DICE = 0.80
+# File that the demo puts into its folder; no folder without it is ever removed.
+MARKER = ".scd_demo"
 
 
 @dataclass
@@ -66,18 +75,25 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
     Args:
         data: folder of the user's, or None for the synthetic data set; see `prepare_dataset`.
         output: folder for all that the demo writes; one of an earlier demo is replaced.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda", or "auto" for cuda where there is one.
 
     Returns:
         Whether the synthetic data set reached its Dice; True for the user's own data.
 
     Raises:
-        ValueError: if `data` can't be used, or `output` is a folder that no demo wrote.
+        ValueError: if `data` or `device` can't be used, `output` is no folder of a demo, or one of the two folders lies
+            in the other. Nothing has been written or removed then.
         subprocess.CalledProcessError: if one of nnU-Net's commands fails.
     """
-    console = Console()
-    _clear(output)
-    session = _Session(output.resolve(), console)
+    from scd_plugin.nnunet.predict.settings import PredictSettings
+
+    device = PredictSettings(device=device).torch_device.type
+    output = output.resolve()
+    if data is not None:
+        _check_apart(data.resolve(), output)
+        check_data(data)
+    _start_folder(output)
+    session = _Session(output, Console())
 
     with session.stage("data set"):
         dataset = prepare_dataset(data, session.folders["nnUNet_raw"], session.command)
@@ -108,14 +124,28 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
     return _report(session, dataset, predictions, held, synthetic=data is None)
 
 
-def _clear(output: Path) -> None:
-    """Remove an earlier demo's folder, and never anything else."""
-    if not output.exists():
-        return
-    if any(output.iterdir()) and not (output / "nnUNet_raw").is_dir():
-        msg = f"output must be a new folder or one of an earlier demo; {output} is neither, name another with OUT="
+def _check_apart(data: Path, output: Path) -> None:
+    """Refuse folders of which one holds the other: the user's is only read."""
+    if data.is_relative_to(output) or output.is_relative_to(data):
+        msg = (
+            f"data and output must lie apart, for the output is replaced and the data is only read; got data {data} "
+            f"and output {output}, name another with --output (make demo: OUT=)"
+        )
         raise ValueError(msg)
-    shutil.rmtree(output)
+
+
+def _start_folder(output: Path) -> None:
+    """Make the demo's folder, in place of an earlier demo's and never of anything else."""
+    if output.exists() and not (output.is_dir() and ((output / MARKER).is_file() or not any(output.iterdir()))):
+        msg = (
+            f"output must be a new folder, an empty one, or one of an earlier demo, which holds the file {MARKER}; "
+            f"{output} is none of these, name another with --output (make demo: OUT=) or remove it yourself"
+        )
+        raise ValueError(msg)
+    if output.exists():
+        shutil.rmtree(output)
+    output.mkdir(parents=True)
+    (output / MARKER).touch()
 
 
 def _picture(session: _Session, dataset: Path, model: Path, *, device: str) -> None:

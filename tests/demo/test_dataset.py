@@ -25,6 +25,14 @@ def raw_dataset(folder: Path, num_cases: int = 9, size: tuple[int, ...] = (4, 5,
     return folder
 
 
+def decathlon(folder: Path) -> Path:
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True)
+    description = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "a"}, "training": [], "test": []}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return folder
+
+
 class TestPrepare:
     def test_raw_data_set_is_linked_not_changed(self, tmp_path: Path) -> None:
         source = raw_dataset(tmp_path / "Dataset042_Mine")
@@ -36,31 +44,83 @@ class TestPrepare:
 
     @pytest.mark.parametrize("with_test_images", [True, False])
     def test_decathlon_task_goes_through_nnunets_converter(self, tmp_path: Path, with_test_images: bool) -> None:
-        (tmp_path / "Task99_Thing" / "imagesTr").mkdir(parents=True)
+        task = decathlon(tmp_path / "Task99_Thing")
         if with_test_images:
-            (tmp_path / "Task99_Thing" / "imagesTs").mkdir()
-        (tmp_path / "Task99_Thing" / "dataset.json").write_text('{"modality": {"0": "CT"}}')
+            (task / "imagesTs").mkdir()
         commands: list[tuple[str, ...]] = []
 
         def convert(*words: str) -> None:
             commands.append(words)
             (tmp_path / "raw" / "Dataset902_Thing").mkdir(parents=True)
 
-        folder = prepare_dataset(tmp_path / "Task99_Thing", tmp_path / "raw", convert)
+        folder = prepare_dataset(task, tmp_path / "raw", convert)
         assert folder.name == "Dataset902_Thing"
         assert [words[0] for words in commands] == ["nnUNetv2_convert_MSD_dataset"]
         source = Path(commands[0][2])
         assert source.name == "Task99_Thing"
         assert (source / "imagesTs").is_dir()
-        assert (source / "dataset.json").read_text() == '{"modality": {"0": "CT"}}'
-        assert (tmp_path / "Task99_Thing" / "imagesTs").exists() is with_test_images
+        assert (source / "dataset.json").read_text() == (task / "dataset.json").read_text()
+        assert (task / "imagesTs").exists() is with_test_images
 
-    def test_other_folders_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"a folder with dataset.json and imagesTr; .* is not"):
-            prepare_dataset(tmp_path, tmp_path / "raw", no_command)
-        wrong_name = raw_dataset(tmp_path / "my_data")
-        with pytest.raises(ValueError, match=r"must be called DatasetNNN_Name .*my_data"):
-            prepare_dataset(wrong_name, tmp_path / "raw", no_command)
+    @pytest.mark.parametrize("name", ["Dataset027_A-2", "Dataset001_two words"])
+    def test_every_name_that_nnunet_takes(self, tmp_path: Path, name: str) -> None:
+        folder = prepare_dataset(raw_dataset(tmp_path / name), tmp_path / "raw", no_command)
+        assert folder == tmp_path / "raw" / name
+
+
+class TestBadData:
+    @pytest.mark.parametrize(
+        ("gone", "message"),
+        [
+            ("dataset.json", r"a folder with dataset.json, imagesTr, labelsTr; .*Dataset042_Mine lacks dataset.json$"),
+            ("imagesTr", "Dataset042_Mine lacks imagesTr$"),
+            ("labelsTr", "Dataset042_Mine lacks labelsTr$"),
+        ],
+    )
+    def test_parts_that_are_missing(self, tmp_path: Path, gone: str, message: str) -> None:
+        source = raw_dataset(tmp_path / "Dataset042_Mine")
+        (source / gone).rename(tmp_path / gone)
+        with pytest.raises(ValueError, match=message):
+            prepare_dataset(source, tmp_path / "raw", no_command)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ('{"labels": ', r"Dataset042_Mine/dataset.json is no JSON: "),
+            ("[1, 2]", r"Dataset042_Mine/dataset.json must hold one JSON object; got a list"),
+            (
+                '{"channel_names": {"0": "MR"}, "file_ending": ".nii.gz"}',
+                r"Dataset042_Mine/dataset.json lacks labels: ",
+            ),
+            (
+                '{"channel_names": {"0": "MR"}, "labels": {"background": 0}}',
+                "dataset.json lacks file_ending: .* needs ",
+            ),
+            (
+                '{"modality": {"0": "MR"}, "labels": {}, "training": []}',
+                "dataset.json lacks test: .* a Decathlon task ",
+            ),
+            (
+                '{"channel_names": {}, "labels": {}, "file_ending": ".nii.gz", "dataset": {}}',
+                "dataset.json lists its files under 'dataset'.* put them in imagesTr and labelsTr",
+            ),
+        ],
+    )
+    def test_description(self, tmp_path: Path, text: str, message: str) -> None:
+        source = raw_dataset(tmp_path / "Dataset042_Mine")
+        (source / "dataset.json").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            prepare_dataset(source, tmp_path / "raw", no_command)
+
+    @pytest.mark.parametrize("name", ["my_data", "Dataset42_Mine", "Dataset042"])
+    def test_name_of_a_raw_data_set(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(ValueError, match=rf"data set must be called DatasetNNN_Name for nnU-Net.*rename .*{name}"):
+            prepare_dataset(raw_dataset(tmp_path / name), tmp_path / "raw", no_command)
+
+    @pytest.mark.parametrize("name", ["hippocampus", "Task04_Two_words", "Task_Thing"])
+    def test_name_of_a_decathlon_task(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(ValueError, match=rf"must be called TaskNN_Name, one underscore in all,.*rename .*{name}"):
+            prepare_dataset(decathlon(tmp_path / name), tmp_path / "raw", no_command)
 
 
 class TestHoldOut:
