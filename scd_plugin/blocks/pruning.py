@@ -16,7 +16,7 @@ from scd_plugin.ops import (
     take_tokens,
 )
 
-__all__ = ["SAMPLING", "PrunedTokens", "SoftTopKPruning"]
+__all__ = ["SAMPLING", "PrunedTokens", "SoftTopKPruning", "check_sampling"]
 
 SAMPLING = ("soft_topk", "topk", "random")
 
@@ -37,6 +37,20 @@ class PrunedTokens(NamedTuple):
     """(B, M), int64, places in the grid"""
     policy: Tensor | None
     """(B, K), the kept tokens' policy up to here: ones that carry gradients; None where nothing is learned"""
+
+
+def check_sampling(sampling: str, tau: float) -> None:
+    """Refuse a way of choosing that there is not, and a temperature that is none.
+
+    Raises:
+        ValueError: if `tau` is not positive or `sampling` is unknown.
+    """
+    if not tau > 0:
+        msg = f"tau must be positive, the temperature of the softmax over scores; got {tau}"
+        raise ValueError(msg)
+    if sampling not in SAMPLING:
+        msg = f"sampling must be one of {', '.join(SAMPLING)}; got {sampling!r}"
+        raise ValueError(msg)
 
 
 class SoftTopKPruning(nn.Module):
@@ -76,12 +90,7 @@ class SoftTopKPruning(nn.Module):
     ) -> None:
         super().__init__()
         keep_count(1, keep_ratio)
-        if not tau > 0:
-            msg = f"tau must be positive, the temperature of the softmax over scores; got {tau}"
-            raise ValueError(msg)
-        if sampling not in SAMPLING:
-            msg = f"sampling must be one of {', '.join(SAMPLING)}; got {sampling!r}"
-            raise ValueError(msg)
+        check_sampling(sampling, tau)
         self.keep_ratio = float(keep_ratio)
         self.after_block = after_block
         self.tau = float(tau)

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from scd_plugin.blocks import SoftTopKPruning
 from scd_plugin.blocks.primus import primus_decoder, primus_tokenizer
-from scd_plugin.networks.common import build_completion, check_image, check_rates, pruning_plan
+from scd_plugin.networks.common import (
+    build_completion,
+    check_counts,
+    check_image,
+    check_option,
+    check_rates,
+    pruning_plan,
+)
 from scd_plugin.networks.presets import primus_size_arguments
 from scd_plugin.networks.priors import PRIORS, prior_scores
 from scd_plugin.ops import exit_stages, restore_tokens, take_tokens
@@ -131,7 +138,17 @@ class SCDPrimus(nn.Module):
         width = sizes["hidden_size"] if hidden_size is None else hidden_size
         depth = sizes["num_layers"] if num_layers is None else num_layers
         heads = sizes["num_heads"] if num_heads is None else num_heads
-        _check_sizes(width, depth, heads, num_register_tokens)
+        check_counts(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            hidden_size=width,
+            num_layers=depth,
+            num_heads=heads,
+            completion_hidden_size=completion_hidden_size,
+            completion_num_layers=completion_num_layers,
+            completion_num_heads=completion_num_heads,
+        )
+        _check_sizes(width, heads, num_register_tokens)
         image = per_axis(img_size, spatial_dims, name="img_size")
         patch = per_axis(patch_size, spatial_dims, name="patch_size")
         grid = token_grid(image, patch)
@@ -177,9 +194,10 @@ class SCDPrimus(nn.Module):
                 grid,
                 len(stages) + 1,
                 hidden_size=width,
-                completion_hidden_size=completion_hidden_size or width,
-                num_layers=completion_num_layers,
-                num_heads=completion_num_heads or heads,
+                num_heads=heads,
+                completion_hidden_size=completion_hidden_size,
+                completion_num_layers=completion_num_layers,
+                completion_num_heads=completion_num_heads,
                 qkv_bias=True,
             )
             if stages and completion != "restore"
@@ -316,10 +334,8 @@ def _quarters(num_layers: int) -> list[int]:
 
 
 def _check_pruning_options(sampling: str, prior: str | None, completion: str) -> None:
-    for name, value, allowed in (("sampling", sampling, SAMPLING), ("completion", completion, COMPLETION)):
-        if value not in allowed:
-            msg = f"{name} must be one of {', '.join(allowed)}; got {value!r}"
-            raise ValueError(msg)
+    check_option("sampling", sampling, SAMPLING)
+    check_option("completion", completion, COMPLETION)
     if prior is not None and prior not in PRIORS:
         msg = f"prior must be None or one of {', '.join(PRIORS)}; got {prior!r}"
         raise ValueError(msg)
@@ -328,12 +344,7 @@ def _check_pruning_options(sampling: str, prior: str | None, completion: str) ->
         raise ValueError(msg)
 
 
-def _check_sizes(hidden_size: int, num_layers: int, num_heads: int, num_register_tokens: int) -> None:
-    sizes = {"hidden_size": hidden_size, "num_layers": num_layers, "num_heads": num_heads}
-    for name, value in sizes.items():
-        if value < 1:
-            msg = f"{name} must be at least 1; got {value}"
-            raise ValueError(msg)
+def _check_sizes(hidden_size: int, num_heads: int, num_register_tokens: int) -> None:
     if num_register_tokens < 0:
         msg = f"num_register_tokens must not be negative; got {num_register_tokens}"
         raise ValueError(msg)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scd_plugin.blocks import LightDecoder, UNETRDecoder
+from scd_plugin.blocks.assembly import COMPLETION
 from scd_plugin.blocks.decoders import num_taps
-from scd_plugin.networks.common import build_completion, check_image, check_rates, pruning_plan
+from scd_plugin.blocks.pruning import check_sampling
+from scd_plugin.networks.common import (
+    build_completion,
+    check_counts,
+    check_image,
+    check_option,
+    check_rates,
+    pruning_plan,
+)
 from scd_plugin.networks.encoder import SparseViT
 from scd_plugin.ops import exit_stages
 from scd_plugin.ops.grid import per_axis, stage_strides, token_grid
@@ -27,7 +37,8 @@ MAX_POOLED_DEPTH = 3
 class SCDUNETR(nn.Module):
     """UNETR whose vision transformer prunes tokens and whose decoder still sees all of them.
 
-    A drop-in for `monai.networks.nets.UNETR`: the same arguments in the same order, then SCD's own. With
+    A drop-in for `monai.networks.nets.UNETR`: the same arguments in the same order, then SCD's own. As in the published
+    networks two defaults differ: `qkv_bias` is True (MONAI: False) and the token patch is 8 (MONAI: always 16). With
     `keep_ratio=1` it is the dense twin: a plain ViT with fused attention, no score predictors, no completion, and the
     decoder's taps where MONAI's UNETR takes them.
 
@@ -43,7 +54,7 @@ class SCDUNETR(nn.Module):
         norm_name: decoder normalisation, as in MONAI.
         conv_block: convolutions between the decoder's token upsampling steps.
         res_block: residual convolution blocks in the decoder.
-        dropout_rate: dropout in the transformer, in [0, 1].
+        dropout_rate: dropout in the transformer, in [0, 1).
         spatial_dims: 2 or 3.
         qkv_bias: bias in the query, key and value projections.
         save_attn: `False` alone: fused attention never holds the attention matrix.
@@ -122,15 +133,31 @@ class SCDUNETR(nn.Module):
             raise ValueError(msg)
         _check_unetr_options(proj_type, save_attn)
         check_rates(dropout_rate=dropout_rate, drop_path_rate=drop_path_rate)
-        if decoder not in DECODERS:
-            msg = f"decoder must be one of {', '.join(DECODERS)}; got {decoder!r}"
-            raise ValueError(msg)
+        check_counts(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            feature_size=feature_size,
+            hidden_size=hidden_size,
+            mlp_dim=mlp_dim,
+            num_heads=num_heads,
+            num_layers=num_layers,
+            completion_hidden_size=completion_hidden_size,
+            completion_num_layers=completion_num_layers,
+            completion_num_heads=completion_num_heads,
+        )
+        check_option("decoder", decoder, DECODERS)
+        check_option("completion", completion, COMPLETION)
+        check_sampling(sampling, tau)
         size = per_axis(img_size, spatial_dims, name="img_size")
         patch = per_axis(patch_size, spatial_dims, name="patch_size")
-        grid = token_grid(size, patch)
-        steps = [tuple(step) for step in strides] if strides is not None else stage_strides(patch)
+        grid = _check_grid(size, patch)
+        steps = stage_strides(patch)
+        if strides is not None:
+            steps = [per_axis(step, spatial_dims, name="each of strides") for step in strides]
         _check_strides(steps, patch)
-        if pool_stride is None and len(steps) <= MAX_POOLED_DEPTH:
+        if pool_stride is not None:
+            pool_stride = per_axis(pool_stride, spatial_dims, name="pool_stride")
+        elif len(steps) <= MAX_POOLED_DEPTH:
             pool_stride = (2,) * spatial_dims
         stages = pruning_plan(prune_after, keep_ratio, num_layers)
         taps = num_taps(steps, pool_stride) if decoder == "unetr" else 1
@@ -158,9 +185,10 @@ class SCDUNETR(nn.Module):
                 grid,
                 len(stages) + 1,
                 hidden_size=hidden_size,
-                completion_hidden_size=completion_hidden_size or hidden_size,
-                num_layers=completion_num_layers,
-                num_heads=completion_num_heads or num_heads,
+                num_heads=num_heads,
+                completion_hidden_size=completion_hidden_size,
+                completion_num_layers=completion_num_layers,
+                completion_num_heads=completion_num_heads,
                 qkv_bias=qkv_bias,
             )
             if stages
@@ -233,6 +261,18 @@ def _check_unetr_options(proj_type: str, save_attn: bool) -> None:
     if save_attn:
         msg = "save_attn must be False: fused attention never holds the attention matrix; got True"
         raise ValueError(msg)
+
+
+def _check_grid(img_size: tuple[int, ...], patch_size: tuple[int, ...]) -> tuple[int, ...]:
+    """Tokens per axis; a single one in all leaves nothing to prune and nothing to norm."""
+    grid = token_grid(img_size, patch_size)
+    if prod(grid) == 1:
+        msg = (
+            f"img_size must hold at least 2 tokens; got {img_size} with patch_size {patch_size}, which is one token. "
+            "Take a larger image or a smaller token patch"
+        )
+        raise ValueError(msg)
+    return grid
 
 
 def _check_strides(strides: Sequence[tuple[int, ...]], patch_size: tuple[int, ...]) -> None:

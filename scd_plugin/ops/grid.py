@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any
 
 __all__ = ["per_axis", "stage_strides", "token_grid"]
 
@@ -11,18 +13,22 @@ def per_axis(value: int | Sequence[int], spatial_dims: int, *, name: str) -> tup
     """One positive int for every axis, from an int or from one int per axis.
 
     Args:
-        value: the size.
+        value: the size; NumPy's integers and floats without a fraction pass too.
         spatial_dims: number of axes, 2 or 3.
         name: what the value is, for the error message.
 
     Raises:
         ValueError: if the number of axes is wrong, or a size is not a positive int.
     """
-    sizes = (value,) * spatial_dims if isinstance(value, int) else tuple(value)
-    if len(sizes) != spatial_dims or any(int(size) != size or size < 1 for size in sizes):
+    sizes = tuple(value) if isinstance(value, Iterable) else (value,) * spatial_dims
+    if len(sizes) != spatial_dims or not all(_is_positive_int(size) for size in sizes):
         msg = f"{name} must be one positive int, or {spatial_dims} of them (spatial_dims={spatial_dims}); got {value}"
         raise ValueError(msg)
     return tuple(int(size) for size in sizes)
+
+
+def _is_positive_int(size: Any) -> bool:
+    return isinstance(size, Real) and float(size) >= 1 and float(size).is_integer()
 
 
 def token_grid(img_size: Sequence[int], patch_size: Sequence[int]) -> tuple[int, ...]:
@@ -31,14 +37,18 @@ def token_grid(img_size: Sequence[int], patch_size: Sequence[int]) -> tuple[int,
     Raises:
         ValueError: if a token patch does not divide the image; the message names the nearest token patch that does.
     """
+    img_size, patch_size = tuple(img_size), tuple(patch_size)
     for axis, (size, patch) in enumerate(zip(img_size, patch_size)):
         if size % patch:
-            divisors = [n for n in range(1, size + 1) if size % n == 0]
+            # single voxels are no tokens unless another axis makes them longer
+            others = zip(img_size[:axis] + img_size[axis + 1 :], patch_size[:axis] + patch_size[axis + 1 :])
+            least = 1 if any(edge > 1 and extent % edge == 0 for extent, edge in others) else 2
+            divisors = [n for n in range(min(least, size), size + 1) if size % n == 0]
             nearest = min(divisors, key=lambda n: (abs(n - patch), -n))
             lower = size // patch * patch
             sizes = f"{lower} or {lower + patch}" if lower else f"{patch}"
             msg = (
-                f"patch_size {tuple(patch_size)} does not divide img_size {tuple(img_size)} on axis {axis}: "
+                f"patch_size {patch_size} does not divide img_size {img_size} on axis {axis}: "
                 f"{size} is not a multiple of {patch}. The nearest token patch that divides {size} is {nearest}; "
                 f"the nearest image sizes for a token patch of {patch} are {sizes}"
             )

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from monai.networks.nets import UNETR
@@ -215,7 +216,6 @@ class TestBadInput:
             ({"prune_after": (2, 2)}, r"prune_after must be ascending.*got \(2, 2\)"),
             ({"hidden_size": 50}, "hidden_size must be divisible by num_heads; got hidden_size 50 and num_heads 4"),
             ({"hidden_size": 50, "num_heads": 5}, "hidden_size must be a multiple of 4 .*got 50"),
-            ({"completion_hidden_size": 50}, "completion_hidden_size must be divisible by .*got 50 and 4"),
             ({"completion_hidden_size": 4}, "completion_hidden_size must be at least 6 .* got 4"),
             ({"completion": "mae"}, "completion must be one of assembly, assembly_to_kept, mask_token; got 'mae'"),
             ({"sampling": "top_k"}, "sampling must be one of soft_topk, topk, random; got 'top_k'"),
@@ -225,7 +225,41 @@ class TestBadInput:
             ({"save_attn": True}, "save_attn must be False.*got True"),
             ({"dropout_rate": 1.5}, r"dropout_rate must be in \[0, 1\); got 1.5"),
             ({"drop_path_rate": -0.1}, r"drop_path_rate must be in \[0, 1\); got -0.1"),
-            ({"num_layers": 0, "prune_after": ()}, "num_layers must be at least 1; got 0"),
+            ({"num_layers": 0, "prune_after": ()}, "num_layers must be an int of at least 1; got 0"),
+            ({"in_channels": 0}, "in_channels must be an int of at least 1; got 0"),
+            ({"out_channels": 0}, "out_channels must be an int of at least 1; got 0"),
+            ({"feature_size": 0}, "feature_size must be an int of at least 1; got 0"),
+            ({"hidden_size": 0}, "hidden_size must be an int of at least 1; got 0"),
+            ({"hidden_size": 48.0}, "hidden_size must be an int of at least 1; got 48.0"),
+            ({"mlp_dim": 0}, "mlp_dim must be an int of at least 1; got 0"),
+            ({"num_heads": 0}, "num_heads must be an int of at least 1; got 0"),
+            ({"completion_hidden_size": 0}, "completion_hidden_size must be an int of at least 1; got 0"),
+            ({"completion_num_heads": 0}, "completion_num_heads must be an int of at least 1; got 0"),
+            ({"completion_num_layers": 0}, "completion_num_layers must be an int of at least 1; got 0"),
+            (
+                {"completion_num_layers": 0, "completion": "assembly_to_kept"},
+                "completion_num_layers must be an int of at least 1; got 0",
+            ),
+            ({"prune_after": 3}, r"prune_after must be ascending .* \(1,\) for a single one; got 3"),
+            ({"prune_after": (1.5, 2, 3)}, r"prune_after must be ascending .*got \(1.5, 2, 3\)"),
+            ({"keep_ratio": "0.5"}, r"keep_ratio must be in \(0, 1\].*one number or one for each stage; got '0.5'"),
+            ({"keep_ratio": None}, r"keep_ratio must be in \(0, 1\].*got None"),
+            ({"img_size": "32"}, "img_size must be one positive int, or 3 of them .*got 32"),
+            ({"img_size": 8}, r"img_size must hold at least 2 tokens; got \(8, 8, 8\) with patch_size \(8, 8, 8\)"),
+            ({"img_size": 31}, "token patch that divides 31 is 31;"),
+            ({"pool_stride": (2, 2)}, r"pool_stride must be one positive int, or 3 of them .*got \(2, 2\)"),
+            ({"strides": [(2, 2)] * 3}, r"each of strides must be one positive int, or 3 of them .*got \(2, 2\)"),
+            ({"keep_ratio": 1, "completion": "mae"}, "completion must be one of .*got 'mae'"),
+            ({"keep_ratio": 1, "sampling": "x"}, "sampling must be one of .*got 'x'"),
+            ({"keep_ratio": 1, "tau": -1}, "tau must be positive.*got -1"),
+            (
+                {"completion_hidden_size": 50},
+                "completion_hidden_size must be divisible by num_heads.*got 50 and 4. The next .* that fits is 52",
+            ),
+            (
+                {"completion_num_heads": 5},
+                "hidden_size must be divisible by completion_num_heads.*got 48 and 5. .*size that fits is 50",
+            ),
             ({"strides": [(2, 2, 2)] * 2}, r"strides must multiply to patch_size \(8, 8, 8\); .*make \(4, 4, 4\)"),
         ],
         ids=str,
@@ -233,6 +267,27 @@ class TestBadInput:
     def test_settings(self, small: Build, changes: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             small(**changes)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"img_size": np.int64(32)},
+            {"img_size": 32.0},
+            {"patch_size": np.array([8, 8, 8])},
+            {"keep_ratio": [0.5, 0.5, 0.5]},
+            {"keep_ratio": np.array([0.5, 0.5, 0.5])},
+            {"keep_ratio": np.float32(0.5)},
+            {"prune_after": np.array([1, 2, 3])},
+        ],
+        ids=str,
+    )
+    def test_other_types_give_the_same_network(self, small: Build, changes: dict[str, Any]) -> None:
+        net, plain = small(**changes), small()
+        assert net.image_shape == plain.image_shape == [2, 32, 32, 32]
+        assert all(type(size) is int for size in net.image_shape)
+        assert [stage.extra_repr() for stage in net.encoder.stages] == [s.extra_repr() for s in plain.encoder.stages]
+        shapes = [{name: value.shape for name, value in n.state_dict().items()} for n in (net, plain)]
+        assert shapes[0] == shapes[1]
 
     @pytest.mark.parametrize(
         "shape", [(1, 1, 32, 32, 32), (1, 2, 32, 32, 24), (2, 32, 32, 32), (1, 2, 32, 32)], ids=str

@@ -1,3 +1,6 @@
+from typing import Any
+
+import numpy as np
 import pytest
 
 from scd_plugin.ops.grid import per_axis, stage_strides, token_grid
@@ -8,10 +11,19 @@ def test_per_axis() -> None:
     assert per_axis([4, 8], 2, name="patch_size") == (4, 8)
 
 
-@pytest.mark.parametrize("value", [0, (8, 8), (8, -1, 8), (8, 8.5, 8)])
-def test_per_axis_refuses(value: object) -> None:
+@pytest.mark.parametrize("value", [np.int64(8), 8.0, np.array([8, 8, 8]), (8, 8.0, np.int32(8))], ids=str)
+def test_per_axis_gives_plain_ints(value: Any) -> None:
+    sizes = per_axis(value, 3, name="patch_size")
+    assert sizes == (8, 8, 8)
+    assert [type(size) for size in sizes] == [int] * 3
+
+
+@pytest.mark.parametrize(
+    "value", [0, (8, 8), (8, -1, 8), (8, 8.5, 8), 8.5, float("inf"), "8", "888", None, [[8, 8, 8]]], ids=str
+)
+def test_per_axis_refuses(value: Any) -> None:
     with pytest.raises(ValueError, match=r"patch_size must be one positive int, or 3 of them .*got"):
-        per_axis(value, 3, name="patch_size")  # type: ignore[arg-type]
+        per_axis(value, 3, name="patch_size")
 
 
 def test_token_grid() -> None:
@@ -24,6 +36,17 @@ def test_token_grid_names_what_would_fit() -> None:
         token_grid((32, 40, 32), (16, 16, 16))
     with pytest.raises(ValueError, match="nearest image sizes for a token patch of 8 are 8"):
         token_grid((5, 8), (8, 8))
+
+
+@pytest.mark.parametrize(
+    ("img_size", "patch_size", "nearest"),
+    [((31, 31), (2, 2), 31), ((31, 32), (2, 8), 1), ((31, 32), (2, 1), 31), ((1, 32), (2, 8), 1), ((1, 7), (1, 2), 7)],
+)
+def test_single_voxels_are_offered_only_beside_longer_axes(
+    img_size: tuple[int, ...], patch_size: tuple[int, ...], nearest: int
+) -> None:
+    with pytest.raises(ValueError, match=rf"nearest token patch that divides \d+ is {nearest};"):
+        token_grid(img_size, patch_size)
 
 
 @pytest.mark.parametrize(
