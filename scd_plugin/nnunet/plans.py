@@ -61,8 +61,8 @@ def network_arguments(configuration: Mapping[str, Any], *, size: str = "base") -
         size: network size, see `scd_plugin.networks.presets`.
 
     Raises:
-        ValueError: if the configuration has no pooling strides, none that pool, or strides that do not divide its
-            patch size; or if the size is unknown.
+        ValueError: if the configuration has no pooling strides, none that pool, too few to stay within `MAX_TOKENS`, or
+            strides that do not divide its patch size; or if the size is unknown.
     """
     patch_size, strides, depth = _tokens(configuration)
     return {
@@ -109,6 +109,13 @@ def _tokens(configuration: Mapping[str, Any]) -> tuple[list[int], list[tuple[int
                 "nnUNetv2_plan_experiment"
             )
             raise ValueError(msg)
+    tokens = prod(crop // edge for crop, edge in zip(patch_size, edges))
+    if tokens > MAX_TOKENS:
+        msg = (
+            f"patch_size {patch_size} in the plans makes {tokens} tokens of {edges} voxels, more than the {MAX_TOKENS} "
+            "allowed, and the plans pool no deeper; plan a smaller patch or more pooling with nnUNetv2_plan_experiment"
+        )
+        raise ValueError(msg)
     return patch_size, strides, depth
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -138,6 +139,14 @@ class TestBadPlans:
     def test_no_pooling(self) -> None:
         with pytest.raises(ValueError, match="plans pool nowhere"):
             network_arguments(plan([96, 96, 96]))
+
+    @pytest.mark.parametrize("arguments", [network_arguments, primus_arguments])
+    def test_too_many_tokens_and_no_deeper_step(self, arguments: Callable[..., dict[str, Any]]) -> None:
+        message = (
+            r"patch_size \[192, 192, 192\] in the plans makes 884736 tokens of \(2, 2, 2\) .* than the 10240 allowed"
+        )
+        with pytest.raises(ValueError, match=message):
+            arguments(plan([192, 192, 192], TWO))
 
     def test_unknown_size(self) -> None:
         with pytest.raises(ValueError, match=r"size must be one of .*got 'giant'"):

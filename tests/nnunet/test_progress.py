@@ -23,6 +23,7 @@ def test_shows_label_count_and_values_on_a_terminal(monkeypatch: pytest.MonkeyPa
     written = terminal.getvalue()
     assert "epoch 3 train" in written
     assert "0/2" in written
+    assert written.index("loss=0.250") < written.index("loss=0.125")
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -15,10 +15,12 @@ from scd_plugin import SCDUNETR
 
 pytest.importorskip("nnunetv2")
 
+from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from scd_plugin.nnunet import trainers
+from scd_plugin.nnunet.progress import EpochProgress
 
 TRAINERS = [getattr(trainers, name) for name in trainers.__all__]
 UNETR_TRAINERS = [trainer for trainer in TRAINERS if issubclass(trainer, trainers.nnUNetTrainerSCD)]
@@ -128,6 +130,100 @@ class TestSchedule:
         assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
         if epochs > 1:
             assert rates[-1] < rates[warmup] or epochs - warmup == 1
+
+
+@pytest.fixture
+def training(make_trainer: MakeTrainer) -> tuple[nnUNetTrainer, dict[str, Any]]:
+    """A trainer of the smallest size in its first epoch, and a batch."""
+    trainer = make_trainer(trainers.nnUNetTrainerSCD_demo, initialize=True)
+    trainer.network.train()
+    batch = {
+        "data": torch.randn(2, 1, 32, 32, 32),
+        "target": torch.randint(0, 3, (2, 1, 32, 32, 32)),
+        "keys": ["case_0", "case_1"],
+    }
+    return trainer, batch
+
+
+class TestTraining:
+    def test_optimizer_and_loss_of_primus(self, training: tuple[nnUNetTrainer, dict[str, Any]]) -> None:
+        trainer, _ = training
+        assert type(trainer.optimizer) is torch.optim.AdamW
+        assert trainer.optimizer.defaults["betas"] == (0.9, 0.98)
+        assert trainer.optimizer.defaults["weight_decay"] == 5e-2
+        assert type(trainer.loss) is DC_and_CE_loss
+
+    @pytest.mark.parametrize("trainer", UNETR_TRAINERS)
+    def test_stochastic_depth(self, trainer: type[nnUNetTrainer]) -> None:
+        blocks = build(trainer).encoder.blocks
+        # rises linearly from none at the first block
+        assert type(blocks[0].drop_path1) is torch.nn.Identity
+        assert blocks[-1].drop_path1.drop_prob == pytest.approx(0.1)
+
+    def test_gradients_are_clipped_to_norm_1(
+        self, training: tuple[nnUNetTrainer, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        trainer, batch = training
+        norms = []
+
+        def before_clipping(parameters: Any, max_norm: float) -> torch.Tensor:
+            before = clip(parameters := list(parameters), max_norm)
+            norms.append((max_norm, float(before), len(parameters)))
+            return before
+
+        def at_the_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+            norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+        clip = torch.nn.utils.clip_grad_norm_
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", before_clipping)
+        trainer.optimizer.register_step_pre_hook(at_the_step)
+        # a loss this steep has something to clip
+        loss = trainer.loss
+        trainer.loss = lambda output, target: 100 * loss(output, target)
+        trainer.train_step(batch)
+        (max_norm, before, number), stepped = norms
+        assert (max_norm, number) == (1, len(list(trainer.network.parameters())))
+        assert before > 1
+        assert stepped == pytest.approx(1, abs=1e-3)
+
+    def test_shows_its_progress(
+        self, training: tuple[nnUNetTrainer, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Recorder:
+            def __init__(self) -> None:
+                self.calls: list[tuple[Any, ...]] = []
+
+            def start(self, label: str, steps: int) -> None:
+                self.calls.append(("start", label, steps))
+
+            def step(self, **values: float) -> None:
+                self.calls.append(("step", values))
+
+            def close(self) -> None:
+                self.calls.append(("close",))
+
+        trainer, batch = training
+        assert type(trainer.progress) is EpochProgress
+        trainer.progress = Recorder()
+        monkeypatch.setattr(trainer, "save_checkpoint", lambda _: None)
+        monkeypatch.setattr(trainer.logger, "plot_progress_png", lambda _: None)
+        trainer.on_epoch_start()
+        trainer.on_train_epoch_start()
+        trained = trainer.train_step(batch)
+        trainer.on_train_epoch_end([trained])
+        trainer.on_validation_epoch_start()
+        with torch.no_grad():
+            validated = trainer.validation_step(batch)
+        trainer.on_validation_epoch_end([validated])
+        trainer.on_epoch_end()
+        assert trainer.progress.calls == [
+            ("start", "epoch 0 train", 18),
+            ("step", {"loss": pytest.approx(float(trained["loss"]))}),
+            ("start", "epoch 0 validate", 2),
+            ("step", {"loss": pytest.approx(float(validated["loss"]))}),
+            ("close",),
+        ]
 
 
 class TestDeepSupervision:
