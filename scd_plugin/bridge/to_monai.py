@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from scd_plugin import SCDUNETR
 from scd_plugin.bridge.bundle_files import (
     LICENSE,
     LOGGING,
@@ -24,6 +23,7 @@ from scd_plugin.bridge.bundle_files import (
 from scd_plugin.bridge.folders import empty_folder
 from scd_plugin.bridge.model_folder import read_model
 from scd_plugin.bridge.network import find_trainer, trainer_arguments
+from scd_plugin.networks import SCDUNETR
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.nnunet.model_folder import CHECKPOINT, ModelFolder
 

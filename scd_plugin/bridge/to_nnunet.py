@@ -13,7 +13,6 @@ from monai.inferers import SlidingWindowInferer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 
-from scd_plugin import SCDUNETR
 from scd_plugin.bridge.bundle_files import weights_file
 from scd_plugin.bridge.bundle_reader import Bundle, read_weights
 from scd_plugin.bridge.folders import empty_folder
@@ -23,6 +22,7 @@ from scd_plugin.bridge.network import choose_trainer, find_trainer, full_argumen
 from scd_plugin.bridge.plans import CONFIGURATION, build_dataset, build_plans, check_dataset
 from scd_plugin.bridge.prediction import predicts_regions, window_notes
 from scd_plugin.bridge.preprocessing import express
+from scd_plugin.networks import SCDUNETR
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.nnunet.model_folder import CHECKPOINT
 from scd_plugin.nnunet.recipe import NnunetRecipe, read_json, read_recipe

@@ -11,6 +11,8 @@ from scd_plugin import SCDUNETR
 
 CONTROL = {"completion": "mask_token", "sampling": "random", "deep_supervision": True}
 LIGHT = {"decoder": "light", "completion": "assembly_to_kept", "deep_supervision": True}
+FLAT = {"spatial_dims": 2, "img_size": (24, 40), "patch_size": 8}
+ODD = {"img_size": (6, 20, 28), "patch_size": (2, 4, 4)}
 
 
 @pytest.fixture(autouse=True)
@@ -21,12 +23,12 @@ def _reset() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"keep_ratio": 1}, CONTROL, LIGHT],
+    [{}, {"keep_ratio": 1}, CONTROL, LIGHT, FLAT, ODD],
     ids=str,
 )
 def test_full_graph(small: Callable[..., SCDUNETR], changes: dict[str, object]) -> None:
-    net = small(num_layers=2, prune_after=(1, 2), img_size=16, patch_size=4, **changes)
-    image = torch.randn(2, 2, 16, 16, 16)
+    net = small(**{"num_layers": 2, "prune_after": (1, 2), "img_size": 16, "patch_size": 4, **changes})
+    image = torch.randn(2, *net.image_shape)
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
     outputs = compiled(image)
     loss = sum(output.square().mean() for output in (outputs if isinstance(outputs, list) else [outputs]))

@@ -11,6 +11,7 @@ from monai.networks.nets import UNETR
 
 import scd_plugin
 from scd_plugin import SCDUNETR
+from scd_plugin.blocks import pruning
 
 Build = Callable[..., SCDUNETR]
 
@@ -182,20 +183,33 @@ class TestAutocast:
         logits.float().square().mean().backward()
         assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters())
 
-    def test_selection_runs_in_float32(self, small: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-        from scd_plugin.blocks import pruning
-
+    @pytest.mark.parametrize(
+        ("training", "called"),
+        [(True, ["gumbel_noise_like", "partition_topk", "straight_through"]), (False, ["partition_topk"])],
+        ids=["train", "eval"],
+    )
+    def test_selection_runs_in_float32(
+        self, small: Build, monkeypatch: pytest.MonkeyPatch, training: bool, called: list[str]
+    ) -> None:
         seen = []
-        partition = pruning.partition_topk
 
-        def spy(scores: torch.Tensor, keep: int) -> torch.Tensor:
-            seen.append(scores.dtype)
-            return partition(scores, keep)
+        def spied(name: str) -> Callable[..., torch.Tensor]:
+            original = getattr(pruning, name)
 
-        monkeypatch.setattr(pruning, "partition_topk", spy)
+            def spy(scores: torch.Tensor, *arguments: Any) -> torch.Tensor:
+                result = original(scores, *arguments)
+                # places are integers, all else is float32
+                seen.append((name, scores.dtype, result.dtype))
+                return result
+
+            return spy
+
+        for name in ("gumbel_noise_like", "partition_topk", "straight_through"):
+            monkeypatch.setattr(pruning, name, spied(name))
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            small()(torch.randn(1, 2, 32, 32, 32))
-        assert seen == [torch.float32] * 3
+            small().train(training)(torch.randn(1, 2, 32, 32, 32))
+        results = {"partition_topk": torch.int64}
+        assert seen == [(name, torch.float32, results.get(name, torch.float32)) for name in called] * 3
 
 
 class TestBadInput:
