@@ -1,6 +1,6 @@
 # make demo        train, predict and evaluate on a synthetic data set, or on DATA=<folder>
 # make test        all tests; TESTS='-m "not slow"' for the unit tests alone
-# make integration nnU-Net's own integration scenario with SCD, over an hour
+# make integration nnU-Net's own integration scenario with SCD, about an hour
 # make lint        ruff and mypy
 PYTHON ?= python3
 VENV ?= .venv

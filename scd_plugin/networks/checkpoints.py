@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,8 +63,9 @@ def load_tokensparse_state_dict(net: SCDUNETR, state_dict: Mapping[str, Tensor])
 
     Raises:
         ValueError: if keys are missing or unknown, or shapes differ: all of them are named in this one error, and
-            the network is left as it was.
+            the network is left as it was. Also if a value is no tensor.
     """
+    _check_values(state_dict)
     theirs = {name.removeprefix("module."): value for name, value in state_dict.items()}
     ours = _split_layer_embed(net.state_dict())
     names = {name: tokensparse_name(name, num_ups=len(net.decoder.ups)) for name in ours}
@@ -73,6 +75,17 @@ def load_tokensparse_state_dict(net: SCDUNETR, state_dict: Mapping[str, Tensor])
         msg = f"the checkpoint does not fit this {type(net).__name__}; {problems}"
         raise ValueError(msg)
     net.load_state_dict(_join_layer_embed({name: theirs[foreign] for name, foreign in names.items()}))
+
+
+def _check_values(state_dict: Mapping[str, Any]) -> None:
+    """Refuse what is no state dict, above all the whole checkpoint around one."""
+    for name, value in state_dict.items():
+        if not isinstance(value, Tensor):
+            whole = (
+                f"; this looks like a whole checkpoint, pass its entry {name!r}" if isinstance(value, Mapping) else ""
+            )
+            msg = f"state_dict must map names of parameters to tensors; {name!r} holds a {type(value).__name__}{whole}"
+            raise ValueError(msg)
 
 
 def mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], *, at_most: int | None = None) -> str:

@@ -157,7 +157,7 @@ class TestExplained:
                 message = "Failed to evaluate"
                 raise RuntimeError(message) from error
 
-        with pytest.raises(RuntimeError, match="^Failed to evaluate$") as caught:
+        with pytest.raises(RuntimeError, match=r"^Failed to evaluate$") as caught:
             wrapped()
         assert (explained(caught.value) or "").startswith("there is no checkpoint to resume from")
 

@@ -48,6 +48,25 @@ def test_everything_wrong_is_named_in_one_error(small: Callable[..., SCDUNETR]) 
     assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
 
 
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (
+            lambda weights: {"state_dict": weights, "epoch": 3},
+            "'state_dict' holds a dict; this looks like a whole checkpoint, pass its entry 'state_dict'$",
+        ),
+        (lambda weights: {**weights, "epoch": 3}, "must map names of parameters to tensors; 'epoch' holds a int$"),
+    ],
+    ids=["whole checkpoint", "a number"],
+)
+def test_what_is_no_state_dict(
+    small: Callable[..., SCDUNETR], wrap: Callable[[dict[str, Tensor]], dict[str, object]], message: str
+) -> None:
+    net = small()
+    with pytest.raises(ValueError, match=message):
+        load_tokensparse_state_dict(net, wrap(foreign(net)))  # type: ignore[arg-type]
+
+
 class TestMismatch:
     def test_nothing(self) -> None:
         assert mismatch({"a": torch.zeros(2)}, {"a": torch.ones(2)}) == ""

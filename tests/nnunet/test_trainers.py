@@ -94,6 +94,27 @@ class TestVariants:
     def test_sizes(self, trainer: type[nnUNetTrainer], width: int) -> None:
         assert build(trainer).encoder.cls_token.shape[-1] == width
 
+    # as the table in README.md says
+    @pytest.mark.parametrize(
+        ("trainer", "millions"),
+        [
+            (trainers.nnUNetTrainerSCD, 106),
+            (trainers.nnUNetTrainerSCD_fast, 95),
+            (trainers.nnUNetTrainerSCD_small, 30),
+            (trainers.nnUNetTrainerSCD_large, 348),
+            (trainers.nnUNetTrainerSCD_dense, 93),
+        ],
+    )
+    def test_parameters(self, trainer: type[nnUNetTrainer], millions: int) -> None:
+        configuration = {
+            "patch_size": [96, 96, 96],
+            "architecture": {"arch_kwargs": {"strides": [[1, 1, 1], *[[2, 2, 2]] * 4]}},
+        }
+        plans = PlansManager({**PLANS, "configurations": {"3d_fullres": configuration}})
+        with torch.device("meta"):
+            net = trainer.build_network_architecture(plans, plans.get_configuration("3d_fullres"), 1, 14, False)
+        assert round(sum(parameter.numel() for parameter in net.parameters()) / 1e6) == millions
+
     def test_fast(self) -> None:
         net = build(trainers.nnUNetTrainerSCD_fast)
         assert [stage.after_block for stage in net.encoder.stages] == [1, 3, 6, 9]
