@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
+
+from scd_plugin.nnunet.checkpoint import read_checkpoint
 
 BIN = Path(sys.executable).parent
 
@@ -51,6 +55,17 @@ class NnunetFolders:
         output, _ = process.communicate(timeout=1200)
         assert process.returncode == 0, f"{' '.join(words)}\n{output[-4000:]}"
         return output
+
+    def run_until(self, text: str, log: Callable[[], str], *words: str) -> None:
+        """Kill a command as soon as its log holds a text."""
+        process = self.start(*words)
+        deadline = time.monotonic() + 600
+        while process.poll() is None and time.monotonic() < deadline and text not in log():
+            time.sleep(0.2)
+        assert process.poll() is None, process.communicate()[0][-4000:]
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert text in log()
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +126,23 @@ class Trained:
         # of the two parts of its training; later commands write logs of their own
         self.training_logs: list[str] = []
 
+    def copy_with_all_classes(self, copy: Path, *, trainer: str | None = None) -> Path:
+        """A copy whose output layer is drawn at random: after so short a training it may name one class only.
+
+        Each class's weights add up to nothing, so that none wins wherever features are large.
+        """
+        shutil.copytree(self.model, copy, ignore=shutil.ignore_patterns("validation"))
+        path = copy / "fold_0" / "checkpoint_final.pth"
+        checkpoint = read_checkpoint(str(path), needs=["network_weights"])
+        generator = torch.Generator().manual_seed(0)
+        weights = checkpoint["network_weights"]
+        weights["decoder.out.conv.conv.bias"].zero_()
+        weight = weights["decoder.out.conv.conv.weight"].normal_(generator=generator)
+        weight -= weight.mean(dim=1, keepdim=True)
+        checkpoint["trainer_name"] = trainer or self.trainer
+        torch.save(checkpoint, path)
+        return copy
+
     def logs(self) -> list[str]:
         return [path.read_text() for path in sorted(self.model.glob("fold_0/training_log_*.txt"))]
 
@@ -130,14 +162,8 @@ def trained(hippocampus: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
     )  # fmt: skip
     trained = Trained(nnunet)
     what = ("4", "3d_fullres", "0", "-tr", TRAINER, "-device", "cpu")
-    training = nnunet.start("nnUNetv2_train", *what)
-    deadline = time.monotonic() + 600
     # after the warm-up, so that going on has to enter the second stage of the schedule
-    while training.poll() is None and time.monotonic() < deadline and "Epoch 2" not in "".join(trained.logs()):
-        time.sleep(0.2)
-    assert training.poll() is None, training.communicate()[0][-4000:]
-    os.killpg(training.pid, signal.SIGKILL)
-    training.communicate()
+    nnunet.run_until("Epoch 2", lambda: "".join(trained.logs()), "nnUNetv2_train", *what)
     nnunet.run("nnUNetv2_train", *what, "--c")
     trained.training_logs = trained.logs()
 

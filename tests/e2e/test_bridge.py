@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
-
-from scd_plugin.nnunet.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -36,26 +32,9 @@ def run(*words: str, cwd: Path) -> str:
     return result.stdout
 
 
-def with_all_classes(model: Path, copy: Path) -> Path:
-    """A copy of a model whose output layer is drawn at random: after so short a training it may name one class only.
-
-    Each class's weights add up to nothing, so that none wins wherever features are large.
-    """
-    shutil.copytree(model, copy, ignore=shutil.ignore_patterns("validation"))
-    path = copy / "fold_0" / "checkpoint_final.pth"
-    checkpoint = read_checkpoint(str(path), needs=["network_weights"])
-    generator = torch.Generator().manual_seed(0)
-    weights = checkpoint["network_weights"]
-    weights["decoder.out.conv.conv.bias"].zero_()
-    weight = weights["decoder.out.conv.conv.weight"].normal_(generator=generator)
-    weight -= weight.mean(dim=1, keepdim=True)
-    torch.save(checkpoint, path)
-    return copy
-
-
 def test_label_maps_agree(trained: Any, tmp_path: Path) -> None:
     scd = str(BIN / "scd")
-    model = with_all_classes(trained.model, tmp_path / trained.model.name)
+    model = trained.copy_with_all_classes(tmp_path / trained.model.name)
     trained.nnunet.run(scd, "bridge", "to-monai", str(model), str(tmp_path / "bundle"))
     run(
         sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json", "--bundle_root", ".",

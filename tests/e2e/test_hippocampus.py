@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,41 @@ def test_checkpoint_says_how_it_was_made(trained: Any) -> None:
     assert len(checkpoint["logging"]["train_losses"]) == EPOCHS
     assert all(np.isfinite(checkpoint["logging"]["train_losses"]))
     assert not [name for name in checkpoint["network_weights"] if "grid_idx" in name]
+
+
+def test_shipped_name_predicts_without_the_variable(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    (tmp_path / "own").mkdir()
+    own = "nnUNetTrainerSCD_of_another"
+    (tmp_path / "own" / "another.py").write_text(
+        f"from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo\nclass {own}(nnUNetTrainerSCD_demo): pass\n"
+    )
+    voxels = {}
+    for trainer, variable in ((own, {"nnUNet_extTrainer": str(tmp_path / "own")}), ("nnUNetTrainerSCD_demo", {})):
+        model, output = trained.copy_with_all_classes(tmp_path / trainer, trainer=trainer), tmp_path / f"of_{trainer}"
+        nnunet = type(trained.nnunet)(tmp_path / "folders", {**variable})
+        nnunet.run(
+            "nnUNetv2_predict_from_modelfolder", "-i", str(trained.images), "-o", str(output), "-m", str(model),
+            "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1",
+        )  # fmt: skip
+        maps = [sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in sorted(output.glob("*.nii.gz"))]
+        voxels[trainer] = np.concatenate([label_map.ravel() for label_map in maps])
+    assert np.unique(voxels[own]).size > 1
+    assert np.array_equal(voxels[own], voxels["nnUNetTrainerSCD_demo"])
+
+
+def test_shipped_name_trains_without_the_variable(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    name = "nnUNetTrainerSCD_small"
+    folder = trained.model.with_name(f"{name}__nnUNetPlans__3d_fullres")
+    nnunet = type(trained.nnunet)(trained.nnunet.root)
+    nnunet.run_until(
+        "Epoch 0", lambda: "".join(log.read_text() for log in folder.glob("fold_1/training_log_*.txt")),
+        "nnUNetv2_train", "4", "3d_fullres", "1", "-tr", name, "-device", "cpu",
+    )  # fmt: skip
+    assert json.loads((folder / "fold_1" / "debug.json").read_text())["network"] == "SCDUNETR"
 
 
 def test_predict_in_a_clean_process_and_evaluate(trained: Any) -> None:

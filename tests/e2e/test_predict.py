@@ -9,7 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scd_plugin.demo.picture import predict_views
+
 pytestmark = pytest.mark.slow
+
+
+def test_views_of_the_demos_picture(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in trained.nnunet.variables.items():
+        monkeypatch.setenv(name, value)
+    label = sorted(trained.labels.iterdir())[0]
+    image = trained.images / label.name.replace(".nii.gz", "_0000.nii.gz")
+    views = predict_views(trained.model, [image], label, device="cpu")
+    assert views.image.shape == views.truth.shape == views.prediction.shape == views.keep.shape
+    assert views.image.ndim == 3
+    assert views.num_stages == 3
+    assert set(np.unique(views.truth)) == {0, 1, 2}
+    assert set(np.unique(views.prediction)) <= {0, 1, 2}
+    assert views.keep.min() >= 0
+    assert 0 < views.keep.max() <= 3
 
 
 def test_label_maps_are_nnunets(trained: Any, tmp_path: Path) -> None:

@@ -76,3 +76,22 @@ def test_doors_open_on_modules_that_nnunet_has() -> None:
         assert names
         for name in names:
             assert getattr(importlib.import_module(module), name) is getattr(importlib.import_module(home), name)
+
+
+@pytest.mark.parametrize("theirs", ["nnUNetTrainerOfTheirs", "nnUNetTrainerSCD_of_theirs"])
+def test_beside_a_folder_of_other_trainers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str) -> None:
+    pytest.importorskip("nnunetv2")
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_small
+
+    (tmp_path / "their_trainers.py").write_text(
+        "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
+        f"class {theirs}(nnUNetTrainer): pass\n"
+    )
+    monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path))
+    assert recursive_find_trainer_class_by_name("nnUNetTrainerSCD_small") is nnUNetTrainerSCD_small
+    found = recursive_find_trainer_class_by_name(theirs)
+    assert found.__name__ == theirs
+    assert found.__bases__ == (nnUNetTrainer,)
