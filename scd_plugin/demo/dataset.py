@@ -52,7 +52,7 @@ def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., Non
         for file in sorted((data / directory).iterdir()):
             # images are large and only read
             (folder / directory / file.name).symlink_to(file)
-    (folder / "dataset.json").write_text((data / "dataset.json").read_text(encoding="utf-8"))
+    (folder / "dataset.json").write_bytes((data / "dataset.json").read_bytes())
     return folder
 
 

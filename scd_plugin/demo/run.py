@@ -82,7 +82,7 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
 
     Raises:
         ValueError: if `data` or `device` can't be used, `output` is no folder of a demo, or one of the two folders lies
-            in the other. Nothing has been written or removed then.
+            in the other. Nothing has been written or removed then; only that there are too few cases shows later.
         subprocess.CalledProcessError: if one of nnU-Net's commands fails.
     """
     from scd_plugin.nnunet.predict.settings import PredictSettings

@@ -28,7 +28,7 @@ def test_page_of_a_folder(results: Callable[..., Results], grown: Results, tmp_p
     (folder / "b-growth.json").write_text(json.dumps(grown))
     (folder / "a-speed.json").write_text(json.dumps(results()))
     assert write_page(folder) == tmp_path / "measured.md"
-    text = (tmp_path / "measured.md").read_text()
+    text = (tmp_path / "measured.md").read_text(encoding="utf-8")
     assert text.startswith(
         "# Benchmarks\n\nMade by `scd bench-page measured` from the JSON files in [measured](measured)"
     )
@@ -36,7 +36,7 @@ def test_page_of_a_folder(results: Callable[..., Results], grown: Results, tmp_p
     assert "](measured/a-speed.png)" in text
     assert (folder / "b-growth.png").exists()
     write_page(folder)
-    assert (tmp_path / "measured.md").read_text() == text
+    assert (tmp_path / "measured.md").read_text(encoding="utf-8") == text
 
 
 def test_empty_folder_makes_no_page(tmp_path: Path) -> None:
