@@ -30,6 +30,7 @@ _OF_PRUNING = (
 _TRAINERS = (
     "nnUNetTrainerSCD",
     "nnUNetTrainerSCD_dense",
+    "nnUNetTrainerSCD_early",
     "nnUNetTrainerSCD_fast",
     "nnUNetTrainerSCD_small",
     "nnUNetTrainerSCD_large",
