@@ -44,14 +44,19 @@ RUNS = {
 PRIORS = ("change", "neighbors", "attention", "entropy", "norm", "random")
 KEEP = (0.9, 0.75, 0.5, 0.25)
 REPEATS = 5
+NUM_AGREEMENT = 12
+"""validation cases that pruning without training is tried on"""
 
 
 def main(dataset: str) -> None:
-    """Read the four trainings, measure, and write."""
+    """Read the trainings that are there, stock Primus among them, measure, and write."""
     torch.set_num_threads(os.cpu_count() or 1)
     name = convert_id_to_dataset_name(int(dataset))
     results = Path(os.environ["nnUNet_results"]) / name
     folders = {run: results / f"nnUNetTrainerStudy{run}__nnUNetPlans__3d_fullres" for run in RUNS}
+    folders = {
+        run: folder for run, folder in folders.items() if (folder / "fold_0" / "validation" / "summary.json").exists()
+    }
     curves = {run: _logging(folder)["ema_fg_dice"] for run, folder in folders.items()}
     quality = {run: _validation(folder) for run, folder in folders.items()}
     seconds = _seconds(folders["Primus"])
@@ -59,8 +64,9 @@ def main(dataset: str) -> None:
     _draw_curves(curves, seconds["train"])
     preprocessed = Path(os.environ["nnUNet_preprocessed"]) / name
     split = json.loads((preprocessed / "splits_final.json").read_text(encoding="utf-8"))[0]["val"]
+    tried = split[:NUM_AGREEMENT]
     agreements = model_agreement(
-        folders["Primus"], preprocessed / "nnUNetPlans_3d_fullres", split, priors=PRIORS, keep_ratios=KEEP
+        folders["Primus"], preprocessed / "nnUNetPlans_3d_fullres", tried, priors=PRIORS, keep_ratios=KEEP
     )
     write_agreement(agreements, HERE / NAME / "agreement.csv")
     _draw_agreements(agreements)
@@ -154,6 +160,7 @@ def _page(
             *(f"{seconds[mode]['Primus'] / seconds[mode][run]:.2f} x" for mode in ("train", "forward")),
         ]
         for run, about in RUNS.items()
+        if run in quality
     ]
     heads = [
         "Network",
@@ -192,8 +199,8 @@ without loading of data.
 
 ## Pruning the trained dense network without training
 
-Dice between the pruned and the dense prediction, mean of both classes, on the middle crops of the {num_cases}
-validation cases; three stages, after a quarter, half and three quarters of the depth. The scores are
+Dice between the pruned and the dense prediction, mean of both classes, on the middle crops of
+{NUM_AGREEMENT} validation cases; three stages, after a quarter, half and three quarters of the depth. The scores are
 [described here](../explanation/scd-primus.md#pruning-without-training).
 `random` leaves the choice to chance: what does not beat it is worth nothing. [All numbers]({NAME}/agreement.csv).
 

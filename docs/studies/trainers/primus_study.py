@@ -40,7 +40,11 @@ class nnUNetTrainerStudyPrimus(_Study):
 
     @staticmethod
     def build_network_architecture(
-        plans_manager: Any, configuration_manager: Any, num_input_channels: int, num_output_channels: int, *_: Any
+        plans_manager: Any,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
     ) -> Primus:
         """As nnU-Net's own Primus trainers build it."""
         return Primus(
@@ -65,7 +69,12 @@ class nnUNetTrainerStudyKeep50(_Study):
 
     @classmethod
     def build_network_architecture(
-        cls, plans_manager: Any, configuration_manager: Any, num_input_channels: int, num_output_channels: int, *_: Any
+        cls,
+        plans_manager: Any,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
     ) -> SCDPrimus:
         """The same with pruning."""
         return SCDPrimus(
