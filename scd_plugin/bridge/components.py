@@ -48,6 +48,8 @@ _READ: Mapping[str, Callable[[Any], dict[str, Any]]] = {
         "threshold": _first(transform.threshold),
         "to_onehot": _first(transform.to_onehot),
     },
+    "RegionsToLabelsd": lambda transform: {"values": transform.values, "painting": transform.painting},
+    "MapLabelValued": _of_attribute("mapper", "orig_labels", "target_labels"),
 }
 
 
