@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -70,4 +71,9 @@ def unwrapped(network: Any) -> nn.Module:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """What went wrong, of `torch.load`'s messages the reason alone: the rest tells how to run what is in the file."""
+    text = str(error)
+    if reason := re.search(r"unsupported (operand \d+|(global: )?GLOBAL [\w.]+)", text, re.IGNORECASE):
+        return reason.group()
+    first = (text.splitlines() or [type(error).__name__])[0]
+    return "it is no pickle of tensors" if first.startswith("Weights only load failed") else first

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,11 @@ from scd_plugin.nnunet.checkpoint import read_checkpoint, trusted_checkpoint_typ
 
 class Harmful:
     pass
+
+
+class RunsCode:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("false",)
 
 
 def test_numpy_scalars_of_the_log_are_read(tmp_path: Path) -> None:
@@ -43,7 +49,15 @@ class TestRead:
         with pytest.raises(ValueError, match=r"c.pth is not an nnU-Net checkpoint: it has no network_weights, logging"):
             read_checkpoint(str(tmp_path / "c.pth"), needs=["network_weights", "logging"])
 
-    def test_code_is_not_run(self, tmp_path: Path) -> None:
-        torch.save({"network_weights": Harmful()}, tmp_path / "c.pth")
-        with pytest.raises(ValueError, match=r"holds more than tensors and numbers.*"):
+    @pytest.mark.parametrize(
+        ("entry", "reason"),
+        [
+            (Harmful(), r"Unsupported global: GLOBAL tests\.nnunet\.test_checkpoint\.Harmful"),
+            (RunsCode(), r"unsupported GLOBAL \w+\.system"),
+        ],
+        ids=["class", "code"],
+    )
+    def test_code_is_not_run(self, tmp_path: Path, entry: object, reason: str) -> None:
+        torch.save({"network_weights": entry}, tmp_path / "c.pth")
+        with pytest.raises(ValueError, match=f"which is not unpickled: {reason}$"):
             read_checkpoint(str(tmp_path / "c.pth"), needs=["network_weights"])
