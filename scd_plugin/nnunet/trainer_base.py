@@ -66,7 +66,7 @@ class SCDTrainer(AbstractPrimus):
         """AdamW and the schedule of Primus, the warm-up cut to 5 % of the epochs (Primus: 50 of 1000)."""
         self.warmup_duration_whole_net = max(1, self.num_epochs // 20)
         if self.num_epochs <= self.warmup_duration_whole_net:
-            # a single epoch has no second stage; nnU-Net's scheduler for it would divide by zero
+            # a single epoch has no second stage; nnU-Net 2.8.1's scheduler for it divides by zero
             stage = "warmup_all"
         before = self.optimizer
         optimizer, schedule = super().configure_optimizers(stage)
