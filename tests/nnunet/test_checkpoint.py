@@ -50,6 +50,34 @@ class TestRead:
             read_checkpoint(str(tmp_path / "c.pth"), needs=["network_weights", "logging"])
 
     @pytest.mark.parametrize(
+        "content",
+        [b"hello this is text\n", b"epoch 3\n", b"[1, 2]", b"\x8c\x05\xff\xfe\xfd\xfc\xfb"],
+        ids=["KeyError", "IndexError", "text", "UnicodeDecodeError"],
+    )
+    def test_any_file(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "c.pth").write_bytes(content)
+        with pytest.raises(ValueError, match=r"^checkpoint .*c.pth .*truncated, .*: \S") as error:
+            read_checkpoint(str(tmp_path / "c.pth"), needs=["network_weights"])
+        assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("entry", "lacks"),
+        [
+            ({"network_weights": [1.0]}, "network_weights that is a dict"),
+            ({"network_weights": {"a": {"b": 1}}}, "network_weights of nothing but tensors"),
+            ({"optimizer_state": {}}, "state in optimizer_state, param_groups in optimizer_state"),
+            ({"optimizer_state": None}, "optimizer_state that is a dict"),
+            ({"init_args": {}}, "configuration in init_args"),
+        ],
+    )
+    def test_entries_that_are_not_what_they_should_be(
+        self, tmp_path: Path, entry: dict[str, object], lacks: str
+    ) -> None:
+        torch.save(entry, tmp_path / "c.pth")
+        with pytest.raises(ValueError, match=f"c.pth is not an nnU-Net checkpoint: it has no {lacks}$"):
+            read_checkpoint(str(tmp_path / "c.pth"), needs=list(entry))
+
+    @pytest.mark.parametrize(
         ("entry", "reason"),
         [
             (Harmful(), r"Unsupported global: GLOBAL tests\.nnunet\.test_checkpoint\.Harmful"),
