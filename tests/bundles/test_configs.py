@@ -6,8 +6,9 @@ import configparser
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from monai.bundle import ConfigParser
 
@@ -125,10 +126,99 @@ class TestBundle:
             parser = ConfigParser({**config(folder, name), "device": device})
             assert parser.get_parsed_content(f"{engine}#amp") is (device != "cpu")
 
+    def test_paths_do_not_stay_beside_the_image(self, folder: Path) -> None:
+        """MONAI Label adds `image_path`, which Spacingd takes for an image."""
+        for transforms in (
+            config(folder, "train")["train"]["deterministic_transforms"],
+            config(folder, "inference")["preprocessing"]["transforms"],
+        ):
+            assert transforms[0]["_target_"] == "LoadImaged"
+            assert transforms[1] == {"_target_": "DeleteItemsd", "keys": ["image_path"]}
+
+    def test_results_are_named_as_their_images(self, folder: Path) -> None:
+        saver = config(folder, "inference")["postprocessing"]["transforms"][-1]
+        assert (saver["_target_"], saver["output_name_formatter"]) == ("SaveImaged", "$scd.output_name")
+
+    @pytest.mark.parametrize(
+        ("names", "part"),
+        [
+            (["inference"], ""),
+            (["train", "evaluate"], "validate#"),
+            (["train", "evaluate", "multi_gpu_evaluate"], "validate#"),
+        ],
+        ids=["inference", "evaluate", "multi_gpu_evaluate"],
+    )
+    def test_weights_are_asked_for_first(self, folder: Path, tmp_path: Path, names: list[str], part: str) -> None:
+        """Not in `initialize`, which `monai.bundle.load` runs from any folder."""
+        parser = ConfigParser()
+        parser.read_config([str(folder / "configs" / f"{name}.json") for name in names])
+        parser["bundle_root"] = str(tmp_path)
+        parser["network"] = {"_target_": "torch.nn.Identity"}
+        handlers = f"{part}handlers"
+        # what is left needs several processes
+        parser[handlers] = parser[handlers][:1]
+        assert parser["run"][0] == f"$scd.need_weights(@{handlers})"
+        with pytest.raises(RuntimeError) as caught:
+            parser.get_parsed_content("run#0")
+        assert str(caught.value.__cause__) == (
+            f"there are no weights in {tmp_path}/models/model.pt: train the bundle first, or copy a state dict there"
+        )
+        (tmp_path / "models").mkdir()
+        (tmp_path / "models" / "model.pt").touch()
+        assert parser.get_parsed_content("run#0") is None
+
     def test_logging(self, folder: Path) -> None:
         parser = configparser.RawConfigParser()
         parser.read(folder / "configs" / "logging.conf")
         assert parser.get("handler_consoleHandler", "class") == "StreamHandler"
+
+
+class TestRegions:
+    """Of the general bundle, which knows them only when it has seen the data."""
+
+    DESCRIPTION: ClassVar[dict[str, Any]] = {
+        "labels": {"one": [1], "two": [2, 3]},
+        "regions_order": [1, 2],
+        "label_values": [],
+        "in_channels": 1,
+        "out_channels": 2,
+        "spacing": [1.0, 1.0, 1.0],
+        "img_size": [8, 8, 8],
+        "patch_size": [4, 4, 4],
+        "ct_windows": [None],
+    }
+
+    def preprocessed(self, volumes: Any, folder: Path, part: str) -> Any:
+        """A volume with a small block of the first region and none of the second."""
+        label = np.zeros((32, 32, 32), np.uint8)
+        label[6:10, 6:10, 6:10] = 1
+        data = {name: str(volumes.write(folder / f"{name}.nii.gz", label)) for name in ("image", "label")}
+        parser = ConfigParser(
+            {
+                **config(BUNDLES / "scd_unetr_segmentation", "train"),
+                "description": self.DESCRIPTION,
+                "num_samples": 60,
+                "device": "cpu",
+            }
+        )
+        # ITK takes seconds to load
+        parser["train#deterministic_transforms#0#reader"] = "NibabelReader"
+        transform = parser.get_parsed_content(f"{part}#preprocessing")
+        transform.set_random_state(0)
+        return transform(data)
+
+    def test_crops_find_every_region(self, volumes: Any, tmp_path: Path) -> None:
+        labels = [crop["label"] for crop in self.preprocessed(volumes, tmp_path, "train")]
+        assert {tuple(label.shape) for label in labels} == {(2, 8, 8, 8)}
+        assert not any(label[1].any() for label in labels)
+        share = sum(bool(label[0].any()) for label in labels) / len(labels)
+        # two of three crops have a labelled voxel in their middle
+        assert 0.55 < share < 0.8
+
+    def test_validation_sees_regions(self, volumes: Any, tmp_path: Path) -> None:
+        label = self.preprocessed(volumes, tmp_path, "validate")["label"]
+        assert label.shape == (2, 32, 32, 32)
+        assert label.sum(dim=(1, 2, 3)).tolist() == [64, 0]
 
 
 class TestPublishedSettings:
