@@ -222,12 +222,30 @@ class TestRegions:
 
 
 class TestPublishedSettings:
+    @pytest.mark.parametrize(
+        ("bundle", "crops"), [("scd_unetr_btcv_segmentation", 4), ("scd_unetr_brats_segmentation", 2)], ids=str
+    )
+    def test_optimizer(self, bundle: str, crops: int) -> None:
+        train = config(BUNDLES / bundle, "train")
+        assert (train["batch_size"], train["num_samples"]) == (1, crops)
+        assert ConfigParser(train).get_parsed_content("learning_rate") == pytest.approx(1.72e-2 * crops / 256)
+        more = {**train, "batch_size": 3, "num_samples": 5}
+        assert ConfigParser(more).get_parsed_content("learning_rate") == pytest.approx(1.72e-2 * 15 / 256)
+        assert train["optimizer"] == {
+            "_target_": "torch.optim.AdamW",
+            "params": "$scd.layer_decay_groups(@network_def, lr=@learning_rate, layer_decay=0.75, weight_decay=0.05)",
+            "lr": "@learning_rate",
+            "betas": [0.9, 0.95],
+        }
+
     def test_btcv(self) -> None:
         train = config(BUNDLES / "scd_unetr_btcv_segmentation", "train")
         network = config(BUNDLES / "scd_unetr_btcv_segmentation", "inference")["network_def"]
         assert (train["spacing"], train["img_size"], train["patch_size"]) == ([1.5, 1.5, 2.0], [96] * 3, [8] * 3)
         assert (train["epochs"], train["lr_scheduler"]["warmup_steps"]) == (5000, 50)
-        assert train["optimizer"]["betas"] == [0.9, 0.95]
+        assert train["loss"] == {
+            "_target_": "DiceCELoss", "to_onehot_y": True, "softmax": True, "squared_pred": True
+        }  # fmt: skip
         assert (network["keep_ratio"], network["drop_path_rate"], network["out_channels"]) == (0.1, 0.1, 14)
         intensity = next(t for t in train["train"]["deterministic_transforms"] if "a_min" in t)
         assert (intensity["a_min"], intensity["a_max"], intensity["b_min"], intensity["b_max"]) == (-958, 326, -1, 1)
@@ -240,3 +258,10 @@ class TestPublishedSettings:
         assert (network["keep_ratio"], network["drop_path_rate"], network["in_channels"]) == (0.25, 0.0, 4)
         assert train["regions"] == [[2, 3], [1, 2, 3], [3]]
         assert train["loss"] == {"_target_": "DiceLoss", "sigmoid": True, "squared_pred": True}
+        inference = config(BUNDLES / "scd_unetr_brats_segmentation", "inference")
+        zscore = {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True, "channel_wise": True}
+        assert zscore in train["train"]["deterministic_transforms"]
+        assert zscore in inference["preprocessing"]["transforms"]
+        painted = next(t for t in inference["postprocessing"]["transforms"] if "values" in t)
+        # core, whole and enhancing tumour; the whole is painted first, the enhancing part last
+        assert (painted["values"], painted["painting"]) == ([2, 1, 3], [1, 0, 2])
