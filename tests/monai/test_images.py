@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
 from monai.transforms import SaveImage
@@ -21,27 +20,6 @@ def names(entries: list[dict[str, Any]]) -> list[Any]:
         Path(e["image"]).name if isinstance(e["image"], str) else [Path(path).name for path in e["image"]]
         for e in entries
     ]
-
-
-def write_series(folder: Path, uid: str, slices: int = 3) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for i in range(slices):
-        image = sitk.GetImageFromArray(np.full((1, 8, 8), i, np.int16))
-        image.SetOrigin((0.0, 0.0, float(i)))
-        for tag, value in {
-            "0008|0060": "CT",
-            "0020|000e": uid,
-            "0020|000d": "1.2.3",
-            "0008|0018": f"{uid}.{i}",
-            "0020|0032": f"0\\0\\{i}",
-            "0020|0037": "1\\0\\0\\0\\1\\0",
-            "0020|0013": str(i),
-        }.items():
-            image.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{uid}_{i}.dcm"))
-        writer.Execute(image)
 
 
 def test_files_of_every_format(volumes: Any, tmp_path: Path) -> None:
@@ -73,9 +51,9 @@ def test_a_data_sets_test_images_come_first(volumes: Any, tmp_path: Path) -> Non
     assert names(list_images(tmp_path, channels=1)) == ["new_0000.nii.gz"]
 
 
-def test_dicom_series_in_folders_of_their_own(tmp_path: Path) -> None:
-    write_series(tmp_path / "patient 1", "1.2.4")
-    write_series(tmp_path / "patient 2", "1.2.5")
+def test_dicom_series_in_folders_of_their_own(volumes: Any, tmp_path: Path) -> None:
+    volumes.series(tmp_path / "patient 1", "1.2.4")
+    volumes.series(tmp_path / "patient 2", "1.2.5")
     assert names(list_images(tmp_path, channels=1)) == ["patient 1", "patient 2"]
     assert names(list_images(tmp_path / "patient 1", channels=1)) == ["patient 1"]
 
@@ -106,9 +84,9 @@ def test_output_name_of_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert output_name({"filename_or_obj": "."}, SaveImage()) == {"subject": "series.1.nii.gz", "idx": None}
 
 
-def test_two_series_in_one_folder(tmp_path: Path) -> None:
-    write_series(tmp_path / "p", "1.2.4")
-    write_series(tmp_path / "p", "1.2.5")
+def test_two_series_in_one_folder(volumes: Any, tmp_path: Path) -> None:
+    volumes.series(tmp_path / "p", "1.2.4")
+    volumes.series(tmp_path / "p", "1.2.5")
     with pytest.raises(ValueError, match=r"p holds 2 DICOM series \(.*\), and nothing says which to take"):
         list_images(tmp_path, channels=1)
 
@@ -149,9 +127,9 @@ class TestWrong:
             list_images(tmp_path, channels=1)
         assert names(list_images(tmp_path, channels=1, skip_bad=True)) == ["b.nii"]
 
-    def test_two_results_of_one_name(self, tmp_path: Path) -> None:
-        write_series(tmp_path / "p", "1.2.4")
-        write_series(tmp_path / "p" / "p", "1.2.5")
+    def test_two_results_of_one_name(self, volumes: Any, tmp_path: Path) -> None:
+        volumes.series(tmp_path / "p", "1.2.4")
+        volumes.series(tmp_path / "p" / "p", "1.2.5")
         with pytest.raises(ValueError, match=r"the results of .*/p and .*/p/p would be one file: rename one of them"):
             list_images(tmp_path / "p", channels=1)
 
