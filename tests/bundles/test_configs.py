@@ -10,7 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import SaveImaged
 
 from scd_plugin import SCDUNETR, __version__
 from scd_plugin.monai.best_model import record
@@ -135,9 +138,15 @@ class TestBundle:
             assert transforms[0]["_target_"] == "LoadImaged"
             assert transforms[1] == {"_target_": "DeleteItemsd", "keys": ["image_path"]}
 
-    def test_results_are_named_as_their_images(self, folder: Path) -> None:
-        saver = config(folder, "inference")["postprocessing"]["transforms"][-1]
-        assert (saver["_target_"], saver["output_name_formatter"]) == ("SaveImaged", "$scd.output_name")
+    def test_results_are_named_as_their_images(self, folder: Path, tmp_path: Path) -> None:
+        """By a lambda: MONAI Deploy builds `SaveImaged` before it leaves it out, maybe where there is no scd-plugin."""
+        inference = ConfigParser({**config(folder, "inference"), "imports": [], "output_dir": str(tmp_path)})
+        save = f"postprocessing#transforms#{len(inference['postprocessing']['transforms']) - 1}"
+        assert isinstance(inference.get_parsed_content(save), SaveImaged)
+        inference = ConfigParser({**config(folder, "inference"), "output_dir": str(tmp_path)})
+        pred = MetaTensor(torch.zeros(1, 4, 4, 4), meta={"filename_or_obj": str(tmp_path / "a.1.mha")})
+        inference.get_parsed_content(save)({"pred": pred})
+        assert [path.name for path in tmp_path.iterdir()] == ["a.1_seg.nii.gz"]
 
     @pytest.mark.parametrize(
         ("names", "part"),
