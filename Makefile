@@ -1,11 +1,12 @@
 # make demo        train, predict and evaluate on a synthetic data set, or on DATA=<folder>
 # make test        all tests; TESTS='-m "not slow"' for the unit tests alone
-# make integration nnU-Net's own integration scenario with SCD, about an hour
+# make integration nnU-Net's own integration scenario with SCD, about an hour; data in SCD_SHARED
 # make lint        ruff and mypy
 PYTHON ?= python3
 VENV ?= .venv
 DATA ?=
 OUT ?= demo_output
+SCD_SHARED ?= ../shared
 TESTS ?=
 # tests share the cores; what is trained once stays with one worker
 WORKERS := -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
@@ -15,7 +16,7 @@ KEY := $(shell { cat pyproject.toml constraints.txt nnunet_trainers/scd_trainers
 READY := $(VENV)/.ready-$(KEY)
 BIN := $(VENV)/bin
 
-.PHONY: demo test integration lint environment clean
+.PHONY: demo test integration integration-data lint environment clean
 
 demo: $(READY)
 	$(BIN)/scd demo --output "$(OUT)" $(if $(DATA),--data "$(DATA)")
@@ -23,8 +24,13 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest $(WORKERS) -m "not integration" $(TESTS)
 
-integration: $(READY)
+integration: integration-data $(READY)
 	$(BIN)/python -m pytest -m integration
+
+# without them every test would be skipped, and make content
+integration-data:
+	@test -d "$(SCD_SHARED)/data/Task04_Hippocampus" || { echo "make integration needs data/Task04_Hippocampus of the Medical \
+	Segmentation Decathlon in SCD_SHARED=$(SCD_SHARED); put it there, or name another folder" >&2; exit 1; }
 
 lint: $(READY)
 	$(BIN)/ruff check .

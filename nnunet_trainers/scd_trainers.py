@@ -8,6 +8,7 @@ from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_250epochs as nnUNetTrain
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_deepsupervision as nnUNetTrainerSCD_deepsupervision
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo as nnUNetTrainerSCD_demo
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_dense as nnUNetTrainerSCD_dense
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_early as nnUNetTrainerSCD_early
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_fast as nnUNetTrainerSCD_fast
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_large as nnUNetTrainerSCD_large
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_small as nnUNetTrainerSCD_small

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import locale
 import os
 
 # Before torch starts its threads: workers share the cores, and threads that wait must not keep them busy.
@@ -147,6 +148,31 @@ class Volumes:
         image.SetSpacing([*spacing, 1.0][: image.GetDimension()])
         sitk.WriteImage(image, str(path))
         return path
+
+    def series(self, folder: Path, uid: str, slices: int = 3) -> Path:
+        """A DICOM series of 8 x 8 voxels a slice."""
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = locale.setlocale(locale.LC_ALL)
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        for i in range(slices):
+            image = sitk.GetImageFromArray(np.full((1, 8, 8), i, np.int16))
+            image.SetOrigin((0.0, 0.0, float(i)))
+            for tag, value in {
+                "0008|0060": "CT",
+                "0020|000e": uid,
+                "0020|000d": "1.2.3",
+                "0008|0018": f"{uid}.{i}",
+                "0020|0032": f"0\\0\\{i}",
+                "0020|0037": "1\\0\\0\\0\\1\\0",
+                "0020|0013": str(i),
+            }.items():
+                image.SetMetaData(tag, value)
+            writer.SetFileName(str(folder / f"{uid}_{i}.dcm"))
+            writer.Execute(image)
+        # GDCM leaves the locale at "C", and Python's files then know no other letters than ASCII's
+        locale.setlocale(locale.LC_ALL, kept)
+        return folder
 
     def case(self, rng: np.random.Generator, values: Sequence[int] = (1, 2)) -> tuple[np.ndarray, np.ndarray]:
         """Image and label: a block for each value, brighter than the noise around it."""

@@ -46,8 +46,13 @@ CONTESTANTS = MappingProxyType(
         "dense": Contestant(
             "its dense twin; keeps all tokens, fused attention", partial(builders.dense, "SCDUNETR"), parts.scd
         ),
+        "early": Contestant(
+            "SCDUNETR of size base-early: pruning from the first block on, narrow completion",
+            partial(builders.ours, "SCDUNETR", size="base-early", keep_ratio=FAST_KEEP_RATIO),
+            parts.scd,
+        ),
         "fast": Contestant(
-            "SCDUNETR of size base-fast: pruning from the first block on, narrow completion, light decoder",
+            "size base-fast: the same with the light decoder",
             partial(builders.ours, "SCDUNETR", size="base-fast", keep_ratio=FAST_KEEP_RATIO),
             parts.scd,
         ),

@@ -28,6 +28,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda")
 EVERYONE = (
     "scd",
+    "early",
     "fast",
     "dense",
     "dense-light",

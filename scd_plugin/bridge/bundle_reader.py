@@ -38,6 +38,8 @@ class Bundle:
     inferer: Any
     channel_names: dict[str, str]
     output_names: dict[str, str]
+    dataset: dict[str, Any]
+    """What its training wrote down of the data set; empty where it did not."""
 
     @property
     def from_nnunet(self) -> bool:
@@ -69,7 +71,8 @@ class Bundle:
             raise ValueError(msg)
         parser["bundle_root"] = str(root.resolve())
         parser.parse()
-        meta = read_json(root / "configs" / "metadata.json").get("network_data_format", {})
+        metadata = read_json(root / "configs" / "metadata.json")
+        meta = metadata.get("network_data_format", {})
         return cls(
             root=root,
             network=_network(parser, config),
@@ -78,6 +81,7 @@ class Bundle:
             inferer=_built(parser, "inferer", config),
             channel_names=_channels(meta, "inputs", "image"),
             output_names=_channels(meta, "outputs", "pred"),
+            dataset=metadata.get("dataset", {}),
         )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from monai.transforms import Compose, MapTransform
+from monai.transforms import Compose, ConcatItemsd, MapTransform, SplitDimd
 from monai.transforms.utils import is_positive
 
 from scd_plugin.bridge.preprocessing import Component
@@ -48,6 +49,8 @@ _READ: Mapping[str, Callable[[Any], dict[str, Any]]] = {
         "threshold": _first(transform.threshold),
         "to_onehot": _first(transform.to_onehot),
     },
+    "RegionsToLabelsd": lambda transform: {"values": transform.values, "painting": transform.painting},
+    "MapLabelValued": _of_attribute("mapper", "orig_labels", "target_labels"),
 }
 
 
@@ -65,9 +68,22 @@ def components_for(key: str, transforms: Any) -> list[Component]:
         transforms: a MONAI transform, `Compose` or list of such.
 
     Returns:
-        Those that name the key, or name none, in their order.
+        Those that name the key, or name none, in their order. Where channels are split, treated apart and put together
+        again, those that treat them, each with its channel.
     """
-    return [component_of(one) for one in _flat(transforms) if not isinstance(one, MapTransform) or key in one.keys]
+    found: list[Component] = []
+    parts: dict[Hashable, int] = {}
+    for one in _flat(transforms):
+        if isinstance(one, SplitDimd) and key in one.keys and one.output_postfixes and one.splitter.dim == 0:
+            parts = {f"{key}_{postfix}": channel for channel, postfix in enumerate(one.output_postfixes)}
+        elif isinstance(one, ConcatItemsd) and one.name == key and list(one.keys) == list(parts):
+            parts = {}
+        elif not isinstance(one, MapTransform) or key in one.keys:
+            found.append(component_of(one))
+        else:
+            found += [replace(component_of(one), channel=parts[part]) for part in one.keys if part in parts]
+    # never put together again: what was done to the parts does not reach the network
+    return [*found, Component("SplitDimd", {})] if parts else found
 
 
 def _flat(transforms: Any) -> Iterable[Any]:

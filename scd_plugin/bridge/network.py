@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import io
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 from scd_plugin.networks import SCDUNETR
@@ -30,6 +32,7 @@ _OF_PRUNING = (
 _TRAINERS = (
     "nnUNetTrainerSCD",
     "nnUNetTrainerSCD_dense",
+    "nnUNetTrainerSCD_early",
     "nnUNetTrainerSCD_fast",
     "nnUNetTrainerSCD_small",
     "nnUNetTrainerSCD_large",
@@ -44,7 +47,9 @@ def find_trainer(name: str) -> type[nnUNetTrainerSCD]:
     Raises:
         ValueError: if there is none, if it is no SCD trainer, or if it builds its network in a way of its own.
     """
-    trainer = find_any_trainer(name)
+    with redirect_stdout(io.StringIO()):
+        # nnU-Net prints each place that it searches, beginning with where it does not find trainers of one's own
+        trainer = find_any_trainer(name)
     if not issubclass(trainer, nnUNetTrainerSCD):
         msg = (
             f"trainer {name} is none of SCD's, so its network is no SCDUNETR; only models of nnUNetTrainerSCD and its "

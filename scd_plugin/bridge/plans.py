@@ -7,7 +7,7 @@ from typing import Any
 
 from scd_plugin.bridge.preprocessing import Preprocessing
 
-__all__ = ["CONFIGURATION", "build_dataset", "build_plans", "plan_strides"]
+__all__ = ["CONFIGURATION", "build_dataset", "build_plans", "build_region_dataset", "check_dataset", "plan_strides"]
 
 CONFIGURATION = "3d_fullres"
 PLANS_NAME = "nnUNetPlansFromMONAI"
@@ -111,6 +111,23 @@ def build_dataset(channel_names: Mapping[str, str], output_names: Mapping[str, s
     return {
         "channel_names": dict(channel_names),
         "labels": {name: number for number, name in enumerate(names)},
+        "numTraining": 0,
+        "file_ending": ".nii.gz",
+    }
+
+
+def build_region_dataset(channel_names: Mapping[str, str], described: Mapping[str, Any]) -> dict[str, Any]:
+    """`dataset.json` for regions that overlap.
+
+    Args:
+        channel_names: channel number to name.
+        described: `dataset` of a trained bundle's metadata, with `labels` (region to its label values, in the order of
+            the channels) and `regions_order`.
+    """
+    return {
+        "channel_names": dict(channel_names),
+        "labels": {"background": 0, **described["labels"]},
+        "regions_class_order": list(described["regions_order"]),
         "numTraining": 0,
         "file_ending": ".nii.gz",
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 __all__ = ["Component", "Intensity", "Preprocessing", "express"]
@@ -30,6 +30,8 @@ class Component:
     name: str
     """Class, without module."""
     arguments: Mapping[str, Any]
+    channel: int | None = None
+    """The only one that it touches; None for all."""
 
 
 @dataclass
@@ -83,7 +85,12 @@ def express(transforms: Sequence[Component], *, num_channels: int, img_size: Seq
         translate = _TRANSLATIONS.get(transform.name)
         if translate is None:
             _refuse(transform, "nnU-Net has nothing like it")
-        translate(transform, result, img_size)
+        if transform.channel is None:
+            translate(transform, result, img_size)
+        elif translate in _OF_INTENSITIES and transform.channel < num_channels:
+            translate(transform, replace(result, intensity=[result.intensity[transform.channel]]), img_size)
+        else:
+            _refuse(transform, f"plans hold no more than a normalisation for channel {transform.channel} alone")
     if result.spacing is not None and any(one.scheme != "NoNormalization" for one in result.intensity):
         result.notes.append(
             "nnU-Net normalises before it resamples, and resamples from edge to edge of the image where Spacingd keeps "
@@ -214,3 +221,5 @@ _TRANSLATIONS: dict[str, Callable[[Component, Preprocessing, Sequence[int]], Non
     "CropForegroundd": _crop_foreground,
     "SpatialPadd": _pad,
 }
+# what plans say of each channel by itself
+_OF_INTENSITIES = (_scale_range, _normalize, _scale)

@@ -19,9 +19,10 @@ from scd_plugin.bridge.folders import empty_folder
 from scd_plugin.bridge.inferer import NnunetInferer
 from scd_plugin.bridge.model_folder import model_card, refuse_cascade
 from scd_plugin.bridge.network import choose_trainer, find_trainer, full_arguments, trainer_arguments
-from scd_plugin.bridge.plans import CONFIGURATION, build_dataset, build_plans, check_dataset
-from scd_plugin.bridge.prediction import predicts_regions, window_notes
+from scd_plugin.bridge.plans import CONFIGURATION, build_dataset, build_plans, build_region_dataset, check_dataset
+from scd_plugin.bridge.prediction import region_painting, window_notes
 from scd_plugin.bridge.preprocessing import express
+from scd_plugin.bridge.regions import in_painting_order, with_outputs
 from scd_plugin.networks import SCDUNETR
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.nnunet.model_folder import CHECKPOINT
@@ -80,8 +81,8 @@ def bundle_to_nnunet(
         bundle: a folder, written by `to_monai` or any other with SCD's network.
         trainer: name of the trainer that builds its network; None for the one that it was trained with, or for the
             first of the plug-in's that fits.
-        dataset_json: nnU-Net's description of the labels; None to take classes from the bundle's metadata. Needed
-            where the bundle predicts regions.
+        dataset_json: nnU-Net's description of the labels; None to take it from the bundle's metadata. Needed where
+            the bundle predicts regions and its metadata does not say of which labels they are made.
 
     Raises:
         ValueError: naming what can't be expressed.
@@ -175,12 +176,17 @@ def _made_for_monai(source: Bundle, trainer: str | None, dataset_json: str | Pat
     window = source.inferer
     notes = window_notes(_list(window.roi_size), float(window.overlap), str(window.mode), network["img_size"])
     preprocessing = express(source.preprocessing, num_channels=network["in_channels"], img_size=network["img_size"])
-    dataset = _dataset(source, dataset_json, regions=predicts_regions(source.postprocessing))
+    painting = region_painting(source.postprocessing)
+    dataset = _dataset(source, dataset_json, regions=painting is not None)
     _check_heads(dataset, network["out_channels"])
     plans = build_plans(network, preprocessing, name=source.root.resolve().name)
     name, arguments = choose_trainer(network, plans["configurations"][CONFIGURATION], trainer)
     file = source.root / "models" / "model.pt"
     weights = _fitting(arguments, _with_learned_norms(arguments, read_weights(file)), what=str(file), trainer=name)
+    if painting is not None:
+        names = [source.output_names.get(str(channel), "") for channel in range(network["out_channels"])]
+        dataset, channels = in_painting_order(dataset, names, painting)
+        weights = with_outputs(weights, channels)
     return Moved(plans, dataset, name, CONFIGURATION, {"0": weights}, None, [*preprocessing.notes, *notes])
 
 
@@ -197,6 +203,8 @@ def _dataset(source: Bundle, dataset_json: str | Path | None, *, regions: bool) 
             msg = f"the bundle predicts {kind}, and {dataset_json} does not: see its labels and regions_class_order"
             raise ValueError(msg)
         return given
+    if regions and source.dataset.get("regions_order"):
+        return build_region_dataset(source.channel_names, source.dataset)
     if regions:
         msg = (
             "the bundle predicts regions that overlap, and its metadata does not say of which labels they are made: "

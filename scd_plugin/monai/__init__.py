@@ -2,6 +2,7 @@
 
 from scd_plugin.monai.best_model import BestModel as BestModel
 from scd_plugin.monai.best_model import last_checkpoint as last_checkpoint
+from scd_plugin.monai.best_model import need_weights as need_weights
 from scd_plugin.monai.best_model import recorded as recorded
 from scd_plugin.monai.data import cache_rate as cache_rate
 from scd_plugin.monai.data import data_lists as data_lists
@@ -10,6 +11,7 @@ from scd_plugin.monai.data import from_config as from_config
 from scd_plugin.monai.describe import intensity_config as intensity_config
 from scd_plugin.monai.errors import show_sentences_on_the_command_line
 from scd_plugin.monai.images import list_images as list_images
+from scd_plugin.monai.images import output_name as output_name
 from scd_plugin.monai.training import clip_gradients as clip_gradients
 from scd_plugin.monai.training import layer_decay_groups as layer_decay_groups
 from scd_plugin.monai.training import prepare_training as prepare_training
@@ -29,6 +31,8 @@ __all__ = [
     "last_checkpoint",
     "layer_decay_groups",
     "list_images",
+    "need_weights",
+    "output_name",
     "prepare_training",
     "recorded",
 ]

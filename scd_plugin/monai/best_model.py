@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.handlers import CheckpointLoader
 from torch import nn
 
 from scd_plugin.monai.describe import intensity_config
 
-__all__ = ["BestModel", "last_checkpoint", "record", "recorded"]
+__all__ = ["BestModel", "last_checkpoint", "need_weights", "record", "recorded"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -137,6 +138,21 @@ def last_checkpoint(ckpt_dir: str) -> str:
         msg = f"there is no checkpoint to resume from in {ckpt_dir}: start without --resume True"
         raise ValueError(msg)
     return str(files[-1])
+
+
+def need_weights(handlers: Sequence[Any]) -> None:
+    """Refuse to run an engine whose weights are not there, before it looks at any image.
+
+    Args:
+        handlers: of the engine.
+
+    Raises:
+        ValueError: if a `CheckpointLoader` among them has no file to load.
+    """
+    for handler in handlers:
+        if isinstance(handler, CheckpointLoader) and not Path(handler.load_path).is_file():
+            msg = f"there are no weights in {handler.load_path}: train the bundle first, or copy a state dict there"
+            raise ValueError(msg)
 
 
 def _numbered(names: list[str]) -> dict[str, str]:

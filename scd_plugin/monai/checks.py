@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from scd_plugin.monai.complete import check_complete
+from scd_plugin.monai.complete import check_complete, tells_its_size
 from scd_plugin.monai.folders import Case, DatasetFolder
 
-__all__ = ["Header", "check_cases", "num_channels", "read_header", "usable_cases"]
+__all__ = ["Header", "check_cases", "check_image", "num_channels", "read_header", "read_voxels", "usable_cases"]
 
 # files written by different tools differ in the last digits of a float32
 GEOMETRY_TOLERANCE = 1e-3
@@ -57,6 +57,40 @@ def read_header(path: Path) -> Header:
     return Header(size[:axes], spacing[:axes], origin[:axes], tuple(direction[:axes, :axes].ravel()), channels)
 
 
+def read_voxels(path: Path) -> np.ndarray:
+    """Voxels of an image file in (z, y, x) order, channels where SimpleITK puts them.
+
+    Raises:
+        ValueError: if they can't be read.
+    """
+    try:
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    except RuntimeError:
+        # ITK's own reason is of many lines, and often a wrong one ("No such file")
+        msg = f"the voxels of {path} can't be read: the file is cut off or damaged; copy or download it again"
+        raise ValueError(msg) from None
+
+
+def check_image(path: Path, header: Header) -> None:
+    """Refuse a file that a network can't be given. Voxels of NIfTI files, large as a rule, are not read for it.
+
+    Args:
+        path: an image file.
+        header: of the file.
+
+    Raises:
+        ValueError: if it is flat, cut off, or holds values that are not finite.
+    """
+    if len(header.size) != AXES_OF_A_VOLUME:
+        msg = f"image {path} is flat; this bundle takes volumes, nnU-Net (-tr nnUNetTrainerSCD) flat images too"
+        raise ValueError(msg)
+    check_complete(path)
+    # what is not finite in NIfTI files ITK reads as 0
+    if not tells_its_size(path) and not np.isfinite(read_voxels(path)).all():
+        msg = f"image {path} holds values that are not finite (NaN or infinity): replace them by the background's"
+        raise ValueError(msg)
+
+
 def num_channels(case: Case) -> int:
     """Channels of a case: one per file, or those inside its only file."""
     return len(case.images) if len(case.images) > 1 else read_header(case.images[0]).channels
@@ -76,9 +110,11 @@ def check_cases(cases: Iterable[Case], *, channels: int, labels: Sequence[int]) 
 
     def problem(case: Case) -> str | None:
         try:
-            for path in (*case.images, case.label):
-                check_complete(path)
-            return _geometry(case, channels) or _label_values(case, labels)
+            headers = {path: read_header(path) for path in (*case.images, case.label)}
+            for path in case.images:
+                check_image(path, headers[path])
+            check_complete(case.label)
+            return _geometry(case, headers, channels) or _label_values(case, labels)
         except ValueError as error:
             return str(error)
 
@@ -100,7 +136,7 @@ def usable_cases(dataset: DatasetFolder, *, channels: int, labels: Sequence[int]
     Raises:
         ValueError: if a case is damaged and `skip_bad` is false, or if no case is left.
     """
-    problems = check_cases(dataset.cases, channels=channels, labels=labels)
+    problems = dataset.problems | check_cases(dataset.cases, channels=channels, labels=labels)
     if problems and not skip_bad:
         first = next(iter(problems.values()))
         more = f" (and {len(problems) - 1} more cases with problems)" if len(problems) > 1 else ""
@@ -115,13 +151,13 @@ def usable_cases(dataset: DatasetFolder, *, channels: int, labels: Sequence[int]
     return left
 
 
-def _geometry(case: Case, channels: int) -> str | None:
-    label = read_header(case.label)
+def _geometry(case: Case, headers: Mapping[Path, Header], channels: int) -> str | None:
+    label = headers[case.label]
     if label.channels != 1:
         return f"label {case.label} must have one channel and three axes; it has {label.channels} channels"
     total = 0
     for path in case.images:
-        image = read_header(path)
+        image = headers[path]
         total += image.channels
         if image.size != label.size:
             return f"image {path} has {_times(image.size)} voxels, its label {case.label} {_times(label.size)}"
@@ -136,10 +172,9 @@ def _geometry(case: Case, channels: int) -> str | None:
 
 
 def _label_values(case: Case, labels: Sequence[int]) -> str | None:
-    try:
-        found = np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(case.label))))
-    except RuntimeError as error:
-        return f"label {case.label} can't be read: {str(error).strip().splitlines()[-1].strip()}"
+    found = np.unique(read_voxels(case.label))
+    if found[0] < 0:
+        return f"label {case.label} holds the value {found[0]:g}; labels are whole numbers from 0"
     unexpected = [value for value in found.tolist() if value not in labels]
     if unexpected:
         return (
@@ -154,4 +189,5 @@ def _times(size: Sequence[int]) -> str:
 
 
 def _short(values: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in values) + ")"
+    # -0.0 + 0 is 0
+    return "(" + ", ".join(f"{value + 0:g}" for value in values) + ")"

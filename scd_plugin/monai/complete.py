@@ -10,15 +10,20 @@ from typing import Any
 
 import nibabel as nib
 
-__all__ = ["check_complete"]
+__all__ = ["check_complete", "tells_its_size"]
 
 # the last four bytes of a gzip file tell its unpacked size, modulo this
 _SIZE_MODULUS = 1 << 32
 _CHUNK = 1 << 20
 
 
+def tells_its_size(path: Path) -> bool:
+    """Whether `check_complete` knows the format."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
 def check_complete(path: Path) -> None:
-    """Nothing for whole files and for other formats, whose readers notice by themselves.
+    """Nothing for whole files and for other formats, whose readers notice by themselves when voxels are read.
 
     Args:
         path: an image file.
@@ -26,8 +31,7 @@ def check_complete(path: Path) -> None:
     Raises:
         ValueError: if a NIfTI file is shorter than its header says.
     """
-    name = path.name.lower()
-    if not name.endswith((".nii", ".nii.gz")):
+    if not tells_its_size(path):
         return
     try:
         image: Any = nib.load(path)
@@ -35,7 +39,7 @@ def check_complete(path: Path) -> None:
     except (OSError, EOFError, zlib.error, nib.filebasedimages.ImageFileError):
         # not readable at all, which the reader says
         return
-    if name.endswith(".nii"):
+    if path.name.lower().endswith(".nii"):
         found = path.stat().st_size
     else:
         with path.open("rb") as file:

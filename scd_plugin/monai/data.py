@@ -92,7 +92,8 @@ def data_lists(
     dataset, cases, _ = _examined(str(dataset_dir), skip_bad, expected)
     by_name: dict[str, Case] = {case.name: case for case in cases}
     splits_file = find_splits_file(dataset.root)
-    names = [case.name for case in dataset.cases]
+    # cases that are left out keep their place, so that the others stay in their folds
+    names = sorted({*(case.name for case in dataset.cases), *dataset.problems})
     training, validation = split_names(names, fold=fold, seed=seed, splits_file=splits_file)
     lists = {
         "training": [_entry(by_name[name]) for name in training if name in by_name],

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
-from scd_plugin.monai.checks import num_channels, read_header
+from scd_plugin.monai.checks import num_channels, read_header, read_voxels
 from scd_plugin.monai.folders import Case, DatasetFolder
 from scd_plugin.monai.window import window_and_patch
 
@@ -45,9 +44,11 @@ def named_labels(dataset: DatasetFolder) -> dict[str, tuple[int, ...]]:
 def _values(case: Case) -> set[int]:
     """None where the file can't be read, which is reported with the other damaged files."""
     try:
-        return {int(value) for value in np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(case.label))))}
-    except RuntimeError:
+        values = np.unique(read_voxels(case.label))
+    except ValueError:
         return set()
+    # others are reported as well
+    return {int(value) for value in values if np.isfinite(value) and value >= 0}
 
 
 def label_values(labels: Mapping[str, Sequence[int]], ignore_label: int | None = None) -> list[int]:
@@ -142,17 +143,23 @@ def _ct_window(cases: Sequence[Case], channel: int) -> list[float]:
     rng = np.random.default_rng(0)
     drawn = []
     for case in cases:
-        foreground = sitk.GetArrayFromImage(sitk.ReadImage(str(case.label))) > 0
+        foreground = read_voxels(case.label) > 0
         values = _channel(case, channel)[foreground]
         drawn.append(rng.choice(values, min(len(values), VOXELS_PER_CASE), replace=False))
+    if not sum(map(len, drawn)):
+        msg = (
+            f"the labels of {len(cases)} cases, of which {cases[0].label} is the first, hold nothing but 0, so that "
+            "there is nothing to learn, and no HU window to be found"
+        )
+        raise ValueError(msg)
     low, high = np.percentile(np.concatenate(drawn), PERCENTILES)
     return [round(float(low), 1), round(float(max(high, low + 1)), 1)]
 
 
 def _channel(case: Case, channel: int) -> np.ndarray:
     if len(case.images) > 1:
-        return sitk.GetArrayFromImage(sitk.ReadImage(str(case.images[channel])))
-    voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(case.images[0])))
+        return read_voxels(case.images[channel])
+    voxels = read_voxels(case.images[0])
     return voxels[channel] if voxels.ndim > 3 else voxels
 
 

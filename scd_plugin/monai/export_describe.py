@@ -10,6 +10,7 @@ import numpy as np
 from monai.bundle import ConfigParser
 from torch import nn
 
+from scd_plugin.monai.export_nnunet import describe_plans, single_network
 from scd_plugin.networks import SCDUNETR
 
 __all__ = ["describe", "find_network", "plain_config"]
@@ -17,7 +18,9 @@ __all__ = ["describe", "find_network", "plain_config"]
 _REFERENCE = re.compile(r"@[\w#:]+")
 # how a bundle says that it is left out, and where its results go: neither concerns who runs the exported file
 _NOT_DESCRIBED = ("_disabled_", "_desc_")
-_SAVING = "SaveImage"
+_SAVING = ("SaveImage", "NnunetSaveImage")
+# of bundles that came from nnU-Net: its `recipe` holds the plans
+_BY_PLANS = "NnunetPreprocessd"
 
 
 def find_network(model: nn.Module) -> SCDUNETR:
@@ -68,10 +71,11 @@ def describe(parser: ConfigParser, model: nn.Module) -> dict[str, Any]:
     Returns:
         A JSON object. `preprocessing` and `postprocessing` are the bundle's transforms with all values resolved;
         `spacing`, `orientation`, `intensity` and `activation` are taken out of them, None or empty where they hold
-        none.
+        none. Where preprocessing is nnU-Net's, its plans say what these are, see `describe_plans`.
 
     Raises:
-        ValueError: if the config has no `preprocessing`, `postprocessing` or `inferer`, or one can't be resolved.
+        ValueError: if the config has no `preprocessing`, `postprocessing` or `inferer`, or one can't be resolved, or if
+            several networks are averaged.
     """
     for name in ("preprocessing", "postprocessing", "inferer"):
         if name not in parser:
@@ -85,7 +89,7 @@ def describe(parser: ConfigParser, model: nn.Module) -> dict[str, Any]:
         if not _named(step, _SAVING)
     ]
     formats: Mapping[str, Any] = parser.get("_meta_#network_data_format", {})
-    return {
+    description = {
         "bundle": {key: parser.get(f"_meta_#{key}") for key in ("name", "version", "task")},
         "inputs": {"image": _tensor(formats, "inputs", "image", network.image_shape)},
         "outputs": {"pred": _tensor(formats, "outputs", "pred", [network.out_channels, *network.image_shape[1:]])},
@@ -101,6 +105,23 @@ def describe(parser: ConfigParser, model: nn.Module) -> dict[str, Any]:
         "postprocessing": after,
         "network": plain_config(parser, _follow(parser, "network_def")),
     }
+    by_plans = next((step for step in before if _named(step, _BY_PLANS)), None)
+    return description if by_plans is None else _with_plans(description, _evaluated(parser, by_plans["recipe"][1:]))
+
+
+def _with_plans(description: dict[str, Any], recipe: Any) -> dict[str, Any]:
+    """The description with what nnU-Net's plans say; `recipe` comes from the config, for this host knows no nnU-Net."""
+    described = describe_plans(recipe.plans.plans, recipe.configuration.configuration, recipe.dataset)
+    described["sliding_window"] = {
+        **single_network(description["sliding_window"]),
+        "roi_size": description["img_size"],
+        "mode": "gaussian",
+    }
+    for part in ("preprocessing", "postprocessing"):
+        described[part] = [
+            {name: value for name, value in step.items() if name != "recipe"} for step in description[part]
+        ]
+    return {**description, **described}
 
 
 def _tensor(formats: Mapping[str, Any], side: str, name: str, shape: list[int]) -> dict[str, Any]:
@@ -122,7 +143,7 @@ def _transforms(composed: Any) -> Iterator[dict[str, Any]]:
             yield dict(step)
 
 
-def _named(step: Mapping[str, Any], name: str) -> bool:
+def _named(step: Mapping[str, Any], name: str | tuple[str, ...]) -> bool:
     return step["_target_"].rpartition(".")[2].startswith(name)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["IMAGE_ENDINGS", "Case", "DatasetFolder", "read_dataset", "without_ending"]
+from scd_plugin.monai.dataset_json import by_number, read_json, read_labels, whole_number
+
+__all__ = ["IMAGE_ENDINGS", "Case", "DatasetFolder", "namesakes", "read_dataset", "without_ending"]
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 # the number that ends an image's name in nnU-Net's layout
@@ -32,6 +34,9 @@ class DatasetFolder:
     layout: str
     """nnU-Net, Decathlon or plain"""
     cases: tuple[Case, ...]
+    """those whose files are all there"""
+    problems: dict[str, str] = field(default_factory=dict)
+    """name -> one sentence, for the other cases"""
     channel_names: tuple[str, ...] = ()
     """empty where the folder does not say; the first image tells"""
     labels: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -50,7 +55,7 @@ def read_dataset(dataset_dir: str | Path) -> DatasetFolder:
             and `labels` whose files bear the same names.
 
     Raises:
-        ValueError: if it is none of these, is empty, or an image lacks its label or one of its channels.
+        ValueError: if it is none of these, its dataset.json is wrong, or no case has all of its files.
     """
     root = Path(dataset_dir).expanduser()
     if not root.is_dir():
@@ -58,8 +63,8 @@ def read_dataset(dataset_dir: str | Path) -> DatasetFolder:
         raise ValueError(msg)
     file = root / "dataset.json"
     if file.is_file():
-        description = _read_json(file)
-        folder = _decathlon(root, description) if "training" in description else _nnunet(root, description)
+        description = read_json(file)
+        folder = _decathlon(file, description) if "training" in description else _nnunet(file, description)
     elif (root / "images").is_dir() and (root / "labels").is_dir():
         folder = _plain(root)
     else:
@@ -67,6 +72,9 @@ def read_dataset(dataset_dir: str | Path) -> DatasetFolder:
             f"dataset_dir {root} is no data set: it must be an nnU-Net raw data set or a Decathlon task, with "
             "dataset.json, or hold the folders images and labels"
         )
+        raise ValueError(msg)
+    if not folder.cases and folder.problems:
+        msg = f"no case of {root} ({folder.layout}) can be used; the first: {next(iter(folder.problems.values()))}"
         raise ValueError(msg)
     if not folder.cases:
         msg = (
@@ -84,115 +92,124 @@ def without_ending(path: Path, ending: str | None = None) -> str:
     return path.stem
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        msg = f"{file} is not valid JSON: {error}"
-        raise ValueError(msg) from None
-    if not isinstance(content, dict):
-        msg = f"{file} must hold one JSON object; got a {type(content).__name__}"
-        raise ValueError(msg)
-    return content
+def namesakes(paths: Sequence[Path]) -> str | None:
+    """A sentence where two files bear the same name but for their endings."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        other = seen.setdefault(without_ending(path), path)
+        if other is not path:
+            return f"{other} and {path.name} are two files of one name, and nothing says which to take"
+    return None
 
 
-def _nnunet(root: Path, description: dict[str, Any]) -> DatasetFolder:
+def _nnunet(file: Path, description: dict[str, Any]) -> DatasetFolder:
     missing = [key for key in ("channel_names", "labels") if key not in description]
     if missing:
         msg = (
-            f"{root / 'dataset.json'} lacks {' and '.join(missing)}: an nnU-Net data set needs channel_names, labels "
+            f"{file} lacks {' and '.join(missing)}: an nnU-Net data set needs channel_names, labels "
             "and file_ending, a Decathlon task modality, labels and training"
         )
         raise ValueError(msg)
-    channel_names = tuple(description["channel_names"][key] for key in sorted(description["channel_names"], key=int))
-    labels, ignore = _labels(root, description["labels"])
-    order = tuple(int(value) for value in description.get("regions_class_order", ()))
+    root = file.parent
+    channel_names = tuple(by_number(file, "channel_names", description["channel_names"]).values())
+    labels, ignore = read_labels(file, description["labels"])
+    order: tuple[int, ...] = ()
     if any(len(values) > 1 for values in labels.values()):
-        if len(order) != len(labels):
+        given = description.get("regions_class_order", [])
+        if not isinstance(given, list) or len(given) != len(labels):
             msg = (
-                f"regions_class_order in {root / 'dataset.json'} must hold one value for each of the "
-                f"{len(labels)} regions; got {list(order)}"
+                f"regions_class_order in {file} must hold one value for each of the {len(labels)} regions; got {given}"
             )
             raise ValueError(msg)
-    else:
-        order = ()
-    ending = description.get("file_ending", ".nii.gz")
+        order = tuple(whole_number(file, "regions_class_order", value) for value in given)
     if "dataset" in description:
-        cases = [
-            Case(name, tuple(_path(root, image) for image in files["images"]), _path(root, files["label"]))
-            for name, files in sorted(description["dataset"].items())
-        ]
+        cases, problems = _listed(file, description["dataset"])
     else:
         _need_folders(root, "imagesTr", "labelsTr")
-        cases = _match(root / "imagesTr", root / "labelsTr", ending)
-    _need_files(cases)
+        cases, problems = _match(root / "imagesTr", root / "labelsTr", description.get("file_ending", ".nii.gz"))
     for case in cases:
         if len(case.images) != len(channel_names):
             found = ", ".join(path.name for path in case.images)
-            msg = (
-                f"case {case.name} has {len(case.images)} of the {len(channel_names)} channels that "
-                f"{root / 'dataset.json'} names: {found}"
+            problems[case.name] = (
+                f"case {case.name} has {len(case.images)} of the {len(channel_names)} channels that {file} names: "
+                f"{found}"
             )
-            raise ValueError(msg)
-    return DatasetFolder(root, "nnU-Net", tuple(cases), channel_names, labels, order, ignore)
+    complete = tuple(case for case in cases if case.name not in problems)
+    return DatasetFolder(root, "nnU-Net", complete, problems, channel_names, labels, order, ignore)
 
 
-def _decathlon(root: Path, description: dict[str, Any]) -> DatasetFolder:
-    modality = description.get("modality", {})
-    channel_names = tuple(modality[key] for key in sorted(modality, key=int))
+def _decathlon(file: Path, description: dict[str, Any]) -> DatasetFolder:
+    channel_names = tuple(by_number(file, "modality", description.get("modality", {})).values())
     # the Decathlon writes {value: name}
-    labels, ignore = _labels(root, {name: int(value) for value, name in description.get("labels", {}).items()})
-    cases = []
-    for entry in description["training"]:
-        image = _path(root, entry["image"])
-        cases.append(Case(without_ending(image), (image,), _path(root, entry["label"])))
-    _need_files(cases)
-    return DatasetFolder(root, "Decathlon", tuple(cases), channel_names, labels, (), ignore)
+    named = by_number(file, "labels", description.get("labels", {}))
+    labels, ignore = read_labels(file, {name: value for value, name in named.items()})
+    entries = description["training"]
+    if not isinstance(entries, list) or not all(
+        isinstance(e, dict) and isinstance(e.get("image"), str) for e in entries
+    ):
+        msg = f'training in {file} must be a list of {{"image": file, "label": file}}; got {str(entries)[:80]}'
+        raise ValueError(msg)
+    names = [without_ending(Path(entry["image"])) for entry in entries]
+    files = {name: {"images": [e["image"]], "label": e.get("label")} for name, e in zip(names, entries)}
+    cases, problems = _listed(file, files)
+    return DatasetFolder(file.parent, "Decathlon", tuple(cases), problems, channel_names, labels, (), ignore)
 
 
 def _plain(root: Path) -> DatasetFolder:
-    return DatasetFolder(root, "plain", tuple(_match(root / "images", root / "labels", None)))
+    cases, problems = _match(root / "images", root / "labels", None)
+    return DatasetFolder(root, "plain", tuple(cases), problems)
 
 
-def _match(images: Path, labels: Path, ending: str | None) -> list[Case]:
+def _match(images: Path, labels: Path, ending: str | None) -> tuple[list[Case], dict[str, str]]:
     """Cases of a folder of images and one of labels with the same names, channels numbered as in nnU-Net or not."""
     endings = (ending,) if ending else IMAGE_ENDINGS
-    label_of = {without_ending(path, ending): path for path in _files(labels, endings)}
+    labels_of: dict[str, list[Path]] = {}
+    for path in _files(labels, endings):
+        labels_of.setdefault(without_ending(path, ending), []).append(path)
     images_of: dict[str, list[Path]] = {}
     for path in _files(images, endings):
         name = without_ending(path, ending)
         # a plain folder may hold names that happen to end in four digits
-        if name not in label_of:
+        if name not in labels_of:
             name = _CHANNEL.sub("", name)
         images_of.setdefault(name, []).append(path)
-    unlabelled = sorted(set(images_of) - set(label_of))
-    if unlabelled:
-        msg = (
-            f"{len(unlabelled)} of {len(images_of)} images in {images} have no label in {labels}: "
-            f"{_some(unlabelled)}. A label bears the image's name, without the number of the channel"
-        )
-        raise ValueError(msg)
-    imageless = sorted(set(label_of) - set(images_of))
-    if imageless:
-        msg = f"{len(imageless)} labels in {labels} have no image in {images}: {_some(imageless)}"
-        raise ValueError(msg)
-    return [Case(name, tuple(sorted(images_of[name])), label_of[name]) for name in sorted(images_of)]
+    cases, problems = [], {}
+    for name in sorted({*images_of, *labels_of}):
+        found, truth = images_of.get(name, []), labels_of.get(name, [])
+        if not truth:
+            problem: str | None = (
+                f"image {found[0]} has no label in {labels}: a label bears the image's name, without the number of "
+                "the channel"
+            )
+        elif not found:
+            problem = f"label {truth[0]} has no image in {images}"
+        else:
+            problem = namesakes(found) or namesakes(truth)
+        if problem:
+            problems[name] = problem
+        else:
+            cases.append(Case(name, tuple(found), truth[0]))
+    return cases, problems
 
 
-def _labels(root: Path, entries: dict[str, Any]) -> tuple[dict[str, tuple[int, ...]], int | None]:
-    """Names and values without background and ignore label."""
-    labels: dict[str, tuple[int, ...]] = {}
-    ignore = None
-    for name, value in entries.items():
-        values = tuple(int(v) for v in value) if isinstance(value, (list, tuple)) else (int(value),)
-        if name == "ignore":
-            ignore = values[0]
-        elif values != (0,):
-            labels[name] = values
-    if not labels:
-        msg = f"{root / 'dataset.json'} names no label besides background"
+def _listed(file: Path, entries: Any) -> tuple[list[Case], dict[str, str]]:
+    """Cases whose files dataset.json names."""
+    if not isinstance(entries, dict):
+        msg = f"dataset in {file} must be an object of cases; got {str(entries)[:80]}"
         raise ValueError(msg)
-    return labels, ignore
+    cases, problems = [], {}
+    for name, files in sorted(entries.items()):
+        images, label = (files.get("images"), files.get("label")) if isinstance(files, dict) else (None, None)
+        if not isinstance(label, str) or not isinstance(images, list) or not all(isinstance(i, str) for i in images):
+            problems[name] = f"case {name} in {file} must name its images and its label; got {files}"
+            continue
+        case = Case(name, tuple(_path(file.parent, image) for image in images), _path(file.parent, label))
+        missing = [str(path) for path in (*case.images, case.label) if not path.is_file()]
+        if missing:
+            problems[name] = f"case {name} lacks files that {file} names: {', '.join(missing)}"
+        else:
+            cases.append(case)
+    return cases, problems
 
 
 def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
@@ -211,14 +228,3 @@ def _need_folders(root: Path, *names: str) -> None:
         if not (root / name).is_dir():
             msg = f"{root} has a dataset.json of nnU-Net, but no folder {name}"
             raise ValueError(msg)
-
-
-def _need_files(cases: list[Case]) -> None:
-    missing = [path for case in cases for path in (*case.images, case.label) if not path.is_file()]
-    if missing:
-        msg = f"{len(missing)} files that dataset.json names do not exist: {_some([str(path) for path in missing])}"
-        raise ValueError(msg)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
+from monai.data.folder_layout import default_name_formatter
+from monai.transforms import Transform
 
-from scd_plugin.monai.checks import AXES_OF_A_VOLUME, read_header
-from scd_plugin.monai.complete import check_complete
-from scd_plugin.monai.folders import IMAGE_ENDINGS, without_ending
+from scd_plugin.monai.checks import check_image, read_header
+from scd_plugin.monai.folders import IMAGE_ENDINGS, namesakes, without_ending
 
-__all__ = ["list_images"]
+__all__ = ["list_images", "output_name"]
 
 # where data sets keep what is to be predicted, best first
 _SUBFOLDERS = ("imagesTs", "images", "imagesTr")
@@ -37,7 +39,7 @@ def list_images(dataset_dir: str | Path, *, channels: int, skip_bad: bool = Fals
         One `{"image": path}` for each; a list of paths where channels have files of their own.
 
     Raises:
-        ValueError: if nothing is found, or, without `skip_bad`, if an image can't be used.
+        ValueError: if nothing is found, two results would be one file, or, without `skip_bad`, an image can't be used.
     """
     root = Path(dataset_dir).expanduser()
     if root.is_file():
@@ -65,7 +67,38 @@ def list_images(dataset_dir: str | Path, *, channels: int, skip_bad: bool = Fals
     if not usable:
         msg = f"none of the {len(groups)} images in {root} can be used"
         raise ValueError(msg)
+    _check_names(usable)
     return usable
+
+
+def output_name(meta: Mapping[str, Any] | None, saver: Transform) -> dict[str, Any]:
+    """For `SaveImaged`'s `output_name_formatter`: the image's name, all of it.
+
+    MONAI takes the last dotted part of a name for its ending, so that the folders 1.2.840.4 and 1.2.840.5 of two DICOM
+    series would be written to one file.
+
+    Args:
+        meta: of the image.
+        saver: the transform that writes.
+    """
+    names = default_name_formatter(dict(meta or {}), saver)
+    return {**names, "subject": f"{_name(names['subject'])}.nii.gz"}
+
+
+def _name(image: str) -> str:
+    # a series' folder may be given as "."; links keep their own names
+    path = Path(os.path.abspath(image))  # noqa: PTH100
+    return path.name if path.is_dir() else without_ending(path)
+
+
+def _check_names(entries: Sequence[Mapping[str, Any]]) -> None:
+    seen: dict[str, str] = {}
+    for entry in entries:
+        image = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
+        other = seen.setdefault(_name(image), image)
+        if other is not image:
+            msg = f"the results of {other} and {image} would be one file: rename one of them, or infer one by one"
+            raise ValueError(msg)
 
 
 def _image_folder(root: Path) -> Path:
@@ -108,13 +141,13 @@ def _check(group: Sequence[Path], channels: int) -> None:
             msg = f"DICOM series {group[0]} has one channel where the network takes {channels}"
             raise ValueError(msg)
         return
+    twice = namesakes(group)
+    if twice:
+        raise ValueError(twice)
     headers = [read_header(path) for path in group]
-    for path in group:
-        check_complete(path)
+    for path, header in zip(group, headers):
+        check_image(path, header)
     name = ", ".join(str(path) for path in group)
-    if len(headers[0].size) != AXES_OF_A_VOLUME:
-        msg = f"image {name} is flat; this bundle segments volumes"
-        raise ValueError(msg)
     found = sum(header.channels for header in headers)
     if found != channels:
         msg = f"image {name} has {found} channels where the network takes {channels}"

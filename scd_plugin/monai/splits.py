@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
+
+from scd_plugin.monai.dataset_json import read_json
 
 __all__ = ["NUM_FOLDS", "find_splits_file", "split_names"]
 
@@ -34,15 +35,22 @@ def split_names(
         splits_file: nnU-Net's splits_final.json; wins over fold and seed of our own.
 
     Raises:
-        ValueError: if the fold does not exist, the file names cases that are not there, or there are too few cases.
+        ValueError: if the fold does not exist, the file is wrong or names cases that are not there, or there are too
+            few cases.
     """
     known = set(names)
     if splits_file is not None:
-        splits = json.loads(splits_file.read_text(encoding="utf-8"))
+        splits = read_json(splits_file, list)
         if not 0 <= fold < len(splits):
             msg = f"fold must be in [0, {len(splits) - 1}], the folds of {splits_file}; got {fold}"
             raise ValueError(msg)
-        training, validation = list(splits[fold]["train"]), list(splits[fold]["val"])
+        parts = [splits[fold].get(part) for part in ("train", "val")] if isinstance(splits[fold], dict) else []
+        if not parts or not all(isinstance(part, list) and all(isinstance(n, str) for n in part) for part in parts):
+            msg = (
+                f"fold {fold} of {splits_file} must hold the lists of names train and val; got {str(splits[fold])[:80]}"
+            )
+            raise ValueError(msg)
+        training, validation = parts
         unknown = sorted({*training, *validation} - known)
         if unknown:
             msg = f"{splits_file} names {len(unknown)} cases that the data set does not have: {', '.join(unknown[:5])}"

@@ -88,15 +88,23 @@ def _check_values(state_dict: Mapping[str, Any]) -> None:
             raise ValueError(msg)
 
 
-def mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], *, at_most: int | None = None) -> str:
+def mismatch(
+    wanted: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+    *,
+    at_most: int | None = None,
+    drop_heads: bool = True,
+) -> str:
     """What keeps one state dict from being loaded in place of another, in words; empty if nothing does.
 
     Args:
         wanted: the network's own.
-        found: the checkpoint's. Deep-supervision heads that the network lacks are no mismatch: they are dropped.
+        found: the checkpoint's.
         at_most: how many names to list of each kind; None for all.
+        drop_heads: whether deep-supervision heads that the network lacks are no mismatch, as they serve training alone.
     """
-    found = {name: value for name, value in found.items() if name in wanted or not name.startswith("decoder.heads.")}
+    if drop_heads:
+        found = {key: value for key, value in found.items() if key in wanted or not key.startswith("decoder.heads.")}
     shapes = [
         f"{name} {tuple(found[name].shape)} instead of {tuple(value.shape)}"
         for name, value in wanted.items()

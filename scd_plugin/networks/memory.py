@@ -25,16 +25,18 @@ def saved_bytes(build: Callable[[], nn.Module], image_shape: Sequence[int]) -> i
     storages: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        if not (tensor.is_leaf and tensor.requires_grad):
-            storage = tensor.untyped_storage()
-            # held, so that its address is not used again
-            storages[storage._cdata] = storage  # noqa: SLF001
+        storage = tensor.untyped_storage()
+        # held, so that its address is not used again
+        storages[storage._cdata] = storage  # noqa: SLF001
         return tensor
 
     with torch.device("meta"):
         network, image = build(), torch.empty(*image_shape)
     with _FusedAttention(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(image)
+    # by storage, since a linear layer keeps its weight as a transposed view
+    for parameter in network.parameters():
+        storages.pop(parameter.untyped_storage()._cdata, None)  # noqa: SLF001
     return sum(storage.nbytes() for storage in storages.values())
 
 

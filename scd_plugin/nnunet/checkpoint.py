@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["read_checkpoint", "trusted_checkpoint_types", "unwrapped"]
+__all__ = ["PRETRAINED_NOTE", "read_checkpoint", "trusted_checkpoint_types", "unwrapped"]
+
+PRETRAINED_NOTE = "pretrained_note"
+"""Attribute of a network: what was adapted for it in pretrained weights, in a line for the training log."""
+
+# entries that are dicts, and what each must have
+_PARTS = {"network_weights": (), "optimizer_state": ("state", "param_groups"), "init_args": ("configuration",)}
 
 
 def trusted_checkpoint_types() -> AbstractContextManager[None]:
@@ -48,11 +54,10 @@ def read_checkpoint(path: str, *, needs: Sequence[str], map_location: Any = "cpu
         raise ValueError(msg) from None
     except FileNotFoundError:
         raise
-    except (EOFError, OSError, RuntimeError, zipfile.BadZipFile) as error:
-        msg = f"checkpoint {path} can't be read, it is truncated or damaged: {_first_line(error)}"
+    except Exception as error:  # noqa: BLE001  (read as a pickle, any text or bytes end in any error)
+        msg = f"checkpoint {path} can't be read, it is truncated, damaged or no checkpoint: {_first_line(error)}"
         raise ValueError(msg) from None
-    missing = [name for name in needs if not isinstance(checkpoint, dict) or name not in checkpoint]
-    if missing:
+    if missing := _missing(checkpoint, needs):
         msg = f"{path} is not an nnU-Net checkpoint: it has no {', '.join(missing)}"
         raise ValueError(msg)
     entries: dict[str, Any] = checkpoint
@@ -69,5 +74,26 @@ def unwrapped(network: Any) -> nn.Module:
     return inner
 
 
+def _missing(checkpoint: Any, needs: Sequence[str]) -> list[str]:
+    """What a checkpoint lacks, in words."""
+    missing = []
+    for name in needs:
+        parts = _PARTS.get(name)
+        if not isinstance(checkpoint, dict) or name not in checkpoint:
+            missing.append(name)
+        elif parts is not None and not isinstance(checkpoint[name], dict):
+            missing.append(f"{name} that is a dict")
+        elif name == "network_weights" and not all(isinstance(value, Tensor) for value in checkpoint[name].values()):
+            missing.append(f"{name} of nothing but tensors")
+        else:
+            missing += [f"{part} in {name}" for part in parts or () if part not in checkpoint[name]]
+    return missing
+
+
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """What went wrong, of `torch.load`'s messages the reason alone: the rest tells how to run what is in the file."""
+    text = str(error)
+    if reason := re.search(r"unsupported (operand \d+|(global: )?GLOBAL [\w.]+)", text, re.IGNORECASE):
+        return reason.group()
+    first = (text.splitlines() or [type(error).__name__])[0]
+    return "it is no pickle of tensors" if first.startswith("Weights only load failed") else first

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -120,12 +121,14 @@ def _found(what: str, look: Callable[[], type | None], remedy: str) -> Finding:
     try:
         found = look()
     except Exception as error:  # noqa: BLE001
-        return Finding(
-            what, False, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", remedy
-        )
+        return Finding(what, False, _reason(error), remedy)
     if found is None:
         return Finding(what, False, f"{TRAINER} not found", remedy)
     return Finding(what, True, f"{found.__module__}.{found.__name__}")
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _own_trainers() -> list[Finding]:
@@ -138,6 +141,37 @@ def _own_trainers() -> list[Finding]:
             remedy = "unset nnUNet_extTrainer, or name a folder of trainer modules"
             findings.append(Finding("nnUNet_extTrainer", True, f"{path} is not a folder, nnU-Net skips it", remedy))
             continue
-        modules = sorted(file.stem for file in Path(path).glob("*.py"))
-        findings.append(Finding("nnUNet_extTrainer", True, f"{path}: {', '.join(modules) or 'no modules'}"))
+        findings.extend(_trainers_in(path))
     return findings
+
+
+def _trainers_in(folder: str) -> list[Finding]:
+    """The trainers of a folder, and its modules that can't be imported: each ends every look-up of nnU-Net's there."""
+    finder = import_module("nnunetv2.utilities.find_class_by_name")
+    base = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer").nnUNetTrainer
+    trainers, broken = set(), []
+    with finder.temporarily_extend_syspath(folder), finder.temporarily_cleanup_imports_from_path(folder):
+        for name in _modules_in(folder):
+            try:
+                members = vars(import_module(name)).values()
+            except Exception as error:  # noqa: BLE001  (whatever a module of the user's does)
+                # nnU-Net passes over what is listed but can't be found
+                if not (isinstance(error, ModuleNotFoundError) and error.name == name):
+                    file = Path(folder, *name.split(".")).with_suffix(".py")
+                    detail = f"{file} can't be imported: {_reason(error)}"
+                    remedy = f"correct {file}, or move it out of the folder: nnU-Net imports every module there"
+                    broken.append(Finding("nnUNet_extTrainer", False, detail, remedy))
+                continue
+            found = [member for member in members if isinstance(member, type) and issubclass(member, base)]
+            trainers |= {cls.__name__ for cls in found if not cls.__module__.startswith("nnunetv2.")}
+    names = ", ".join(sorted(trainers)) or "no trainers"
+    return [Finding("nnUNet_extTrainer", True, f"{folder}: {names}"), *broken]
+
+
+def _modules_in(folder: str, package: str = "") -> Iterator[str]:
+    """Dotted names in nnU-Net's order: a folder's modules, then those of its packages."""
+    found = list(pkgutil.iter_modules([folder]))
+    yield from (package + module.name for module in found if not module.ispkg)
+    for module in found:
+        if module.ispkg:
+            yield from _modules_in(str(Path(folder, module.name)), f"{package}{module.name}.")

@@ -41,7 +41,7 @@ def build_network(model: ModelFolder) -> nn.Module:
     if "plans_manager" in inspect.signature(build).parameters:
         network = build(recipe.plans, configuration, *channels, enable_deep_supervision=False)
     else:
-        # the signature before nnU-Net 2.8, which it still takes
+        # the signature before nnU-Net 2.8, which nnU-Net 2.8.1 still takes
         network = build(
             configuration.network_arch_class_name,
             configuration.network_arch_init_kwargs,

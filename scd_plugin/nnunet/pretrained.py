@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from scd_plugin.networks import SCDUNETR, SCDPrimus
 from scd_plugin.networks.checkpoints import mismatch
-from scd_plugin.nnunet.checkpoint import read_checkpoint, unwrapped
+from scd_plugin.nnunet.checkpoint import PRETRAINED_NOTE, read_checkpoint, unwrapped
 from scd_plugin.nnunet.plans import network_arguments
 from scd_plugin.nnunet.pretrained_primus import load_primus_checkpoint
 from scd_plugin.ops import interpolate_pos_embed
@@ -27,7 +27,7 @@ _OUTPUTS = ("decoder.out.", "decoder.heads.")
 def load_pretrained_weights(
     nnunets_own: Callable[..., None], network: nn.Module, fname: str, verbose: bool = False
 ) -> None:
-    """Called in place of nnU-Net's function of this name.
+    """Called in place of nnU-Net's function of this name; says in one line what was adapted.
 
     Args:
         nnunets_own: nnU-Net's function, which other networks are passed on to.
@@ -40,22 +40,32 @@ def load_pretrained_weights(
     """
     inner = unwrapped(network)
     if isinstance(inner, SCDPrimus):
-        load_primus_checkpoint(inner, fname)
-        return
-    if not isinstance(inner, SCDUNETR):
+        changes = load_primus_checkpoint(inner, fname)
+    elif isinstance(inner, SCDUNETR):
+        changes = _load_unetr_checkpoint(inner, fname)
+    else:
         nnunets_own(network, fname, verbose=verbose)
         return
+    note = f"pretrained weights from {fname}; adapted: {', '.join(changes) or 'nothing'}"
+    setattr(inner, PRETRAINED_NOTE, note)
+    print(note)  # noqa: T201
+
+
+def _load_unetr_checkpoint(network: SCDUNETR, fname: str) -> list[str]:
+    """Load a checkpoint file into a new network; what was adapted, in words."""
     checkpoint = read_checkpoint(fname, needs=("network_weights", "init_args"))
-    weights, changes = adapt(inner, checkpoint["network_weights"], old_grid=_grid_of(checkpoint["init_args"]))
-    problems = mismatch(inner.state_dict(), weights, at_most=3)
+    old_grid = _grid_of(checkpoint["init_args"]) or network.grid_size
+    weights, changes = adapt(network, checkpoint["network_weights"], old_grid=old_grid)
+    problems = mismatch(network.state_dict(), weights, at_most=3)
     if problems:
         msg = (
             f"pretrained weights {fname} of trainer {checkpoint.get('trainer_name')} do not fit this network: "
-            f"{problems}. Use a trainer of the same size and kind, and plans with the same token size"
+            f"{problems}. Use a trainer of the same size and kind, plans with the same token size, and as many input "
+            "channels"
         )
         raise ValueError(msg)
-    inner.load_state_dict(weights)
-    print(f"pretrained weights from {fname}; adapted: {', '.join(changes) or 'nothing'}")  # noqa: T201
+    network.load_state_dict(weights)
+    return changes
 
 
 def adapt(network: SCDUNETR, weights: dict[str, Tensor], *, old_grid: list[int]) -> tuple[dict[str, Tensor], list[str]]:
@@ -83,8 +93,10 @@ def adapt(network: SCDUNETR, weights: dict[str, Tensor], *, old_grid: list[int])
     return adapted, changes
 
 
-def _grid_of(init_args: dict[str, Any]) -> list[int]:
-    """Token grid of a checkpoint, from the plans in it."""
+def _grid_of(init_args: dict[str, Any]) -> list[int] | None:
+    """Token grid of a checkpoint, from the plans in it; a model from a MONAI bundle has none."""
+    if "plans" not in init_args:
+        return None
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     configuration = PlansManager(init_args["plans"]).get_configuration(init_args["configuration"]).configuration

@@ -25,12 +25,15 @@ _DECODER = "up_projection."
 _STOCK_EDGE = 8
 
 
-def load_primus_checkpoint(network: SCDPrimus, fname: str) -> None:
-    """Load a checkpoint file into a new network, and say in one line what was adapted.
+def load_primus_checkpoint(network: SCDPrimus, fname: str) -> list[str]:
+    """Load a checkpoint file into a new network.
 
     Args:
         network: without wrappers.
         fname: a checkpoint of nnU-Net or nnssl.
+
+    Returns:
+        What was adapted, in words.
 
     Raises:
         ValueError: if the weights do not fit; the message says what differs.
@@ -41,12 +44,12 @@ def load_primus_checkpoint(network: SCDPrimus, fname: str) -> None:
     if problems:
         msg = (
             f"pretrained weights {fname} of trainer {checkpoint.get('trainer_name')} do not fit this network: "
-            f"{problems}. Use a trainer of the same version and size, and the same token size: that of stock Primus is "
-            "scd_patch_size = 8"
+            f"{problems}. Use a trainer of the same version and size, as many input channels, and the same token size: "
+            "that of stock Primus is scd_patch_size = 8"
         )
         raise ValueError(msg)
     network.load_state_dict(weights)
-    print(f"pretrained weights from {fname}; adapted: {', '.join(changes) or 'nothing'}")  # noqa: T201
+    return changes
 
 
 def adapt_primus(

@@ -7,7 +7,8 @@ is a subclass of three lines (see docs/how-to/own-settings.md).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,22 @@ import torch
 from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimus
 
 from scd_plugin.networks.checkpoints import mismatch
-from scd_plugin.nnunet.checkpoint import read_checkpoint, trusted_checkpoint_types, unwrapped
-from scd_plugin.nnunet.nonfinite import NonFiniteWatch, drop_non_finite_gradients
+from scd_plugin.nnunet.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
+from scd_plugin.nnunet.nonfinite import NonFiniteWatch
 from scd_plugin.nnunet.progress import EpochProgress
+from scd_plugin.nnunet.unknown_labels import explain_unknown_labels
 
 __all__ = ["SCDTrainer"]
 
-_CHECKPOINT_ENTRIES = ("network_weights", "optimizer_state", "init_args", "current_epoch", "logging", "_best_ema")
+_CHECKPOINT_ENTRIES = (
+    "network_weights",
+    "optimizer_state",
+    "init_args",
+    "current_epoch",
+    "logging",
+    "_best_ema",
+    "grad_scaler_state",
+)
 
 
 class SCDTrainer(AbstractPrimus):
@@ -56,54 +66,71 @@ class SCDTrainer(AbstractPrimus):
         """AdamW and the schedule of Primus, the warm-up cut to 5 % of the epochs (Primus: 50 of 1000)."""
         self.warmup_duration_whole_net = max(1, self.num_epochs // 20)
         if self.num_epochs <= self.warmup_duration_whole_net:
-            # a single epoch has no second stage; nnU-Net's scheduler for it would divide by zero
+            # a single epoch has no second stage; nnU-Net 2.8.1's scheduler for it divides by zero
             stage = "warmup_all"
         before = self.optimizer
         optimizer, schedule = super().configure_optimizers(stage)
         # on CUDA nnU-Net's gradient scaler does this
         if optimizer is not before and self.grad_scaler is None:
-            optimizer.register_step_pre_hook(drop_non_finite_gradients)
+            optimizer.register_step_pre_hook(self.non_finite.before_step)
         return optimizer, schedule
 
     def save_checkpoint(self, filename: str) -> None:
         """As in nnU-Net, but a process killed while it writes leaves the checkpoint before."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            # nnU-Net writes nothing, and a file lying there is another process's
+            super().save_checkpoint(filename)
+            return
+        # nnU-Net 2.8.1 writes over the checkpoint in place
         partial = Path(f"{filename}.partial")
         super().save_checkpoint(str(partial))
-        if partial.exists():
-            partial.replace(filename)
+        partial.replace(filename)
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """As in nnU-Net, with one sentence where the checkpoint does not fit.
 
         nnU-Net 2.8.1's warm-up trainers cannot read its own checkpoints back: they call `torch.load` with its default
-        `weights_only=True`, which refuses the NumPy scalars of the log; and they lose what they were given if that is
-        not a file name.
+        `weights_only=True`, which refuses the NumPy scalars of the log; and they cannot take a dict.
 
         Raises:
-            ValueError: if the checkpoint is damaged, foreign, or of another network.
+            ValueError: if the checkpoint is no file, damaged, foreign, or of another network.
         """
-        if not self.was_initialized:
-            self.initialize()
-        source = filename_or_checkpoint
-        checkpoint = read_checkpoint(source, needs=_CHECKPOINT_ENTRIES) if isinstance(source, str) else source
-        problems = mismatch(unwrapped(self.network).state_dict(), checkpoint["network_weights"], at_most=3)
-        if problems:
-            writer = checkpoint.get("trainer_name")
+        if isinstance(filename_or_checkpoint, dict):
             msg = (
-                f"checkpoint {source if isinstance(source, str) else ''} of {writer} does not fit "
-                f"{type(self).__name__} with these plans: {problems}. Another size, another patch size or the dense "
-                "twin wrote it; name that trainer and those plans, or start a new training"
+                "filename_or_checkpoint must be a file name, which is all that nnU-Net's warm-up trainers read; got a "
+                "dict. Write it with torch.save and name that file"
             )
             raise ValueError(msg)
+        if not self.was_initialized:
+            self.initialize()
+        source = str(filename_or_checkpoint)
+        checkpoint = read_checkpoint(source, needs=_CHECKPOINT_ENTRIES)
+        writer, reader = checkpoint.get("trainer_name"), type(self).__name__
+        own = unwrapped(self.network).state_dict()
+        # heads count: the optimizer's state has a part for each
+        if problems := mismatch(own, checkpoint["network_weights"], at_most=3, drop_heads=False):
+            msg = (
+                f"checkpoint {source} of {writer} does not fit {reader} with these plans: {problems}. Go on with the "
+                "trainer, the plans and the data set that it was written with, or start a new training"
+            )
+            raise ValueError(msg)
+        if writer != reader:
+            self.print_to_log_file(f"checkpoint {source} was written by {writer}, {reader} goes on with it")
         with trusted_checkpoint_types():
-            super().load_checkpoint(filename_or_checkpoint)
+            super().load_checkpoint(source)
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        # -pretrained_weights is printed before nnU-Net has anything to log
+        if note := getattr(unwrapped(self.network), PRETRAINED_NOTE, None):
+            self.print_to_log_file(note, also_print_to_console=False)
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         self.progress.start(f"epoch {self.current_epoch} train", self.num_iterations_per_epoch)
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        result: dict[str, Any] = super().train_step(batch)
+        result = self._naming_labels(super().train_step, batch)
         self.progress.step(loss=float(result["loss"]))
         line = self.non_finite.see(float(result["loss"]), batch.get("keys", ()))
         if line:
@@ -115,9 +142,26 @@ class SCDTrainer(AbstractPrimus):
         self.progress.start(f"epoch {self.current_epoch} validate", self.num_val_iterations_per_epoch)
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        result: dict[str, Any] = super().validation_step(batch)
-        self.progress.step(loss=float(result["loss"]))
+        result = self._naming_labels(super().validation_step, batch)
+        loss = float(result["loss"])
+        self.progress.step(loss=loss)
+        if not isfinite(loss):
+            self.print_to_log_file(f"validation loss not finite ({loss}); cases: {', '.join(batch.get('keys', ()))}")
         return result
+
+    def _naming_labels(self, step: Callable[[dict[str, Any]], dict[str, Any]], batch: dict[str, Any]) -> dict[str, Any]:
+        """A step, with one sentence where it fails at a label that dataset.json does not name.
+
+        Raises:
+            ValueError: naming cases and labels.
+        """
+        try:
+            return step(batch)
+        except (IndexError, RuntimeError):
+            # batches stay on the CPU, so nothing is asked of a CUDA device that has failed
+            if problem := explain_unknown_labels(batch, self.label_manager):
+                raise ValueError(problem) from None
+            raise
 
     def on_epoch_end(self) -> None:
         self.progress.close()

@@ -39,6 +39,7 @@ __all__ = [
     "nnUNetTrainerSCD_deepsupervision",
     "nnUNetTrainerSCD_demo",
     "nnUNetTrainerSCD_dense",
+    "nnUNetTrainerSCD_early",
     "nnUNetTrainerSCD_fast",
     "nnUNetTrainerSCD_large",
     "nnUNetTrainerSCD_small",
@@ -119,11 +120,17 @@ class nnUNetTrainerSCD_large(nnUNetTrainerSCD):
     scd_size = "large"
 
 
-class nnUNetTrainerSCD_fast(nnUNetTrainerSCD):
-    """The base size as fast as it gets: pruning from the first block on, narrow completion, light decoder."""
+class nnUNetTrainerSCD_early(nnUNetTrainerSCD):
+    """The base size with the published decoder, pruning from the first block on and a narrow completion."""
+
+    scd_size = "base-early"
+    scd_keep_ratio = FAST_KEEP_RATIO
+
+
+class nnUNetTrainerSCD_fast(nnUNetTrainerSCD_early):
+    """The base size as fast as it gets: the same with the light decoder."""
 
     scd_size = "base-fast"
-    scd_keep_ratio = FAST_KEEP_RATIO
 
 
 class nnUNetTrainerSCD_dense(nnUNetTrainerSCD):

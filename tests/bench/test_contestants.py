@@ -49,7 +49,7 @@ def test_values_are_read(text: str, value: object) -> None:
 
 def test_unknown_contestants_are_listed() -> None:
     with pytest.raises(
-        ValueError, match=r"contestant must be one of scd, dense, fast, dense-light, unetr, .*; got 'unet'"
+        ValueError, match=r"contestant must be one of scd, dense, early, fast, dense-light, unetr, .*; got 'unet'"
     ):
         parse_contestant("unet")
 

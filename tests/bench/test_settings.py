@@ -13,8 +13,8 @@ def test_published_settings() -> None:
     btcv, brats = named_settings("btcv"), named_settings("brats")
     assert (btcv.in_channels, btcv.out_channels, btcv.crop, btcv.keep_ratio) == (1, 14, (96, 96, 96), 0.1)
     assert (brats.in_channels, brats.out_channels, brats.crop, brats.keep_ratio) == (4, 3, (128, 128, 128), 0.25)
-    assert btcv.contestants[:3] == ("scd", "fast", "dense")
-    assert len(btcv.contestants) == 11
+    assert btcv.contestants[:4] == ("scd", "early", "fast", "dense")
+    assert len(btcv.contestants) == 12
 
 
 def test_unknown_settings_are_listed() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,17 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestFindTrainer:
     def test_found(self) -> None:
         assert find_trainer("nnUNetTrainerSCD_small") is trainers.nnUNetTrainerSCD_small
+
+    def test_ones_own_without_a_log_of_the_search(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "mine.py").write_text(
+            "from scd_plugin.nnunet.trainers import nnUNetTrainerSCD\n"
+            "class nnUNetTrainerSCD_mine(nnUNetTrainerSCD):\n    scd_keep_ratio = 0.1\n"
+        )
+        monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path))
+        assert find_trainer("nnUNetTrainerSCD_mine").scd_keep_ratio == 0.1
+        assert capsys.readouterr() == ("", "")
 
     def test_unknown(self) -> None:
         with pytest.raises(ValueError, match=r"trainer nnUNetTrainerSCD_nothing is not found.*nnUNet_extTrainer"):

@@ -6,37 +6,46 @@ import monai.transforms as mt
 import pytest
 
 from scd_plugin.bridge.components import components_for
-from scd_plugin.bridge.prediction import predicts_regions, window_notes
-from scd_plugin.bridge.preprocessing import Component
+from scd_plugin.bridge.prediction import Painting, region_painting, window_notes
+from scd_plugin.monai.transforms import RegionsToLabelsd
 
 
-class TestPredictsRegions:
+class TestRegionPainting:
     @pytest.mark.parametrize(
-        ("transforms", "regions"),
+        ("transforms", "painting"),
         [
-            ([mt.Activationsd("pred", softmax=True), mt.AsDiscreted("pred", argmax=True)], False),
-            ([mt.Activationsd("pred", sigmoid=True), mt.AsDiscreted("pred", threshold=0.5)], True),
-            ([mt.AsDiscreted("pred", threshold=0.5)], True),
-            ([mt.SaveImaged("pred"), mt.EnsureTyped("pred")], False),
+            ([mt.Activationsd("pred", softmax=True), mt.AsDiscreted("pred", argmax=True)], None),
+            ([mt.Activationsd("pred", sigmoid=True), mt.AsDiscreted("pred", threshold=0.5)], Painting()),
+            ([mt.AsDiscreted("pred", threshold=0.5)], Painting()),
+            ([mt.SaveImaged("pred"), mt.EnsureTyped("pred")], None),
+            ([mt.AsDiscreted("pred", argmax=True), mt.MapLabelValued("pred", [0, 1], [0, 1])], None),
+            (
+                [mt.AsDiscreted("pred", threshold=0.5), RegionsToLabelsd("pred", [2, 1, 3], painting=[1, 0, 2])],
+                Painting((2, 1, 3), (1, 0, 2)),
+            ),
+            ([RegionsToLabelsd("pred", [1, 2])], Painting((1, 2), (0, 1))),
         ],
+        ids=["classes", "sigmoid", "threshold", "nothing", "same labels", "painted in an order", "painted"],
     )
-    def test_kind(self, transforms: list[Any], regions: bool) -> None:
-        assert predicts_regions(components_for("pred", transforms)) is regions
-
-    def test_regions_painted_over_each_other(self) -> None:
-        assert predicts_regions([Component("RegionsToLabelsd", {})])
+    def test_kind(self, transforms: list[Any], painting: Painting | None) -> None:
+        assert region_painting(components_for("pred", transforms)) == painting
 
     @pytest.mark.parametrize(
         ("transform", "message"),
         [
             (mt.KeepLargestConnectedComponentd("pred"), "KeepLargestConnectedComponentd can't be moved"),
-            (mt.MapLabelValued("pred", [1], [5]), "postprocessing transform MapLabelValued can't be moved"),
+            (
+                mt.MapLabelValued("pred", [0, 1, 2], [0, 1, 5]),
+                r"MapLabelValued can't be moved: labels of nnU-Net .* gap, .* writes \[0, 1, 5\] for \[0, 1, 2\]",
+            ),
             (mt.AsDiscreted("pred", threshold=0.3), "nnU-Net's threshold is 0.5; got 0.3"),
+            (RegionsToLabelsd("pred", [1, 1]), r"each region once, .*; got values \[1, 1\], painting \[0, 1\]"),
+            (RegionsToLabelsd("pred", [1, 2], [0]), r"each region once, .*; got values \[1, 2\], painting \[0\]"),
         ],
     )
     def test_refused(self, transform: Any, message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            predicts_regions(components_for("pred", transform))
+            region_painting(components_for("pred", transform))
 
 
 class TestWindowNotes:

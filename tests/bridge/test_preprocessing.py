@@ -8,14 +8,21 @@ import monai.transforms as mt
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from nnunetv2.preprocessing.normalization import default_normalization_schemes
 
 from scd_plugin.bridge.components import component_of, components_for
 from scd_plugin.bridge.preprocessing import Component, express
+from scd_plugin.monai.describe import intensity_config
 
 IMG_SIZE = (32, 32, 32)
 # float32 on both sides, in another order of the same operations
 TOLERANCE = 1e-5
+
+
+def built(config: dict[str, Any]) -> list[Any]:
+    """The transforms of a config's Compose."""
+    return list(ConfigParser({"intensity": config}).get_parsed_content("intensity").transforms)
 
 
 def by_nnunet(image: np.ndarray, transforms: Any) -> np.ndarray:
@@ -46,6 +53,8 @@ def by_nnunet(image: np.ndarray, transforms: Any) -> np.ndarray:
             mt.ScaleIntensityRanged("image", a_min=-150, a_max=250, b_min=-150, b_max=250, clip=True),
             mt.NormalizeIntensityd("image", subtrahend=20.0, divisor=70.0),
         ],
+        built(intensity_config([[-100.0, 200.0], None])),
+        built(intensity_config([None, [-100.0, 200.0]])),
     ],
     ids=lambda transforms: "-".join(type(one).__name__ for one in transforms) or "none",
 )
@@ -107,6 +116,22 @@ def test_loading_orientation_spacing_and_padding() -> None:
         (
             [mt.ScaleIntensityd("image", channel_wise=True), mt.NormalizeIntensityd("image", channel_wise=True)],
             r"NormalizeIntensityd .* comes after another intensity transform \(RescaleTo01Normalization\)",
+        ),
+        (
+            built(intensity_config([[0.0, 9.0], None]))[:-2],
+            "SplitDimd can't be expressed in nnU-Net's plans: nnU-Net has nothing",
+        ),
+        (
+            [mt.SplitDimd("image", ["0", "1"]), mt.ConcatItemsd(["image_1", "image_0"], "image")],
+            "ConcatItemsd can't be expressed",
+        ),
+        (
+            [
+                mt.SplitDimd("image", ["0", "1"]),
+                mt.CropForegroundd("image_1", "image_1"),
+                mt.ConcatItemsd(["image_0", "image_1"], "image"),
+            ],
+            "CropForegroundd can't be .*: plans hold no more than a normalisation for channel 1 alone",
         ),
         (
             [mt.Spacingd("image", pixdim=(1, 1, 1)), mt.Orientationd("image", axcodes="RAS", labels=None)],

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from monai.bundle import create_workflow
+from monai.bundle import ConfigParser, create_workflow
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from scd_plugin.bridge import NnunetLoadImaged, NnunetPreprocessd, NnunetRestored, NnunetSaveImaged, read_recipe
 from scd_plugin.bridge.to_monai import to_monai
+from scd_plugin.monai.export import export_bundle
+from scd_plugin.monai.export_describe import describe
 
 
 def run_bundle(bundle: Path, images: Path, **overrides: Any) -> Any:
@@ -217,7 +219,10 @@ class TestRefused:
         model = make_model()
         file = model / "fold_0" / "checkpoint_final.pth"
         torch.save({"network_weights": {}, "init_args": re.compile("x"), "trainer_name": Path("x")}, file)
-        with pytest.raises(ValueError, match="holds more than tensors and numbers"):
+        reason = (
+            r"holds more than tensors and numbers, which is not unpickled: Unsupported global: GLOBAL re\._compile$"
+        )
+        with pytest.raises(ValueError, match=reason):
             to_monai(model, tmp_path / "bundle")
 
     def test_weights_of_another_size(
@@ -234,6 +239,71 @@ class TestRefused:
         (tmp_path / "bundle" / "mine.txt").touch()
         with pytest.raises(ValueError, match="bundle is there already and not empty"):
             to_monai(make_model(), tmp_path / "bundle")
+
+
+class TestExport:
+    """What `scd export` says of a bundle that came from nnU-Net."""
+
+    @staticmethod
+    def described(bundle: Path) -> dict[str, Any]:
+        parser = ConfigParser()
+        parser.read_config(bundle / "configs" / "inference.json")
+        parser.read_meta(bundle / "configs" / "metadata.json")
+        parser["bundle_root"] = str(bundle)
+        return describe(parser, parser.get_parsed_content("network_def"))
+
+    def test_classes(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        description = self.described(to_monai(make_model(), tmp_path / "bundle"))
+        assert (description["axes"], description["spacing"]) == (["z", "y", "x"], [2.4, 1.0, 1.0])
+        assert (description["orientation"], description["activation"]) == (None, "softmax")
+        numbers = {"mean": 40.0, "std": 60.0, "percentile_00_5": -80.0, "percentile_99_5": 160.0}
+        assert description["intensity"] == [
+            {"channel": "CT", "scheme": "CTNormalization", "use_mask": False, **numbers}
+        ]
+        assert description["dataset"] == {
+            "channel_names": {"0": "CT"},
+            "labels": {"background": 0, "liver": 1, "spleen": 2},
+            "regions_class_order": [],
+        }
+        assert description["sliding_window"] == {
+            "_target_": "scd_plugin.bridge.NnunetInferer",
+            "mirror_axes": [1],
+            "step_size": 0.5,
+            "roi_size": [32, 32, 32],
+            "mode": "gaussian",
+        }
+        assert [step["_target_"].rpartition(".")[2] for step in description["postprocessing"]] == ["NnunetRestored"]
+        # neither references to what is not there nor folders of this computer
+        text = json.dumps(description)
+        assert "@" not in text
+        assert str(tmp_path) not in text
+
+    def test_regions(
+        self, make_model: Callable[..., Path], plans: dict[str, Any], dataset: dict[str, Any], tmp_path: Path
+    ) -> None:
+        coarse_and_turned(plans, dataset, tmp_path)
+        plans["image_reader_writer"] = "NibabelIOWithReorient"
+        description = self.described(to_monai(make_model(plans, dataset), tmp_path / "bundle"))
+        assert description["axes"] == ["y", "z", "x"]
+        assert (description["orientation"], description["activation"]) == ("RAS", "sigmoid")
+        assert description["intensity"] == [
+            {"channel": "MR", "scheme": "ZScoreNormalization", "use_mask": True},
+            {"channel": "rescale_to_0_1", "scheme": "RescaleTo01Normalization", "use_mask": False},
+        ]
+        assert description["dataset"]["regions_class_order"] == dataset["regions_class_order"]
+        assert description["nnunet"]["transpose_backward"] == [1, 0, 2]
+        assert description["nnunet"]["resampling_fn_data"][0] == "resample_data_or_seg_to_shape"
+
+    def test_2d(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        description = self.described(to_monai(make_model(configuration="2d"), tmp_path / "bundle"))
+        assert (description["axes"], description["spacing"]) == (["y", "x"], [1.0, 1.0])
+        assert description["sliding_window"]["roi_size"] == [32, 32]
+
+    def test_several_folds(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        bundle = to_monai(make_model(folds=("0", "1")), tmp_path / "bundle")
+        with pytest.raises(ValueError, match=r"averages 2 folds, and an exported file holds one network: .*--fold 0"):
+            export_bundle(bundle, format="torchscript")
+        assert not (bundle / "models" / "model.ts").exists()
 
 
 class TestTransforms:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -118,11 +118,14 @@ CONFIG: dict[str, Any] = {
     },
     "run": ["$@evaluator.run()"],
 }
-METADATA = {
-    "network_data_format": {
-        "inputs": {"image": {"channel_def": {"0": "CT"}}},
-        "outputs": {"pred": {"channel_def": {"0": "background", "1": "liver", "2": "spleen"}}},
-    }
+REGIONS = deepcopy(CONFIG)
+REGIONS["postprocessing"]["transforms"][1:1] = [{"_target_": "Activationsd", "keys": "pred", "sigmoid": True}]
+REGIONS["postprocessing"]["transforms"][2] = {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}
+DESCRIBED = {
+    "channel_names": {"0": "MR"},
+    "labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "active": 3},
+    "regions_class_order": [1, 2, 3],
+    "file_ending": ".nii.gz",
 }
 
 
@@ -130,12 +133,16 @@ METADATA = {
 def make_bundle(tmp_path: Path) -> Callable[..., Path]:
     """Writes a bundle with MONAI's own transforms and weights that were never trained."""
 
-    def make(config: dict[str, Any] = CONFIG) -> Path:
+    def make(config: dict[str, Any] = CONFIG, outputs: Sequence[str] = ("background", "liver", "spleen")) -> Path:
         root = tmp_path / "monais"
         for name in ("configs", "models"):
             (root / name).mkdir(parents=True)
         (root / "configs" / "inference.json").write_text(json.dumps(config))
-        (root / "configs" / "metadata.json").write_text(json.dumps(METADATA))
+        formats = {
+            "inputs": {"image": {"channel_def": {"0": "CT"}}},
+            "outputs": {"pred": {"channel_def": dict(zip("012", outputs))}},
+        }
+        (root / "configs" / "metadata.json").write_text(json.dumps({"network_data_format": formats}))
         network = SCDUNETR(**{name: value for name, value in config["network_def"].items() if name != "_target_"})
         torch.save(network.state_dict(), root / "models" / "model.pt")
         return root
@@ -164,6 +171,23 @@ def predict(model: Path, images: Path, output: Path) -> None:
     predictor.initialize_from_trained_model_folder(str(model), None, "checkpoint_final.pth")
     output.mkdir()
     predictor.predict_from_files_sequential(str(images), str(output))
+
+
+def run_bundle(bundle: Path, images: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        create_workflow(
+            config_file=str(bundle / "configs" / "inference.json"),
+            workflow_type="infer",
+            bundle_root=str(bundle),
+            dataset_dir=str(images),
+        ).run()
+
+
+def window_weights(shape: tuple[int, ...]) -> np.ndarray:
+    """nnU-Net adds up windows in float16: in the corners of a window, where weights are small, digits are lost."""
+    window = compute_gaussian(tuple(NETWORK["img_size"]), value_scaling_factor=10, device=torch.device("cpu"))
+    return window[tuple(map(slice, shape))].numpy()
 
 
 def in_ras(path: Path) -> np.ndarray:
@@ -234,20 +258,11 @@ class TestMadeForMonai:
         assert moved.name == "nnUNetTrainerSCD_demo__nnUNetPlansFromMONAI__3d_fullres"
         model = moved.write(tmp_path / "model")
         predict(model, small_images, tmp_path / "nnunet")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            create_workflow(
-                config_file=str(bundle / "configs" / "inference.json"),
-                workflow_type="infer",
-                bundle_root=str(bundle),
-                dataset_dir=str(small_images),
-            ).run()
+        run_bundle(bundle, small_images)
         by_nnunet = in_ras(tmp_path / "nnunet" / "case.nii.gz")
         by_monai = in_ras(bundle / "eval" / "case_0000.nii.gz")
         assert np.unique(by_nnunet).size == 3
-        window = compute_gaussian(tuple(NETWORK["img_size"]), value_scaling_factor=10, device=torch.device("cpu"))
-        weight = window[tuple(map(slice, by_nnunet.shape))].numpy()
-        # nnU-Net adds up windows in float16: in the corners of a window, where weights are small, digits are lost
+        weight = window_weights(by_nnunet.shape)
         assert (weight > 0.01).mean() > 0.4
         np.testing.assert_array_equal(by_nnunet[weight > 0.01], by_monai[weight > 0.01])
         assert (by_nnunet == by_monai).mean() > 0.99
@@ -281,31 +296,37 @@ class TestMadeForMonai:
         assert moved.weights["0"][f"{norm}.bias"].unique().tolist() == [0]
 
     def test_regions_need_a_description(self, make_bundle: Callable[..., Path], tmp_path: Path) -> None:
-        config = deepcopy(CONFIG)
-        config["postprocessing"]["transforms"][1] = {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}
-        bundle = make_bundle(config)
+        bundle = make_bundle(REGIONS, ["whole", "core", "active"])
         with pytest.raises(ValueError, match=r"predicts regions that overlap.*--dataset-json"):
             bundle_to_nnunet(bundle)
-        dataset = {
-            "channel_names": {"0": "MR"},
-            "labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "active": 3},
-            "regions_class_order": [1, 2, 3],
-            "file_ending": ".nii.gz",
-        }
         file = tmp_path / "dataset.json"
-        file.write_text(json.dumps(dataset))
-        assert bundle_to_nnunet(bundle, dataset_json=file).dataset == dataset
+        file.write_text(json.dumps(DESCRIBED))
+        assert bundle_to_nnunet(bundle, dataset_json=file).dataset == DESCRIBED
         file.write_text(
-            json.dumps({**dataset, "labels": {"background": 0, "whole": [1, 2]}, "regions_class_order": [1]})
+            json.dumps({**DESCRIBED, "labels": {"background": 0, "whole": [1, 2]}, "regions_class_order": [1]})
         )
         with pytest.raises(ValueError, match="the network has 3 output channels where its labels make 1"):
             bundle_to_nnunet(bundle, dataset_json=file)
-        file.write_text(json.dumps({**dataset, "labels": {"whole": [1, 2]}}))
+        file.write_text(json.dumps({**DESCRIBED, "labels": {"whole": [1, 2]}}))
         with pytest.raises(ValueError, match=r"nnU-Net does not take the labels .*Background label not declared"):
             bundle_to_nnunet(bundle, dataset_json=file)
         file.write_text(json.dumps({"channel_names": {}, "labels": {"background": 0}, "file_ending": ".mha"}))
         with pytest.raises(ValueError, match=r"the bundle predicts regions, and .*dataset.json does not"):
             bundle_to_nnunet(bundle, dataset_json=file)
+
+    @pytest.mark.slow
+    def test_regions_are_painted(self, make_bundle: Callable[..., Path], small_images: Path, tmp_path: Path) -> None:
+        bundle = make_bundle(REGIONS, ["core", "active", "whole"])
+        (tmp_path / "dataset.json").write_text(json.dumps(DESCRIBED))
+        model = bundle_to_nnunet(bundle, dataset_json=tmp_path / "dataset.json").write(tmp_path / "model")
+        predict(model, small_images, tmp_path / "nnunet")
+        run_bundle(bundle, small_images)
+        by_nnunet = in_ras(tmp_path / "nnunet" / "case.nii.gz")
+        core, active, whole = np.moveaxis(in_ras(bundle / "eval" / "case_0000.nii.gz"), -1, 0) > 0
+        by_monai = np.select([active, core, whole], [3, 2, 1])
+        assert np.unique(by_nnunet).size > 2
+        trusted = window_weights(by_nnunet.shape) > 0.01
+        np.testing.assert_array_equal(by_nnunet[trusted], by_monai[trusted])
 
     @pytest.mark.parametrize(
         ("part", "value", "message"),

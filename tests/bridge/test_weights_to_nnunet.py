@@ -6,11 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
+from scd_plugin import SCDUNETR
 from scd_plugin.bridge.bundle_reader import read_weights
+from scd_plugin.bridge.network import find_trainer, trainer_arguments
 from scd_plugin.bridge.to_nnunet import weights_to_nnunet
+from scd_plugin.nnunet.recipe import read_recipe
 
 
 class TestWeightsAlone:
@@ -30,6 +36,37 @@ class TestWeightsAlone:
         assert moved.name == model.name
         assert moved.mirror_axes == (0,)
         assert moved.weights["0"].keys() == known.keys()
+
+    @pytest.mark.slow
+    def test_same_label_map(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        model = make_model()
+        known = read_weights(model / "fold_0" / "checkpoint_final.pth")
+        torch.save(known, tmp_path / "weights.pt")
+        moved = weights_to_nnunet(
+            tmp_path / "weights.pt",
+            plans=model / "plans.json",
+            dataset_json=model / "dataset.json",
+            trainer="nnUNetTrainerSCD_demo",
+        ).write(tmp_path / "moved")
+        predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(str(moved), None, "checkpoint_final.pth")
+        # one window on the plans' spacing
+        image = np.random.default_rng(0).integers(-100, 200, (1, 32, 32, 32)).astype(np.float32)
+        label = predictor.predict_single_npy_array(image, {"spacing": [2.4, 1.0, 1.0]})
+        recipe = read_recipe(model, "3d_fullres")
+        preprocessed, _ = recipe.preprocess(image, {"spacing": [2.4, 1.0, 1.0]})
+        settings = recipe.configuration.configuration
+        network = SCDUNETR(
+            **trainer_arguments(find_trainer("nnUNetTrainerSCD_demo"), settings, in_channels=1, out_channels=3)
+        ).eval()
+        network.load_state_dict(known)
+        with torch.no_grad():
+            expected = network(torch.from_numpy(preprocessed)[None])[0].argmax(0).numpy()
+        assert np.unique(expected).size == 3
+        # nnU-Net adds up windows in float16: near ties fall to either side, most where weights are small
+        weight = compute_gaussian((32, 32, 32), value_scaling_factor=10, device=torch.device("cpu")).numpy()
+        assert (label == expected)[weight > 0.01].mean() > 0.999
+        assert (label == expected).mean() > 0.98
 
     def test_of_another_trainer(self, make_model: Callable[..., Path]) -> None:
         model = make_model()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,17 @@ def brain_folder(volumes: Any, root: Path) -> Path:
         volumes.write(root / "images" / f"case_{i}.nii.gz", np.stack([image + c for c in range(4)]))
         volumes.write(root / "labels" / f"case_{i}.nii.gz", label)
     return root
+
+
+@pytest.fixture
+def untrained(tmp_path: Path) -> Callable[[Path], TrainedBundle]:
+    """The general bundle for a folder of data, to be trained for an epoch."""
+
+    def build(data: Path) -> TrainedBundle:
+        root = shutil.copytree(BUNDLES / "scd_unetr_segmentation", tmp_path / "bundle")
+        return TrainedBundle(Path(root), data, {**SMALL, "epochs": 1})
+
+    return build
 
 
 @pytest.fixture(

@@ -6,10 +6,14 @@ import configparser
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
+import torch
 from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import SaveImaged
 
 from scd_plugin import SCDUNETR, __version__
 from scd_plugin.monai.best_model import record
@@ -125,19 +129,132 @@ class TestBundle:
             parser = ConfigParser({**config(folder, name), "device": device})
             assert parser.get_parsed_content(f"{engine}#amp") is (device != "cpu")
 
+    def test_paths_do_not_stay_beside_the_image(self, folder: Path) -> None:
+        """MONAI Label adds `image_path`, which Spacingd takes for an image."""
+        for transforms in (
+            config(folder, "train")["train"]["deterministic_transforms"],
+            config(folder, "inference")["preprocessing"]["transforms"],
+        ):
+            assert transforms[0]["_target_"] == "LoadImaged"
+            assert transforms[1] == {"_target_": "DeleteItemsd", "keys": ["image_path"]}
+
+    def test_results_are_named_as_their_images(self, folder: Path, tmp_path: Path) -> None:
+        """By a lambda: MONAI Deploy builds `SaveImaged` before it leaves it out, maybe where there is no scd-plugin."""
+        inference = ConfigParser({**config(folder, "inference"), "imports": [], "output_dir": str(tmp_path)})
+        save = f"postprocessing#transforms#{len(inference['postprocessing']['transforms']) - 1}"
+        assert isinstance(inference.get_parsed_content(save), SaveImaged)
+        inference = ConfigParser({**config(folder, "inference"), "output_dir": str(tmp_path)})
+        pred = MetaTensor(torch.zeros(1, 4, 4, 4), meta={"filename_or_obj": str(tmp_path / "a.1.mha")})
+        inference.get_parsed_content(save)({"pred": pred})
+        assert [path.name for path in tmp_path.iterdir()] == ["a.1_seg.nii.gz"]
+
+    @pytest.mark.parametrize(
+        ("names", "part"),
+        [
+            (["inference"], ""),
+            (["train", "evaluate"], "validate#"),
+            (["train", "evaluate", "multi_gpu_evaluate"], "validate#"),
+        ],
+        ids=["inference", "evaluate", "multi_gpu_evaluate"],
+    )
+    def test_weights_are_asked_for_first(self, folder: Path, tmp_path: Path, names: list[str], part: str) -> None:
+        """Not in `initialize`, which `monai.bundle.load` runs from any folder."""
+        parser = ConfigParser()
+        parser.read_config([str(folder / "configs" / f"{name}.json") for name in names])
+        parser["bundle_root"] = str(tmp_path)
+        parser["network"] = {"_target_": "torch.nn.Identity"}
+        handlers = f"{part}handlers"
+        # what is left needs several processes
+        parser[handlers] = parser[handlers][:1]
+        assert parser["run"][0] == f"$scd.need_weights(@{handlers})"
+        with pytest.raises(RuntimeError) as caught:
+            parser.get_parsed_content("run#0")
+        assert str(caught.value.__cause__) == (
+            f"there are no weights in {tmp_path}/models/model.pt: train the bundle first, or copy a state dict there"
+        )
+        (tmp_path / "models").mkdir()
+        (tmp_path / "models" / "model.pt").touch()
+        assert parser.get_parsed_content("run#0") is None
+
     def test_logging(self, folder: Path) -> None:
         parser = configparser.RawConfigParser()
         parser.read(folder / "configs" / "logging.conf")
         assert parser.get("handler_consoleHandler", "class") == "StreamHandler"
 
 
+class TestRegions:
+    """Of the general bundle, which knows them only when it has seen the data."""
+
+    DESCRIPTION: ClassVar[dict[str, Any]] = {
+        "labels": {"one": [1], "two": [2, 3]},
+        "regions_order": [1, 2],
+        "label_values": [],
+        "in_channels": 1,
+        "out_channels": 2,
+        "spacing": [1.0, 1.0, 1.0],
+        "img_size": [8, 8, 8],
+        "patch_size": [4, 4, 4],
+        "ct_windows": [None],
+    }
+
+    def preprocessed(self, volumes: Any, folder: Path, part: str) -> Any:
+        """A volume with a small block of the first region and none of the second."""
+        label = np.zeros((32, 32, 32), np.uint8)
+        label[6:10, 6:10, 6:10] = 1
+        data = {name: str(volumes.write(folder / f"{name}.nii.gz", label)) for name in ("image", "label")}
+        parser = ConfigParser(
+            {
+                **config(BUNDLES / "scd_unetr_segmentation", "train"),
+                "description": self.DESCRIPTION,
+                "num_samples": 60,
+                "device": "cpu",
+            }
+        )
+        # ITK takes seconds to load
+        parser["train#deterministic_transforms#0#reader"] = "NibabelReader"
+        transform = parser.get_parsed_content(f"{part}#preprocessing")
+        transform.set_random_state(0)
+        return transform(data)
+
+    def test_crops_find_every_region(self, volumes: Any, tmp_path: Path) -> None:
+        labels = [crop["label"] for crop in self.preprocessed(volumes, tmp_path, "train")]
+        assert {tuple(label.shape) for label in labels} == {(2, 8, 8, 8)}
+        assert not any(label[1].any() for label in labels)
+        share = sum(bool(label[0].any()) for label in labels) / len(labels)
+        # two of three crops have a labelled voxel in their middle
+        assert 0.55 < share < 0.8
+
+    def test_validation_sees_regions(self, volumes: Any, tmp_path: Path) -> None:
+        label = self.preprocessed(volumes, tmp_path, "validate")["label"]
+        assert label.shape == (2, 32, 32, 32)
+        assert label.sum(dim=(1, 2, 3)).tolist() == [64, 0]
+
+
 class TestPublishedSettings:
+    @pytest.mark.parametrize(
+        ("bundle", "crops"), [("scd_unetr_btcv_segmentation", 4), ("scd_unetr_brats_segmentation", 2)], ids=str
+    )
+    def test_optimizer(self, bundle: str, crops: int) -> None:
+        train = config(BUNDLES / bundle, "train")
+        assert (train["batch_size"], train["num_samples"]) == (1, crops)
+        assert ConfigParser(train).get_parsed_content("learning_rate") == pytest.approx(1.72e-2 * crops / 256)
+        more = {**train, "batch_size": 3, "num_samples": 5}
+        assert ConfigParser(more).get_parsed_content("learning_rate") == pytest.approx(1.72e-2 * 15 / 256)
+        assert train["optimizer"] == {
+            "_target_": "torch.optim.AdamW",
+            "params": "$scd.layer_decay_groups(@network_def, lr=@learning_rate, layer_decay=0.75, weight_decay=0.05)",
+            "lr": "@learning_rate",
+            "betas": [0.9, 0.95],
+        }
+
     def test_btcv(self) -> None:
         train = config(BUNDLES / "scd_unetr_btcv_segmentation", "train")
         network = config(BUNDLES / "scd_unetr_btcv_segmentation", "inference")["network_def"]
         assert (train["spacing"], train["img_size"], train["patch_size"]) == ([1.5, 1.5, 2.0], [96] * 3, [8] * 3)
         assert (train["epochs"], train["lr_scheduler"]["warmup_steps"]) == (5000, 50)
-        assert train["optimizer"]["betas"] == [0.9, 0.95]
+        assert train["loss"] == {
+            "_target_": "DiceCELoss", "to_onehot_y": True, "softmax": True, "squared_pred": True
+        }  # fmt: skip
         assert (network["keep_ratio"], network["drop_path_rate"], network["out_channels"]) == (0.1, 0.1, 14)
         intensity = next(t for t in train["train"]["deterministic_transforms"] if "a_min" in t)
         assert (intensity["a_min"], intensity["a_max"], intensity["b_min"], intensity["b_max"]) == (-958, 326, -1, 1)
@@ -150,3 +267,10 @@ class TestPublishedSettings:
         assert (network["keep_ratio"], network["drop_path_rate"], network["in_channels"]) == (0.25, 0.0, 4)
         assert train["regions"] == [[2, 3], [1, 2, 3], [3]]
         assert train["loss"] == {"_target_": "DiceLoss", "sigmoid": True, "squared_pred": True}
+        inference = config(BUNDLES / "scd_unetr_brats_segmentation", "inference")
+        zscore = {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True, "channel_wise": True}
+        assert zscore in train["train"]["deterministic_transforms"]
+        assert zscore in inference["preprocessing"]["transforms"]
+        painted = next(t for t in inference["postprocessing"]["transforms"] if "values" in t)
+        # core, whole and enhancing tumour; the whole is painted first, the enhancing part last
+        assert (painted["values"], painted["painting"]) == ([2, 1, 3], [1, 0, 2])

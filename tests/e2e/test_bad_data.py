@@ -1,4 +1,4 @@
-"""Damaged data sets: what nnU-Net reports before a training, and a training on what its check does not see."""
+"""Damaged data sets: what nnU-Net reports before a training, and training and prediction without it."""
 
 from __future__ import annotations
 
@@ -100,3 +100,16 @@ def test_training_without_that_check(nnunet: Any, folder: Path) -> None:
     assert skipped
     assert all("case_0" in line for line in skipped)
     assert "Mean Validation Dice" in output
+
+    # the model takes two channels, and of an image there is one
+    images = nnunet.root / "images"
+    images.mkdir()
+    (images / "case_3_0000.nrrd").symlink_to(folder / "imagesTr" / "case_3_0000.nrrd")
+    model = nnunet.root / "nnUNet_results" / "Dataset007_Bad" / "nnUNetTrainerSCD_short__nnUNetPlans__3d_fullres"
+    predict = nnunet.start(
+        "nnUNetv2_predict_from_modelfolder", "-i", str(images), "-o", str(nnunet.root / "out"), "-m", str(model),
+        "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1",
+    )  # fmt: skip
+    output, _ = predict.communicate(timeout=300)
+    assert predict.returncode != 0
+    assert "ValueError: image must have as many channels as the network takes, 2; got 1" in output

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 
 pytest.importorskip("nnunetv2")
 
+from nnunetv2.postprocessing.remove_connected_components import remove_all_but_largest_component_from_segmentation
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
@@ -33,25 +36,74 @@ def assert_same(first: Path, second: Path) -> None:
     assert all(np.array_equal(one[name], two[name]) for name in one)
 
 
-@pytest.fixture(scope="module")
-def predicted(trained: Any) -> Path:
-    output: Path = trained.nnunet.root / "predicted"
+def probabilities(folder: Path) -> dict[str, np.ndarray]:
+    return {path.stem: np.load(path)["probabilities"] for path in sorted(folder.glob("*.npz"))}
+
+
+def change_output(checkpoint: Path, bias: list[float], factor: float = 1.0) -> None:
+    """Add to the last layer's bias, one number a class, and scale its weights."""
+    content = torch.load(checkpoint, weights_only=False)
+    content["network_weights"]["decoder.out.conv.conv.bias"] += torch.tensor(bias)
+    content["network_weights"]["decoder.out.conv.conv.weight"] *= factor
+    torch.save(content, checkpoint)
+
+
+def predict(trained: Any, output: Path, *words: str) -> Path:
     trained.nnunet.run(
         "nnUNetv2_predict", "-i", str(trained.images), "-o", str(output), "-d", "4", "-c", "3d_fullres", "-f", "0",
-        "-tr", trained.trainer, *FAST,
+        "-tr", trained.trainer, *FAST, *words,
     )  # fmt: skip
     return output
 
 
-@pytest.mark.parametrize("which", ["--val", "--val_best"])
-def test_validation_alone(trained: Any, which: str) -> None:
-    validation = trained.model / "fold_0" / "validation"
+@pytest.fixture(scope="module")
+def predicted(trained: Any) -> Path:
+    return predict(trained, trained.nnunet.root / "predicted")
+
+
+def validate(trained: Any, *words: str) -> Path:
+    validation: Path = trained.model / "fold_0" / "validation"
     for path in validation.glob("*"):
         path.unlink()
-    words = ("--val", "--npz") if which == "--val" else ("--val", "--val_best", "--npz")
-    trained.nnunet.run("nnUNetv2_train", "4", "3d_fullres", "0", "-tr", trained.trainer, "-device", "cpu", *words)
+    trained.nnunet.run(
+        "nnUNetv2_train", "4", "3d_fullres", "0", "-tr", trained.trainer, "-device", "cpu", "--val", "--npz", *words
+    )
     cases = json.loads((validation / "summary.json").read_text())["metric_per_case"]
-    assert len(cases) == len(list(validation.glob("*.npz"))) == 2
+    assert len(cases) == len(list(validation.glob("*.npz"))) == len(segmentations(validation)) == 2
+    return validation
+
+
+def test_validation_alone(trained: Any) -> None:
+    """With the last checkpoint, or with the best one: here class 1 wins everywhere in that."""
+    best = trained.model / "fold_0" / "checkpoint_best.pth"
+    saved = best.read_bytes()
+    change_output(best, bias=[0, 1000, 0])
+    try:
+        by_best = segmentations(validate(trained, "--val_best"))
+    finally:
+        best.write_bytes(saved)
+    assert all(set(np.unique(label_map)) == {1} for label_map in by_best.values())
+    by_last = segmentations(validate(trained))
+    assert by_last.keys() == by_best.keys()
+    assert all((label_map != 1).any() for label_map in by_last.values())
+
+
+def test_own_planner(trained: Any) -> None:
+    trained.nnunet.run("nnUNetv2_plan_experiment", "-d", "4", "-pl", "nnUNetPlannerSCD_small")
+    preprocessed = trained.nnunet.root / "nnUNet_preprocessed" / "Dataset004_Hippocampus"
+    plans = json.loads((preprocessed / "nnUNetPlansSCD_small.json").read_text())
+    configuration = plans["configurations"]["3d_fullres"]
+    # ten small cases: the smallest batch is 5 % of them already
+    assert (configuration["patch_size"], configuration["batch_size"]) == ([40, 56, 40], 2)
+    # trained on the data that were preprocessed for nnU-Net's own plans
+    what = ("-tr", trained.trainer, "-p", "nnUNetPlansSCD_small")
+    trained.nnunet.run("nnUNetv2_train", "4", "3d_fullres", "0", *what, "-device", "cpu")
+    model = trained.model.parent / f"{trained.trainer}__nnUNetPlansSCD_small__3d_fullres"
+    assert json.loads((model / "plans.json").read_text()) == plans
+    summary = json.loads((model / "fold_0" / "validation" / "summary.json").read_text())
+    assert len(summary["metric_per_case"]) == 2
+    output = predict(trained, trained.nnunet.root / "predicted_own_plans", "-p", "nnUNetPlansSCD_small")
+    assert len(segmentations(output)) == 2
 
 
 def test_pretrained_weights_on_another_patch_size(trained: Any) -> None:
@@ -89,21 +141,14 @@ def test_resenc_presets(trained: Any, size: str) -> None:
         what = ("-tr", trained.trainer, "-p", plans)
         trained.nnunet.run("nnUNetv2_preprocess", "-d", "4", "-plans_name", plans, "-c", "3d_fullres", "-np", "1")
         trained.nnunet.run("nnUNetv2_train", "4", "3d_fullres", "0", *what, "-device", "cpu")
-        output = trained.nnunet.root / "predicted_resenc"
-        trained.nnunet.run(
-            "nnUNetv2_predict", "-i", str(trained.images), "-o", str(output), "-d", "4", "-c", "3d_fullres", "-f", "0",
-            *what, *FAST,
-        )  # fmt: skip
+        output = predict(trained, trained.nnunet.root / "predicted_resenc", "-p", plans)
         assert len(segmentations(output)) == 2
 
 
 def test_parts_make_the_whole(trained: Any, predicted: Path) -> None:
     output = trained.nnunet.root / "predicted_in_parts"
     for part in ("0", "1"):
-        trained.nnunet.run(
-            "nnUNetv2_predict", "-i", str(trained.images), "-o", str(output), "-d", "4", "-c", "3d_fullres", "-f", "0",
-            "-tr", trained.trainer, "-num_parts", "2", "-part_id", part, *FAST,
-        )  # fmt: skip
+        predict(trained, output, "-num_parts", "2", "-part_id", part)
         assert len(segmentations(output)) == int(part) + 1
     assert_same(output, predicted)
 
@@ -115,6 +160,72 @@ def test_from_the_model_folder(trained: Any, predicted: Path) -> None:
         "-f", "0", *FAST,
     )  # fmt: skip
     assert_same(output, predicted)
+
+
+@pytest.fixture(scope="module")
+def by_folds(trained: Any) -> dict[str, Path]:
+    """What fold 0, a fold 1 of other weights, and both together predict."""
+    root = trained.nnunet.root / "two_folds"
+    model = root / trained.model.name
+    shutil.copytree(trained.model, model)
+    shutil.copytree(model / "fold_0", model / "fold_1")
+    change_output(model / "fold_1" / "checkpoint_final.pth", bias=[0, 0.5, -0.5], factor=-2)
+    outputs = {folds: root / folds for folds in ("0", "1", "0 1")}
+    for folds, output in outputs.items():
+        trained.nnunet.run(
+            "nnUNetv2_predict_from_modelfolder", "-i", str(trained.images), "-o", str(output), "-m", str(model),
+            "-f", *folds.split(), "--save_probabilities", *FAST,
+        )  # fmt: skip
+    return outputs
+
+
+def assert_label_maps_are_argmax(folder: Path) -> None:
+    maps = segmentations(folder)
+    assert len(maps) == 2
+    for name, values in probabilities(folder).items():
+        np.testing.assert_array_equal(maps[f"{name}.nii.gz"], values.argmax(0))
+
+
+def test_folds_are_averaged(by_folds: dict[str, Path]) -> None:
+    first, second, both = (probabilities(by_folds[folds]) for folds in ("0", "1", "0 1"))
+    for name, values in both.items():
+        # the mean of logits is the geometric mean of probabilities
+        expected = np.sqrt(first[name] * second[name])
+        np.testing.assert_allclose(values, expected / expected.sum(0), atol=5e-3)  # logits are float16
+        assert abs(values - first[name]).max() > 0.1
+        assert abs(values - second[name]).max() > 0.1
+    assert_label_maps_are_argmax(by_folds["0 1"])
+
+
+def test_ensemble_is_the_mean(trained: Any, by_folds: dict[str, Path]) -> None:
+    output = trained.nnunet.root / "ensemble"
+    trained.nnunet.run(
+        "nnUNetv2_ensemble", "-i", str(by_folds["0"]), str(by_folds["1"]), "-o", str(output), "-np", "1", "--save_npz"
+    )
+    first, second = probabilities(by_folds["0"]), probabilities(by_folds["1"])
+    for name, values in probabilities(output).items():
+        np.testing.assert_allclose(values, (first[name] + second[name]) / 2, atol=1e-6)
+    assert_label_maps_are_argmax(output)
+
+
+def test_postprocessing_removes_the_small_blob(trained: Any, volumes: Any, tmp_path: Path) -> None:
+    label_map = np.zeros((20, 22, 24), np.uint8)
+    label_map[2:10, 2:10, 2:10] = 1
+    label_map[4:8, 4:8, 4:8] = 2
+    largest = label_map.copy()
+    label_map[15:18, 15:18, 15:18] = 1
+    volumes.write(tmp_path / "before" / "case.nii.gz", label_map, spacing=(1.0, 2.0, 3.0))
+    rule = tmp_path / "postprocessing.pkl"
+    keep_largest = ([remove_all_but_largest_component_from_segmentation], [{"labels_or_regions": [1, 2]}])
+    rule.write_bytes(pickle.dumps(keep_largest))
+    trained.nnunet.run(
+        "nnUNetv2_apply_postprocessing", "-i", str(tmp_path / "before"), "-o", str(tmp_path / "after"),
+        "-pp_pkl_file", str(rule), "-plans_json", str(trained.model / "plans.json"),
+        "-dataset_json", str(trained.model / "dataset.json"), "-np", "1",
+    )  # fmt: skip
+    after = sitk.ReadImage(str(tmp_path / "after" / "case.nii.gz"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(after), largest)
+    assert after.GetSpacing() == pytest.approx((1.0, 2.0, 3.0))
 
 
 def test_export_to_a_clean_machine(trained: Any, predicted: Path) -> None:

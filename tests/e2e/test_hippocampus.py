@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from scd_plugin.nnunet.checkpoint import trusted_checkpoint_types
+from scd_plugin.nnunet.checkpoint import read_checkpoint, trusted_checkpoint_types
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +26,18 @@ def test_training_went_on_where_it_was_killed(trained: Any) -> None:
     # warm-up in epoch 0, then polynomial decay over the 3 epochs left; the killed epoch has the same rate again
     decay = [round(0.01 * (1 - step / 3) ** 0.9, 5) for step in range(3)]
     assert rates == pytest.approx([0.01, decay[0], decay[1], decay[1], decay[2]], abs=2e-5)
+
+
+def test_what_was_learned_before_is_kept(trained: Any) -> None:
+    file = trained.model / "fold_0" / "checkpoint_final.pth"
+    kept = read_checkpoint(str(file), needs=["logging"])["logging"]
+    for name in ("train_loss", "val_loss"):
+        before, after = (
+            [float(loss) for loss in re.findall(rf": {name} (-?\d\S*)", log)] for log in trained.training_logs
+        )
+        assert len(before) == 2
+        assert np.round(kept[f"{name}es"], 4).tolist() == pytest.approx([*before, *after])
+    assert list(file.parent.glob("*.partial")) == []
 
 
 def test_checkpoint_says_how_it_was_made(trained: Any) -> None:

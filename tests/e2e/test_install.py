@@ -26,6 +26,8 @@ assert found is not None and found.__name__ == sys.argv[1], found
 assert pickle.loads(pickle.dumps(found)) is found
 folder = os.path.join(nnunetv2.__path__[0], "training", "nnUNetTrainer")
 assert recursive_find_python_class(folder, sys.argv[1], "nnunetv2.training.nnUNetTrainer") is found
+planning = os.path.join(nnunetv2.__path__[0], "experiment_planning")
+assert recursive_find_python_class(planning, "nnUNetPlannerSCD_small", "nnunetv2.experiment_planning") is not None
 print(found.__module__, nnunetv2.__path__[0])
 """
 

@@ -7,9 +7,10 @@ hippocampus. The whole of it is `make integration`; a slice runs with the other 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from batchgenerators.utilities.file_and_folder_operations import load_pickle
 
 from scd_plugin.nnunet.checkpoint import read_checkpoint
 
@@ -119,7 +121,22 @@ class Scenario:
         )  # fmt: skip
         return output
 
-    def check_predictions(self, folder: Path) -> None:
+    @property
+    def num_channels(self) -> int:
+        """Of probabilities: one map for each region; for labels, background as well."""
+        return len(self.labels) + (self.dataset not in REGIONS)
+
+    def label_map(self, probabilities: np.ndarray) -> np.ndarray:
+        if self.dataset not in REGIONS:
+            return probabilities.argmax(0)
+        label_map = np.zeros(probabilities.shape[1:])
+        order = json.loads((self.raw / "dataset.json").read_text())["regions_class_order"]
+        for value, region in zip(order, probabilities, strict=True):
+            label_map[region > 0.5] = value
+        return label_map
+
+    def check_predictions(self, folder: Path, members: Sequence[Path] = ()) -> None:
+        """Label maps that lie where their images do, and follow from the probabilities, those of `members` averaged."""
         images = sorted((self.raw / "imagesTs").iterdir())
         assert len(images) == NUM_TEST_CASES
         for image in images:
@@ -128,9 +145,26 @@ class Scenario:
             assert prediction.GetSize() == truth.GetSize()
             assert prediction.GetSpacing() == pytest.approx(truth.GetSpacing())
             assert prediction.GetOrigin() == pytest.approx(truth.GetOrigin())
+            assert prediction.GetDirection() == pytest.approx(truth.GetDirection())
+            voxels = sitk.GetArrayFromImage(prediction)
             # the ignore label is never predicted
-            values = {0, *np.hstack(list(self.labels.values())).tolist()}
-            assert set(np.unique(sitk.GetArrayFromImage(prediction))) <= values
+            assert set(np.unique(voxels)) <= {0, *np.hstack(list(self.labels.values())).tolist()}
+            maps = [np.load(member / f"{case}.npz")["probabilities"] for member in members or [folder]]
+            for values in maps:
+                assert values.shape == (self.num_channels, *voxels.shape)
+                assert values.std() > 0.01
+                assert values.min() >= 0
+                assert values.max() <= 1
+                assert self.dataset in REGIONS or values.sum(0) == pytest.approx(1, abs=1e-5)
+            np.testing.assert_array_equal(voxels, self.label_map(np.mean(maps, axis=0)))
+
+    def check_postprocessed(self, folder: Path, before: Path, rules: Path) -> None:
+        for path in sorted(before.glob("*.nii.gz")):
+            expected = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+            for function, arguments in zip(*load_pickle(str(rules)), strict=True):
+                expected = function(expected, **arguments)
+            voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / path.name)))
+            np.testing.assert_array_equal(voxels, expected)
 
     def check_trainings(self) -> None:
         for configuration in CONFIGURATIONS:
@@ -142,8 +176,7 @@ class Scenario:
                 probabilities = sorted((folder / "validation").glob("*.npz"))
                 assert len(probabilities) == len(summary["metric_per_case"])
                 with np.load(probabilities[0]) as file:
-                    # regions: one map each; labels: background as well
-                    assert file["probabilities"].shape[0] == len(self.labels) + (self.dataset not in REGIONS)
+                    assert file["probabilities"].shape[0] == self.num_channels
                 weights = read_checkpoint(str(folder / "checkpoint_final.pth"), needs=["network_weights"])
                 channels = weights["network_weights"]["encoder.patch_embed.weight"].shape[1]
                 # of the earlier stage's labels the cascade gets one channel each
@@ -173,32 +206,48 @@ def run(nnunet: Any, dataset: str, folds: Iterable[int]) -> None:
     scenario.check_trainings()
 
     information = scenario.find_best()
-    chosen = [model["configuration"] for model in information["best_model_or_ensemble"]["selected_model_or_models"]]
-    assert chosen
-    assert set(chosen) <= set(CONFIGURATIONS)
-    assert len(information["considered_models"]) >= len(CONFIGURATIONS)
+    best = information["best_model_or_ensemble"]
+    chosen = [model["configuration"] for model in best["selected_model_or_models"]]
+    assert [model["configuration"] for model in information["considered_models"]] == list(CONFIGURATIONS)
+    # four configurations and six pairs of them
+    assert len(information["all_results"]) == 10
+    assert best["result_on_crossval_pre_pp"] == max(information["all_results"].values())
+    rules = Path(best["postprocessing_file"])
+    assert rules.is_file()
 
     # the cascade starts from what the low resolution predicts
     outputs = {configuration: scenario.predict(configuration) for configuration in sorted(CONFIGURATIONS, reverse=True)}
     for output in outputs.values():
         scenario.check_predictions(output)
+    # where a single model is best, another pair shows that ensembles work
+    pair = [outputs[configuration] for configuration in (chosen if len(chosen) == 2 else ("2d", "3d_fullres"))]
     ensemble = nnunet.root / f"ensemble_{dataset}"
-    nnunet.run(
-        "nnUNetv2_ensemble", "-i", str(outputs["2d"]), str(outputs["3d_fullres"]), "-o", str(ensemble), "-np", "1"
-    )
-    scenario.check_predictions(ensemble)
+    nnunet.run("nnUNetv2_ensemble", "-i", *map(str, pair), "-o", str(ensemble), "-np", "1")
+    scenario.check_predictions(ensemble, members=pair)
+
+    result = ensemble if len(chosen) == 2 else outputs[chosen[0]]
     processed = nnunet.root / f"processed_{dataset}"
     nnunet.run(
-        "nnUNetv2_apply_postprocessing", "-i", str(ensemble), "-o", str(processed),
-        "-pp_pkl_file", information["best_model_or_ensemble"]["postprocessing_file"],
-        "-plans_json", information["best_model_or_ensemble"]["some_plans_file"], "-np", "1",
+        "nnUNetv2_apply_postprocessing", "-i", str(result), "-o", str(processed), "-pp_pkl_file", str(rules),
+        "-plans_json", best["some_plans_file"], "-np", "1",
     )  # fmt: skip
-    scenario.check_predictions(processed)
+    scenario.check_postprocessed(processed, result, rules)
 
 
 @pytest.mark.parametrize("dataset", ["996", "999"])
 def test_slice(with_hippocampus: Any, dataset: str) -> None:
     run(with_hippocampus, dataset, folds=(0,))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_says_what_is_missing(tmp_path: Path) -> None:
+    command = ["make", "-C", str(Path(__file__).parents[2]), "integration", f"SCD_SHARED={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert (
+        f"needs data/Task04_Hippocampus of the Medical Segmentation Decathlon in SCD_SHARED={tmp_path};" in done.stderr
+    )
+    assert "pip" not in done.stdout
 
 
 @pytest.mark.integration

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import SimpleITK as sitk
 
 from scd_plugin.monai import cache_rate, data_lists, describe, intensity_config
 from scd_plugin.monai.data import from_config
@@ -56,8 +58,6 @@ class TestDescribe:
         assert describe(str(tmp_path))["channel_names"] == ["CT"]
 
     def test_axes_are_the_patients(self, volumes: Any, tmp_path: Path) -> None:
-        import SimpleITK as sitk
-
         rng = np.random.default_rng(0)
         for i in range(2):
             for part, voxels in zip(("images", "labels"), volumes.case(rng)):
@@ -109,6 +109,12 @@ class TestDataLists:
             data_lists(str(volumes.plain(tmp_path)), channels=4, labels=range(4))
 
 
+def change(path: Path, how: Callable[[sitk.Image], None]) -> None:
+    image = sitk.ReadImage(str(path))
+    how(image)
+    sitk.WriteImage(image, str(path))
+
+
 DAMAGE = {
     "label of another size": (
         lambda v, r: v.write(r / "labels" / "case_1.nii.gz", np.zeros((4, 5, 6), np.uint8)),
@@ -133,6 +139,41 @@ DAMAGE = {
     "more channels than the others": (
         lambda v, r: v.write(r / "images" / "case_1.nii.gz", np.zeros((*v.shape, 3), np.float32), channels=True),
         r"case_1.nii.gz has 3 channels where the data set has 1",
+    ),
+    "label of another origin": (
+        lambda _, r: change(r / "labels" / "case_1.nii.gz", lambda label: label.SetOrigin((0.0, 0.0, 7.0))),
+        r"case_1.nii.gz and its label .* differ in origin: \(0, 0, 0\) and \(0, 0, 7\)",
+    ),
+    "label of another direction": (
+        lambda _, r: change(
+            r / "labels" / "case_1.nii.gz", lambda label: label.SetDirection((0, 1, 0, -1, 0, 0, 0, 0, 1))
+        ),
+        r"case_1.nii.gz and its label .* differ in direction: \(1, 0, 0, 0, 1, 0, 0, 0, 1\) and \(0, 1, 0, -1, 0",
+    ),
+    "missing label": (
+        lambda _, r: (r / "labels" / "case_1.nii.gz").unlink(),
+        r"image .*images/case_1.nii.gz has no label in .*labels: a label bears the image's name",
+    ),
+    "missing image": (
+        lambda _, r: (r / "images" / "case_1.nii.gz").unlink(),
+        r"label .*labels/case_1.nii.gz has no image in .*images",
+    ),
+    "flat": (
+        lambda v, r: [
+            v.write(r / part / "case_1.nii.gz", np.zeros((22, 24), np.uint8)) for part in ("images", "labels")
+        ],
+        r"image .*case_1.nii.gz is flat; this bundle takes volumes, nnU-Net",
+    ),
+    "not a number": (
+        lambda v, r: (
+            (r / "images" / "case_1.nii.gz").unlink(),
+            v.write(r / "images" / "case_1.nrrd", np.full(v.shape, np.nan, np.float32)),
+        ),
+        r"image .*case_1.nrrd holds values that are not finite \(NaN or infinity\): replace them",
+    ),
+    "negative label": (
+        lambda v, r: v.write(r / "labels" / "case_1.nii.gz", np.full(v.shape, -1, np.int16)),
+        r"label .*labels/case_1.nii.gz holds the value -1; labels are whole numbers from 0",
     ),
     "fourth axis": (
         lambda v, r: v.write(r / "images" / "case_1.nii.gz", np.zeros((2, *v.shape), np.float32)),
@@ -162,6 +203,53 @@ class TestDamagedFiles:
         assert names == {"case_0.nii.gz", "case_2.nii.gz", "case_3.nii.gz"}
         assert len(caplog.messages) == 1
         assert caplog.messages[0].startswith("left out: case case_1: ")
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+@pytest.mark.parametrize("layout", ["plain", "nnU-Net"])
+@pytest.mark.parametrize("part", ["image", "label"])
+def test_cut_off_file_whose_header_is_whole(volumes: Any, tmp_path: Path, ending: str, layout: str, part: str) -> None:
+    """NRRD and MHA tell their size nowhere that is cheap to read; CT's voxels are needed for the window too."""
+    if layout == "plain":
+        volumes.plain(tmp_path, ending=ending)
+        file = tmp_path / f"{part}s" / f"case_1{ending}"
+    else:
+        volumes.nnunet(tmp_path, channel_names=("CT",), file_ending=ending)
+        for path in tmp_path.glob("*Tr/*.nii.gz"):
+            sitk.WriteImage(sitk.ReadImage(str(path)), str(path).replace(".nii.gz", ending))
+            path.unlink()
+        file = tmp_path / f"{part}sTr" / ("case_1_0000" if part == "image" else "case_1")
+        file = file.with_name(file.name + ending)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
+    sentence = rf"the voxels of .*/{file.name} can't be read: the file is cut off or damaged; copy or download it again"
+    with pytest.raises(ValueError, match=sentence) as caught:
+        describe(str(tmp_path))
+    assert "\n" not in str(caught.value)
+    lists = data_lists(str(tmp_path), skip_bad=True)
+    assert sum(map(len, lists.values())) == 3
+
+
+def test_missing_channel_can_be_left_out(volumes: Any, tmp_path: Path) -> None:
+    whole = volumes.nnunet(tmp_path / "whole", channel_names=("T1", "T2"))
+    part = volumes.nnunet(tmp_path / "part", channel_names=("T1", "T2"))
+    (part / "imagesTr" / "case_1_0001.nii.gz").unlink()
+    with pytest.raises(ValueError, match=r"case case_1 has 1 of the 2 channels .*with --skip_bad True"):
+        data_lists(str(part))
+
+    def labels(folder: Path, **options: Any) -> dict[str, list[str]]:
+        lists = data_lists(str(folder), **options)
+        return {name: [Path(entry["label"]).name for entry in entries] for name, entries in lists.items()}
+
+    expected = {name: [label for label in names if "_1" not in label] for name, names in labels(whole).items()}
+    assert labels(part, skip_bad=True) == expected, "the others stay in their folds"
+
+
+def test_ct_without_any_label(volumes: Any, tmp_path: Path) -> None:
+    volumes.nnunet(tmp_path, channel_names=("CT",))
+    for path in (tmp_path / "labelsTr").iterdir():
+        volumes.write(path, np.zeros(volumes.shape, np.uint8))
+    with pytest.raises(ValueError, match=r"labels of 4 cases, of which .*case_0.nii.gz is the first, hold nothing but"):
+        describe(str(tmp_path))
 
 
 def test_unexpected_label_value(volumes: Any, tmp_path: Path) -> None:

@@ -87,6 +87,51 @@ class TestLayouts:
         assert cases == {"a": 2, "scan_2024": 1}
 
 
+class TestIncompleteCases:
+    """They are told apart, and the others stay."""
+
+    def problem(self, root: Path) -> str:
+        dataset = read_dataset(root)
+        assert [case.name for case in dataset.cases] == ["a"]
+        assert list(dataset.problems) == ["b"]
+        return dataset.problems["b"]
+
+    def test_image_without_label(self, tmp_path: Path) -> None:
+        (nnunet(tmp_path) / "labelsTr" / "b.nii.gz").unlink()
+        sentence = f"image {tmp_path}/imagesTr/b_0000.nii.gz has no label in {tmp_path}/labelsTr: a label bears "
+        assert self.problem(tmp_path).startswith(sentence)
+
+    def test_label_without_image(self, tmp_path: Path) -> None:
+        touch(tmp_path / "images" / "a.nii", tmp_path / "labels" / "a.nii", tmp_path / "labels" / "b.nii")
+        assert self.problem(tmp_path) == f"label {tmp_path}/labels/b.nii has no image in {tmp_path}/images"
+
+    def test_missing_channel(self, tmp_path: Path) -> None:
+        (nnunet(tmp_path) / "imagesTr" / "b_0001.nii.gz").unlink()
+        sentence = f"case b has 1 of the 2 channels that {tmp_path}/dataset.json names: b_0000.nii.gz"
+        assert self.problem(tmp_path) == sentence
+
+    @pytest.mark.parametrize("part", ["images", "labels"])
+    def test_two_files_of_one_name(self, tmp_path: Path, part: str) -> None:
+        for name in ("a", "b"):
+            touch(tmp_path / "images" / f"{name}.nii", tmp_path / "labels" / f"{name}.nii")
+        touch(tmp_path / part / "b.mha")
+        sentence = f"{tmp_path}/{part}/b.mha and b.nii are two files of one name, and nothing says which to take"
+        assert self.problem(tmp_path) == sentence
+
+    def test_listed_file_that_is_not_there(self, tmp_path: Path) -> None:
+        entries = [{"image": f"imagesTr/{name}.nii.gz", "label": f"labelsTr/{name}.nii.gz"} for name in "ab"]
+        description = json.loads((decathlon(tmp_path) / "dataset.json").read_text())
+        (tmp_path / "dataset.json").write_text(json.dumps({**description, "training": entries}))
+        missing = f"{tmp_path}/imagesTr/b.nii.gz, {tmp_path}/labelsTr/b.nii.gz"
+        assert self.problem(tmp_path) == f"case b lacks files that {tmp_path}/dataset.json names: {missing}"
+
+    def test_listed_case_without_label(self, tmp_path: Path) -> None:
+        files = {"a": {"images": ["imagesTr/a_0000.nii.gz"] * 2, "label": "labelsTr/a.nii.gz"}, "b": {"images": []}}
+        assert self.problem(nnunet(tmp_path, dataset=files)).endswith(
+            "dataset.json must name its images and its label; got {'images': []}"
+        )
+
+
 class TestWrong:
     def test_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"dataset_dir must be a folder; .*nothing is none.*--dataset_dir"):
@@ -102,26 +147,9 @@ class TestWrong:
         with pytest.raises(ValueError, match=r"\(plain\) holds no labelled image with an ending of .nii.gz"):
             read_dataset(tmp_path)
 
-    def test_image_without_label(self, tmp_path: Path) -> None:
-        (nnunet(tmp_path) / "labelsTr" / "b.nii.gz").unlink()
-        with pytest.raises(ValueError, match=r"1 of 2 images in .*imagesTr have no label in .*labelsTr: b\."):
-            read_dataset(tmp_path)
-
-    def test_label_without_image(self, tmp_path: Path) -> None:
-        touch(tmp_path / "images" / "a.nii", tmp_path / "labels" / "a.nii", tmp_path / "labels" / "z.nii")
-        with pytest.raises(ValueError, match=r"1 labels in .* have no image in .*: z"):
-            read_dataset(tmp_path)
-
-    def test_missing_channel(self, tmp_path: Path) -> None:
-        (nnunet(tmp_path) / "imagesTr" / "b_0001.nii.gz").unlink()
-        with pytest.raises(
-            ValueError, match=r"case b has 1 of the 2 channels that .*dataset.json names: b_0000.nii.gz"
-        ):
-            read_dataset(tmp_path)
-
-    def test_listed_file_that_is_not_there(self, tmp_path: Path) -> None:
+    def test_no_complete_case(self, tmp_path: Path) -> None:
         (decathlon(tmp_path) / "labelsTr" / "a.nii.gz").unlink()
-        with pytest.raises(ValueError, match=r"1 files that dataset.json names do not exist: .*labelsTr/a.nii.gz"):
+        with pytest.raises(ValueError, match=r"no case of .* \(Decathlon\) can be used; the first: case a lacks files"):
             read_dataset(tmp_path)
 
     def test_damaged_json(self, tmp_path: Path) -> None:
@@ -138,6 +166,34 @@ class TestWrong:
         labels = {"background": 0, "whole": [1, 2], "core": 2}
         with pytest.raises(ValueError, match=r"must hold one value for each of the 2 regions; got \[\]"):
             read_dataset(nnunet(tmp_path, labels=labels))
+
+    @pytest.mark.parametrize(
+        ("changes", "sentence"),
+        [
+            ({"channel_names": ["CT", "PET"]}, r"channel_names in .*dataset.json must be an object of .*'PET'\]"),
+            (
+                {"channel_names": {"a": "CT"}},
+                r"a key of channel_names in .*json must be a whole number from 0; got 'a'",
+            ),
+            ({"labels": ["background", "liver"]}, r"labels in .*dataset.json must be an object of names and numbers"),
+            ({"labels": {"liver": "x"}}, r"label liver in .*dataset.json must be a whole number from 0; got 'x'"),
+            ({"labels": {"liver": 1.5}}, r"label liver in .*dataset.json must be a whole number from 0; got 1.5"),
+            ({"labels": {"liver": -1}}, r"label liver in .*dataset.json must be a whole number from 0; got -1"),
+            (
+                {"labels": {"all": [1, 2], "liver": 1}, "regions_class_order": ["one", 2]},
+                r"regions_class_order in .*dataset.json must be a whole number from 0; got 'one'",
+            ),
+            ({"dataset": ["a"]}, r"dataset in .*dataset.json must be an object of cases; got \['a'\]"),
+            ({"training": ["a.nii.gz"]}, r"training in .*dataset.json must be a list of .*got \['a.nii.gz'\]"),
+        ],
+        ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    )
+    def test_malformed(self, tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+        if "training" in changes:
+            changes = {"labels": {"0": "background", "1": "liver"}, **changes}
+        with pytest.raises(ValueError, match=sentence) as caught:
+            read_dataset(nnunet(tmp_path, **changes))
+        assert "\n" not in str(caught.value)
 
     def test_background_alone(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"names no label besides background"):

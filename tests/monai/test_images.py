@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import torch
+from monai.data import MetaTensor
+from monai.transforms import SaveImage
 
-from scd_plugin.monai import list_images
+from scd_plugin.monai import list_images, output_name
 
 
 def names(entries: list[dict[str, Any]]) -> list[Any]:
@@ -18,27 +20,6 @@ def names(entries: list[dict[str, Any]]) -> list[Any]:
         Path(e["image"]).name if isinstance(e["image"], str) else [Path(path).name for path in e["image"]]
         for e in entries
     ]
-
-
-def write_series(folder: Path, uid: str, slices: int = 3) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for i in range(slices):
-        image = sitk.GetImageFromArray(np.full((1, 8, 8), i, np.int16))
-        image.SetOrigin((0.0, 0.0, float(i)))
-        for tag, value in {
-            "0008|0060": "CT",
-            "0020|000e": uid,
-            "0020|000d": "1.2.3",
-            "0008|0018": f"{uid}.{i}",
-            "0020|0032": f"0\\0\\{i}",
-            "0020|0037": "1\\0\\0\\0\\1\\0",
-            "0020|0013": str(i),
-        }.items():
-            image.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{uid}_{i}.dcm"))
-        writer.Execute(image)
 
 
 def test_files_of_every_format(volumes: Any, tmp_path: Path) -> None:
@@ -70,16 +51,42 @@ def test_a_data_sets_test_images_come_first(volumes: Any, tmp_path: Path) -> Non
     assert names(list_images(tmp_path, channels=1)) == ["new_0000.nii.gz"]
 
 
-def test_dicom_series_in_folders_of_their_own(tmp_path: Path) -> None:
-    write_series(tmp_path / "patient 1", "1.2.4")
-    write_series(tmp_path / "patient 2", "1.2.5")
+def test_dicom_series_in_folders_of_their_own(volumes: Any, tmp_path: Path) -> None:
+    volumes.series(tmp_path / "patient 1", "1.2.4")
+    volumes.series(tmp_path / "patient 2", "1.2.5")
     assert names(list_images(tmp_path, channels=1)) == ["patient 1", "patient 2"]
     assert names(list_images(tmp_path / "patient 1", channels=1)) == ["patient 1"]
 
 
-def test_two_series_in_one_folder(tmp_path: Path) -> None:
-    write_series(tmp_path / "p", "1.2.4")
-    write_series(tmp_path / "p", "1.2.5")
+@pytest.mark.parametrize(
+    ("name", "folder", "file"),
+    [
+        ("1.2.840.4", True, "1.2.840.4"),
+        ("patient.2", True, "patient.2"),
+        ("a.b.mha", False, "a.b"),
+        ("c.nii.gz", False, "c"),
+    ],
+    ids=str,
+)
+def test_output_name(tmp_path: Path, name: str, folder: bool, file: str) -> None:
+    if folder:
+        (tmp_path / name).mkdir()
+    saver = SaveImage(
+        tmp_path / "out", "seg", output_name_formatter=output_name, separate_folder=False, print_log=False
+    )
+    saver(MetaTensor(torch.zeros(1, 4, 4, 4), meta={"filename_or_obj": str(tmp_path / name)}))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [f"{file}_seg.nii.gz"]
+
+
+def test_output_name_of_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "series.1").mkdir()
+    monkeypatch.chdir(tmp_path / "series.1")
+    assert output_name({"filename_or_obj": "."}, SaveImage()) == {"subject": "series.1.nii.gz", "idx": None}
+
+
+def test_two_series_in_one_folder(volumes: Any, tmp_path: Path) -> None:
+    volumes.series(tmp_path / "p", "1.2.4")
+    volumes.series(tmp_path / "p", "1.2.5")
     with pytest.raises(ValueError, match=r"p holds 2 DICOM series \(.*\), and nothing says which to take"):
         list_images(tmp_path, channels=1)
 
@@ -98,7 +105,7 @@ class TestWrong:
         [
             (np.zeros((2, 5, 6, 7), np.float32), 1, "bad.nii.gz has 2 channels where the network takes 1"),
             (np.zeros((5, 6, 7), np.float32), 4, "bad.nii.gz has 1 channels where the network takes 4"),
-            (np.zeros((5, 6), np.float32), 1, "bad.nii.gz is flat; this bundle segments volumes"),
+            (np.zeros((5, 6), np.float32), 1, "bad.nii.gz is flat; this bundle takes volumes, nnU-Net"),
         ],
         ids=["four axes", "too few channels", "flat"],
     )
@@ -112,6 +119,30 @@ class TestWrong:
         volumes.write(tmp_path / "a_0001.nrrd", np.zeros((5, 6, 8), np.float32))
         with pytest.raises(ValueError, match=r"a_0001.nrrd differ in size: \[\[7, 6, 5\], \[8, 6, 5\]\] voxels"):
             list_images(tmp_path, channels=2)
+
+    def test_two_files_of_one_name(self, volumes: Any, tmp_path: Path) -> None:
+        for name in ("a.nii", "a.mha", "b.nii"):
+            volumes.write(tmp_path / name, np.zeros(volumes.shape, np.float32))
+        with pytest.raises(ValueError, match=r"a.mha and a.nii are two files of one name, and nothing says which to"):
+            list_images(tmp_path, channels=1)
+        assert names(list_images(tmp_path, channels=1, skip_bad=True)) == ["b.nii"]
+
+    def test_two_results_of_one_name(self, volumes: Any, tmp_path: Path) -> None:
+        volumes.series(tmp_path / "p", "1.2.4")
+        volumes.series(tmp_path / "p" / "p", "1.2.5")
+        with pytest.raises(ValueError, match=r"the results of .*/p and .*/p/p would be one file: rename one of them"):
+            list_images(tmp_path / "p", channels=1)
+
+    def test_not_a_number(self, volumes: Any, tmp_path: Path) -> None:
+        volumes.write(tmp_path / "bad.nrrd", np.full(volumes.shape, np.inf, np.float32))
+        with pytest.raises(ValueError, match=r"bad.nrrd holds values that are not finite"):
+            list_images(tmp_path, channels=1)
+
+    def test_cut_off(self, volumes: Any, tmp_path: Path) -> None:
+        path = volumes.write(tmp_path / "bad.mha", np.zeros(volumes.shape, np.int16))
+        path.write_bytes(path.read_bytes()[:9000])
+        with pytest.raises(ValueError, match=r"the voxels of .*bad.mha can't be read: the file is cut off or damaged"):
+            list_images(tmp_path, channels=1)
 
     def test_unreadable_one_can_be_left_out(
         self, volumes: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture

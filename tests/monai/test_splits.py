@@ -48,6 +48,23 @@ def test_nnunets_split_in_its_preprocessed_folder(tmp_path: Path, monkeypatch: p
     assert find_splits_file(tmp_path / "raw") is None
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("[", r"splits_final.json is not valid JSON: "),
+        ("{}", r"splits_final.json must hold one JSON list; got a dict"),
+        ('[{"train": ["case_1"]}]', r"fold 0 of .*splits_final.json must hold the lists of names train and val; got"),
+        ("[7]", r"fold 0 of .*splits_final.json must hold the lists of names train and val; got 7"),
+    ],
+    ids=["no JSON", "object", "no val", "number"],
+)
+def test_broken_file(tmp_path: Path, content: str, sentence: str) -> None:
+    file = tmp_path / "splits_final.json"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=sentence):
+        split_names(NAMES, splits_file=file)
+
+
 @pytest.mark.parametrize("fold", [-1, 5])
 def test_no_such_fold(fold: int) -> None:
     with pytest.raises(ValueError, match=rf"fold must be in \[0, 4\]; got {fold}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -11,9 +12,21 @@ from typing import Any
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.data import DataLoader
+from monai.engines import SupervisedTrainer
+from monai.handlers import CheckpointLoader, StatsHandler
+from torch import nn
 
 from scd_plugin import SCDUNETR
-from scd_plugin.monai import BestModel, clip_gradients, last_checkpoint, layer_decay_groups, recorded
+from scd_plugin.monai import (
+    BestModel,
+    clip_gradients,
+    last_checkpoint,
+    layer_decay_groups,
+    need_weights,
+    prepare_training,
+    recorded,
+)
 from scd_plugin.monai.errors import explained
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "scd_unetr_segmentation"
@@ -139,6 +152,55 @@ def test_layer_decay(small: Callable[..., SCDUNETR]) -> None:
     assert settings("encoder.blocks.3.attn.qkv.bias") == (0.5, 0.0)
     assert settings("decoder.out.conv.conv.weight") == (1.0, 0.05)
     assert settings("completion.layer_embed") == (1.0, 0.0)
+
+
+def test_resumed_training_has_weights_and_optimizer(tmp_path: Path) -> None:
+    """What the first step after a resumption starts from is recorded."""
+    seen: list[dict[str, Any]] = []
+
+    def train(epochs: int, seed: int, *, resume: bool) -> nn.Module:
+        torch.manual_seed(seed)
+        network = nn.Linear(3, 2)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+        data = [{"image": torch.ones(3), "label": torch.zeros(2)} for _ in range(4)]
+        trainer = SupervisedTrainer(
+            device=torch.device("cpu"),
+            max_epochs=epochs,
+            train_data_loader=DataLoader(data, batch_size=2),
+            network=network,
+            optimizer=optimizer,
+            loss_function=nn.MSELoss(),
+        )
+
+        @trainer.on(Events.ITERATION_STARTED)
+        def _(engine: Engine) -> None:
+            state = copy.deepcopy({"weights": network.state_dict(), "optimizer": optimizer.state_dict()["state"]})
+            seen.append({"epoch": engine.state.epoch, **state})
+
+        state = {"network": network, "optimizer": optimizer}
+        prepare_training(trainer, trainer, state, ckpt_dir=str(tmp_path), resume=resume)
+        trainer.run()
+        return network
+
+    trained = train(2, 0, resume=False)
+    assert len(seen) == 4
+    seen.clear()
+    train(3, 1, resume=True)
+    assert [record["epoch"] for record in seen] == [3, 3]
+    for name, value in trained.state_dict().items():
+        assert torch.equal(seen[0]["weights"][name], value)
+    assert [record["optimizer"][0]["step"].item() for record in seen] == [4, 5]
+    assert seen[0]["optimizer"][0]["exp_avg"].abs().max() > 0
+
+
+def test_weights_are_needed(tmp_path: Path) -> None:
+    network = nn.Linear(1, 1)
+    handlers = [StatsHandler(), CheckpointLoader(str(tmp_path / "model.pt"), {"model": network})]
+    with pytest.raises(ValueError, match=r"there are no weights in .*model.pt: train the bundle first, or copy"):
+        need_weights(handlers)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    need_weights(handlers)
+    need_weights(handlers[:1])
 
 
 def test_nothing_to_resume_from(tmp_path: Path) -> None:

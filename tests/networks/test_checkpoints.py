@@ -78,3 +78,5 @@ class TestMismatch:
     def test_heads_of_deep_supervision_may_be_dropped_not_missed(self) -> None:
         assert mismatch({}, {"decoder.heads.0.weight": torch.zeros(1)}) == ""
         assert mismatch({"decoder.heads.0.weight": torch.zeros(1)}, {}) == "missing: decoder.heads.0.weight"
+        found = {"decoder.heads.0.weight": torch.zeros(1)}
+        assert mismatch({}, found, drop_heads=False) == "unknown: decoder.heads.0.weight"

@@ -41,13 +41,14 @@ def test_full_graph(small: Callable[..., SCDUNETR], changes: dict[str, object]) 
 
 
 @pytest.mark.slow
-def test_training_gives_the_same_losses(small: Callable[..., SCDUNETR]) -> None:
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_training_gives_the_same_losses(small: Callable[..., SCDUNETR], backend: str) -> None:
     def losses(compiled: bool) -> list[float]:
         torch.manual_seed(0)
         # without noise, which the two would draw in different orders
         net = small(num_layers=2, prune_after=(1,), img_size=16, patch_size=4, sampling="topk")
         optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
-        run = torch.compile(net, fullgraph=True, backend="aot_eager") if compiled else net
+        run = torch.compile(net, fullgraph=True, backend=backend) if compiled else net
         image, values = torch.randn(2, 2, 16, 16, 16), []
         for _ in range(4):
             loss = run(image).square().mean()

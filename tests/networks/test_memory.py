@@ -16,15 +16,27 @@ def build(keep_ratio: float) -> SCDUNETR:
 
 def really_saved(network: nn.Module) -> int:
     storages = {}
+    parameters = {parameter.data_ptr() for parameter in network.parameters()}
 
     def keep(tensor: Tensor) -> Tensor:
-        if not (tensor.is_leaf and tensor.requires_grad):
+        if tensor.untyped_storage().data_ptr() not in parameters:
             storages[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(torch.randn(*SHAPE))
     return sum(storage.nbytes() for storage in storages.values())
+
+
+def test_parameters_are_not_counted() -> None:
+    # what a linear layer keeps is its input alone
+    assert saved_bytes(lambda: nn.Linear(1000, 10), (2, 3, 1000)) == 2 * 3 * 1000 * 4
+    assert saved_bytes(lambda: nn.Conv3d(1, 100, 3), (1, 1, 8, 8, 8)) == 8**3 * 4
+
+
+def test_grows_with_the_batch() -> None:
+    one, three = (saved_bytes(lambda: build(0.25), (samples, *SHAPE[1:])) for samples in (1, 3))
+    assert three == pytest.approx(3 * one, rel=1e-3)
 
 
 @pytest.mark.parametrize("keep_ratio", [0.25, 1])

@@ -28,8 +28,16 @@ def test_fast_sizes(size: str, prune_after: tuple[int, ...], width: int) -> None
     assert (arguments["prune_after"], arguments["completion_hidden_size"]) == (prune_after, width)
     net = SCDUNETR(1, 2, 48, keep_ratio=FAST_KEEP_RATIO, **size_arguments("tiny-fast"))
     # 216 tokens: 86 stay after the first block, then 21, 5 and 1
+    assert type(net.decoder).__name__ == "LightDecoder"
     counts = net.exit_stages(torch.randn(1, 1, 48, 48, 48)).flatten().bincount().tolist()
     assert counts == [130, 65, 16, 4, 1]
+
+
+def test_early_sizes_are_the_fast_ones_with_the_published_decoder() -> None:
+    for name in ("tiny", "small", "base", "large"):
+        assert {**size_arguments(f"{name}-early"), "decoder": "light"} == size_arguments(f"{name}-fast")
+    net = SCDUNETR(1, 2, 48, keep_ratio=FAST_KEEP_RATIO, **size_arguments("tiny-early"))
+    assert type(net.decoder).__name__ == "UNETRDecoder"
 
 
 def test_a_size_can_be_changed_without_changing_the_preset() -> None:
@@ -40,6 +48,6 @@ def test_a_size_can_be_changed_without_changing_the_preset() -> None:
 def test_unknown_size() -> None:
     with pytest.raises(
         ValueError,
-        match=r"size must be one of tiny, small, base, large, tiny-fast, .*; got 'huge'",
+        match=r"size must be one of tiny, small, base, large, tiny-early, .*; got 'huge'",
     ):
         size_arguments("huge")

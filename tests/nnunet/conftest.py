@@ -27,6 +27,7 @@ def make_trainer() -> Callable[..., Any]:
         *,
         edge: int = 32,
         num_classes: int = 2,
+        num_channels: int = 1,
         strides: list[list[int]] = STRIDES,
         architecture: dict[str, Any] | None = None,
         initialize: bool = False,
@@ -48,7 +49,11 @@ def make_trainer() -> Callable[..., Any]:
             "continue_training": False,
         }
         labels = {"background": 0, **{f"organ_{i}": i for i in range(1, num_classes + 1)}}
-        dataset = {"channel_names": {"0": "CT"}, "labels": labels, "file_ending": ".nii.gz"}
+        dataset = {
+            "channel_names": {str(i): "CT" for i in range(num_channels)},
+            "labels": labels,
+            "file_ending": ".nii.gz",
+        }
         made = trainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
         if initialize:
             # nnU-Net looks at the files' ending

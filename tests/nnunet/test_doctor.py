@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,16 @@ from scd_plugin.cli import app
 from scd_plugin.nnunet import doctor
 
 pytest.importorskip("nnunetv2")
+
+from scd_plugin.nnunet import trainers
+
+OWN = """
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
+
+
+class nnUNetTrainer_mine(nnUNetTrainerSCD_demo):
+    pass
+"""
 
 
 @pytest.fixture
@@ -73,9 +84,46 @@ def test_versions_out_of_range_and_missing(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_own_trainers(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folders / "mine.py").touch()
-    monkeypatch.setenv("nnUNet_extTrainer", f"{folders}:{folders / 'absent'}")
+    (folders / "mine.py").write_text(OWN)
+    (folders / "more" / "deep").mkdir(parents=True)
+    for package in ("more", "more/deep"):
+        (folders / package / "__init__.py").touch()
+    (folders / "more" / "deep" / "other.py").write_text(OWN.replace("mine", "other"))
+    (folders / "empty").mkdir()
+    monkeypatch.setenv("nnUNet_extTrainer", f"{folders}:{folders / 'absent'}:{folders / 'empty'}")
     found = [finding for finding in doctor.examine() if finding.what == "nnUNet_extTrainer"]
-    assert found[0].detail == f"{folders}: mine"
+    assert found[0].detail == f"{folders}: nnUNetTrainerSCD_demo, nnUNetTrainer_mine, nnUNetTrainer_other"
     assert "is not a folder" in found[1].detail
     assert found[1].ok
+    assert found[2].detail == f"{folders / 'empty'}: no trainers"
+    assert not {"mine", "more.deep.other"} & set(sys.modules)
+    assert str(folders) not in sys.path
+
+
+def test_own_trainers_that_raise(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folders / "mine.py").write_text(OWN)
+    (folders / "missing.py").write_text("import no_such_package")
+    (folders / "typo.py").write_text("class nnUNetTrainer_typo(nnUNetTrainer):\n    pass\n")
+    monkeypatch.setenv("nnUNet_extTrainer", str(folders))
+    found = [finding for finding in doctor.examine() if finding.what == "nnUNet_extTrainer"]
+    assert [finding.ok for finding in found] == [True, False, False]
+    assert "nnUNetTrainer_mine" in found[0].detail
+    assert found[1].detail == (
+        f"{folders / 'missing.py'} can't be imported: ModuleNotFoundError: No module named 'no_such_package'"
+    )
+    assert found[2].detail == (
+        f"{folders / 'typo.py'} can't be imported: NameError: name 'nnUNetTrainer' is not defined"
+    )
+    assert found[2].remedy.startswith(f"correct {folders / 'typo.py'}, or move it out")
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "NameError" in result.stdout
+
+
+@pytest.mark.usefixtures("folders")
+def test_folder_that_re_exports_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(__file__).parents[2] / "nnunet_trainers"
+    monkeypatch.setenv("nnUNet_extTrainer", str(folder))
+    found = [finding for finding in doctor.examine() if finding.what == "nnUNet_extTrainer"]
+    assert [finding.ok for finding in found] == [True]
+    assert found[0].detail.removeprefix(f"{folder}: ").split(", ") == sorted(trainers.__all__)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("nnunetv2")
 
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from scd_plugin.networks.memory import saved_bytes
@@ -65,9 +67,14 @@ def plan(planner_class: type[ExperimentPlanner], **settings: Any) -> dict[str, A
     return plans
 
 
-def voxels(plans: dict[str, Any], configuration: str = "3d_fullres") -> int:
+def crop_and_batch(plans: dict[str, Any], configuration: str = "3d_fullres") -> tuple[list[int], int]:
     settings = plans["configurations"][configuration]
-    return prod(settings["patch_size"]) * settings["batch_size"]
+    return list(settings["patch_size"]), settings["batch_size"]
+
+
+def voxels(plans: dict[str, Any]) -> int:
+    crop, batch = crop_and_batch(plans)
+    return prod(crop) * batch
 
 
 def test_unit_is_that_of_nnunet() -> None:
@@ -87,6 +94,10 @@ def test_pruning_buys_a_larger_crop_or_batch(fingerprint: Any) -> None:
     fingerprint([250, 250, 250], [1.0, 1.0, 1.0])
     sparse, dense = plan(nnUNetPlannerSCD), plan(Dense)
     assert voxels(sparse) > voxels(dense)
+    # as in docs/how-to/plan-for-scd.md
+    assert crop_and_batch(sparse) == ([128, 128, 128], 2)
+    assert crop_and_batch(dense) == ([128, 112, 112], 2)
+    assert crop_and_batch(sparse, "2d") == ([256, 256], 17)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +125,31 @@ def test_plans_are_sound(fingerprint: Any, shape: list[int], spacing: list[float
         tokens = prod(size // edge for size, edge in zip(arguments["img_size"], arguments["patch_size"]))
         assert tokens <= MAX_TOKENS, name
         assert max(arguments["patch_size"]) <= 8, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_stock_trainer_takes_a_step_on_the_plans(fingerprint: Any, tmp_path: Path, configuration: str) -> None:
+    fingerprint([20, 28, 20], [1.0, 1.0, 1.0])
+    plans = {**plan(nnUNetPlannerSCD_small), "continue_training": False}
+    dataset = json.loads((tmp_path / "nnUNet_raw" / DATASET / "dataset.json").read_text())
+    trainer = nnUNetTrainer(plans, configuration, 0, dataset, torch.device("cpu"))
+    # nnU-Net looks at the files' ending
+    folder = Path(trainer.preprocessed_dataset_folder)
+    folder.mkdir(parents=True)
+    (folder / "case_0.b2nd").touch()
+    trainer.initialize()
+    assert type(trainer.network) is PlainConvUNet
+
+    crop = plans["configurations"][configuration]["patch_size"]
+    targets = [
+        torch.randint(3, (2, 1, *(round(size * factor) for size, factor in zip(crop, scale)))).float()
+        for scale in trainer._get_deep_supervision_scales()
+    ]
+    before = trainer.network.encoder.stages[0][0].convs[0].conv.weight.detach().clone()
+    losses = [trainer.train_step({"data": torch.randn(2, 1, *crop), "target": targets})["loss"] for _ in range(2)]
+    assert all(0 < loss < 3 for loss in losses)
+    assert not torch.equal(trainer.network.encoder.stages[0][0].convs[0].conv.weight, before)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from scd_plugin.nnunet.prediction import predict_logits_from_preprocessed_data
 @pytest.fixture(scope="module")
 def network() -> SCDUNETR:
     return SCDUNETR(
-        1, 2, img_size=16, hidden_size=48, mlp_dim=48, num_heads=4, num_layers=4, prune_after=(1,), feature_size=4
+        2, 2, img_size=16, hidden_size=48, mlp_dim=48, num_heads=4, num_layers=4, prune_after=(1,), feature_size=4
     )
 
 
@@ -37,6 +37,13 @@ def test_says_which_channel(network: SCDUNETR, value: float, capsys: pytest.Capt
         "WARNING: channels [1] of this case hold NaN or infinite voxels: its label map means nothing. "
         "Replace these voxels in the image and predict it again\n"
     )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_missing_channel(network: SCDUNETR, channels: int) -> None:
+    data = torch.zeros(channels, 4, 4, 4)
+    with pytest.raises(ValueError, match=rf"as many channels as the network takes, 2; got {channels}. .*NAME_0001"):
+        predict_logits_from_preprocessed_data(lambda _, data: data, SimpleNamespace(network=network), data)
 
 
 @pytest.mark.parametrize("ours", [True, False])

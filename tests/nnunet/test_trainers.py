@@ -88,6 +88,7 @@ class TestVariants:
             (trainers.nnUNetTrainerSCD_small, 384),
             (trainers.nnUNetTrainerSCD_large, 1024),
             (trainers.nnUNetTrainerSCD_demo, 96),
+            (trainers.nnUNetTrainerSCD_early, 768),
             (trainers.nnUNetTrainerSCD_fast, 768),
         ],
     )
@@ -100,6 +101,7 @@ class TestVariants:
         [
             (trainers.nnUNetTrainerSCD, 106),
             (trainers.nnUNetTrainerSCD_fast, 95),
+            (trainers.nnUNetTrainerSCD_early, 101),
             (trainers.nnUNetTrainerSCD_small, 30),
             (trainers.nnUNetTrainerSCD_large, 348),
             (trainers.nnUNetTrainerSCD_dense, 93),
@@ -121,6 +123,11 @@ class TestVariants:
         assert [stage.keep_ratio for stage in net.encoder.stages] == [0.4, 0.25, 0.25, 0.25]
         assert type(net.decoder).__name__ == "LightDecoder"
         assert net.completion.refine.project.in_features == 384
+
+    def test_early_is_fast_with_the_published_decoder(self) -> None:
+        net = build(trainers.nnUNetTrainerSCD_early)
+        assert [stage.keep_ratio for stage in net.encoder.stages] == [0.4, 0.25, 0.25, 0.25]
+        assert type(net.decoder).__name__ == "UNETRDecoder"
 
     @pytest.mark.parametrize("epochs", [5, 50, 100, 250])
     def test_schedules(self, make_trainer: MakeTrainer, epochs: int) -> None:

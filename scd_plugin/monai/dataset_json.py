@@ -1,0 +1,90 @@
+"""JSON files that data sets bring along: read, and refused with one sentence where they are not what they should be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["by_number", "read_json", "read_labels", "whole_number"]
+
+
+def read_json(file: Path, kind: type[Any] = dict) -> Any:
+    """The content of a file.
+
+    Args:
+        file: its path.
+        kind: dict or list, which the content must be.
+
+    Raises:
+        ValueError: if the file is not JSON, or holds something else.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        msg = f"{file} is not valid JSON: {error}"
+        raise ValueError(msg) from None
+    if not isinstance(content, kind):
+        msg = f"{file} must hold one JSON {'object' if kind is dict else 'list'}; got a {type(content).__name__}"
+        raise ValueError(msg)
+    return content
+
+
+def by_number(file: Path, key: str, entries: Any) -> dict[int, str]:
+    """Names by their numbers, in the numbers' order, from a JSON object such as `{"0": "CT", "1": "PET"}`.
+
+    Args:
+        file: named in the error.
+        key: what `entries` are called there.
+        entries: the object.
+
+    Raises:
+        ValueError: if it is none, or a key is no whole number.
+    """
+    if not isinstance(entries, Mapping):
+        msg = f'{key} in {file} must be an object of numbers and names, such as {{"0": "CT"}}; got {entries!r}'
+        raise ValueError(msg)
+    named = {whole_number(file, f"a key of {key}", number): str(name) for number, name in entries.items()}
+    return dict(sorted(named.items()))
+
+
+def read_labels(file: Path, entries: Any) -> tuple[dict[str, tuple[int, ...]], int | None]:
+    """Names and values of the labels but background, and nnU-Net's ignore label.
+
+    Args:
+        file: named in the error.
+        entries: name -> value, or values for a region.
+
+    Raises:
+        ValueError: if there is no label besides background, or a value is no whole number from 0.
+    """
+    if not isinstance(entries, Mapping):
+        msg = f'labels in {file} must be an object of names and numbers, such as {{"liver": 1}}; got {entries!r}'
+        raise ValueError(msg)
+    labels: dict[str, tuple[int, ...]] = {}
+    ignore = None
+    for name, value in entries.items():
+        given = value if isinstance(value, list) else [value]
+        values = tuple(whole_number(file, f"label {name}", one) for one in given)
+        if name == "ignore":
+            ignore = values[0]
+        elif values != (0,):
+            labels[name] = values
+    if not labels:
+        msg = f"{file} names no label besides background"
+        raise ValueError(msg)
+    return labels, ignore
+
+
+def whole_number(file: Path, what: str, value: Any) -> int:
+    """A number from 0, which may be written as a string.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    text = str(value)
+    if not (text.isascii() and text.isdigit()):
+        msg = f"{what} in {file} must be a whole number from 0; got {value!r}"
+        raise ValueError(msg)
+    return int(text)

@@ -1,0 +1,55 @@
+"""Which cases of a batch hold a label that dataset.json does not name, where nnU-Net's own check was skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["explain_unknown_labels", "unknown_labels"]
+
+
+def unknown_labels(target: Tensor, cases: Sequence[str], known: Iterable[int]) -> dict[str, list[int]]:
+    """Cases with labels that are not known.
+
+    Args:
+        target: (B, 1, D, H, W), label values.
+        cases: B names.
+        known: label values that the data set has, the ignored one among them.
+
+    Returns:
+        Case to its unknown labels.
+    """
+    allowed = set(known)
+    unknown: dict[str, set[int]] = {}
+    for case, label in zip(cases, target):
+        if extra := {int(value) for value in label.unique()} - allowed:
+            # a case can be in a batch twice
+            unknown[case] = unknown.get(case, set()) | extra
+    return {case: sorted(values) for case, values in unknown.items()}
+
+
+def explain_unknown_labels(batch: Mapping[str, Any], label_manager: Any) -> str | None:
+    """The sentence for a batch that the loss could not take; None where its labels are not the reason.
+
+    Args:
+        batch: of nnU-Net's data loader.
+        label_manager: nnU-Net's.
+    """
+    if label_manager.has_regions:
+        # targets are one channel a region, in which no other label shows
+        return None
+    target = batch["target"]
+    known = list(label_manager.all_labels)
+    if label_manager.has_ignore_label:
+        known.append(label_manager.ignore_label)
+    # with deep supervision the full resolution comes first
+    full = target[0] if isinstance(target, list) else target
+    if not (unknown := unknown_labels(full, batch["keys"], known)):
+        return None
+    what = "; ".join(f"{case}: {', '.join(map(str, values))}" for case, values in unknown.items())
+    return (
+        f"label maps may hold the labels of dataset.json, {', '.join(map(str, known))}; got {what}. Correct label maps "
+        "or dataset.json and preprocess again, with --verify_dataset_integrity to find all such cases"
+    )

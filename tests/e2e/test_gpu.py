@@ -1,0 +1,47 @@
+"""nnU-Net's training on several CUDA devices."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from scd_plugin.nnunet.checkpoint import read_checkpoint
+
+pytestmark = [pytest.mark.slow, pytest.mark.gpu]
+
+OWN_TRAINER = """
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
+
+
+class nnUNetTrainerSCD_short(nnUNetTrainerSCD_demo):
+    scd_num_epochs = 3
+
+    def on_train_start(self):
+        super().on_train_start()
+        self.num_iterations_per_epoch = 4
+"""
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus(nnunet: Any, hippocampus: Path) -> None:
+    own = nnunet.root / "own"
+    own.mkdir()
+    (own / "short.py").write_text(OWN_TRAINER)
+    nnunet.variables["nnUNet_extTrainer"] = str(own)
+    nnunet.run("nnUNetv2_convert_MSD_dataset", "-i", str(hippocampus), "-np", "1")
+    nnunet.run("nnUNetv2_plan_and_preprocess", "-d", "4", "-c", "3d_fullres", "-np", "1", "-npfp", "1")
+    nnunet.run("nnUNetv2_train", "4", "3d_fullres", "0", "-tr", "nnUNetTrainerSCD_short", "-num_gpus", "2")
+    results = nnunet.root / "nnUNet_results" / "Dataset004_Hippocampus"
+    fold = results / "nnUNetTrainerSCD_short__nnUNetPlans__3d_fullres" / "fold_0"
+    assert sorted(path.name for path in fold.glob("checkpoint*")) == ["checkpoint_best.pth", "checkpoint_final.pth"]
+    checkpoint = read_checkpoint(str(fold / "checkpoint_final.pth"), needs=["network_weights", "logging"])
+    assert not [name for name in checkpoint["network_weights"] if name.startswith(("module.", "_orig_mod."))]
+    assert len(checkpoint["logging"]["train_losses"]) == 3
+    assert np.isfinite(checkpoint["logging"]["train_losses"]).all()
+    summary = json.loads((fold / "validation" / "summary.json").read_text())
+    assert 0 <= summary["foreground_mean"]["Dice"] <= 1
