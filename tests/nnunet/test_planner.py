@@ -100,6 +100,7 @@ def test_pruning_buys_a_larger_crop_or_batch(fingerprint: Any) -> None:
     assert crop_and_batch(sparse, "2d") == ([256, 256], 17)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "spacing"),
     [
@@ -158,6 +159,7 @@ def test_more_memory_more_voxels(fingerprint: Any) -> None:
     assert voxels(plan(nnUNetPlannerSCD, gpu_memory_target_in_gb=16)) > voxels(plan(nnUNetPlannerSCD))
 
 
+@pytest.mark.slow
 def test_names_and_data(fingerprint: Any) -> None:
     fingerprint([100, 100, 100], [1.0, 1.0, 1.0])
     plans = plan(nnUNetPlannerSCD, plans_name="mine")

@@ -39,6 +39,9 @@ def regions(plans: dict[str, Any], dataset: dict[str, Any]) -> None:
     dataset["regions_class_order"] = [1, 2]
 
 
+SLOW = pytest.mark.slow
+
+
 def ignore(plans: dict[str, Any], dataset: dict[str, Any]) -> None:  # noqa: ARG001
     dataset["labels"]["ignore"] = 3
 
@@ -50,12 +53,11 @@ def nothing(plans: dict[str, Any], dataset: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "configuration", "trainer", "folds", "axes", "channels"),
     [
-        (nothing, "3d_fullres", "nnUNetTrainer", ("0", "1"), (0, 1, 2), 1),
-        (nothing, "2d", "nnUNetTrainer", ("all",), (0, 1), 1),
-        (regions, "3d_fullres", "nnUNetTrainer", ("3",), None, 2),
-        (ignore, "3d_fullres", "nnUNetTrainerSCD_demo", ("0",), (2,), 1),
+        pytest.param(nothing, "3d_fullres", "nnUNetTrainer", ("0", "1"), (0, 1, 2), 1, id="two folds", marks=SLOW),
+        pytest.param(nothing, "2d", "nnUNetTrainer", ("all",), (0, 1), 1, id="2d", marks=SLOW),
+        pytest.param(regions, "3d_fullres", "nnUNetTrainer", ("3",), None, 2, id="regions", marks=SLOW),
+        pytest.param(ignore, "3d_fullres", "nnUNetTrainerSCD_demo", ("0",), (2,), 1, id="SCD"),
     ],
-    ids=["two folds", "2d", "regions", "SCD"],
 )
 def test_same_bytes_as_nnunet(
     make_model: MakeModel,
@@ -84,6 +86,7 @@ def test_same_bytes_as_nnunet(
         assert (tmp_path / "ours" / name).read_bytes() == (expected / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_second_stage_of_a_cascade(
     make_model: MakeModel,
     make_images: Callable[..., Path],
