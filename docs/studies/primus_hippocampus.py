@@ -41,7 +41,7 @@ RUNS = {
     "Keep25": "SCD-Primus, keep 0.25",
     "Mask25": "mask tokens, keep 0.25",
 }
-PRIORS = ("change", "neighbors", "attention", "entropy", "norm", "random")
+PRIORS = ("attention", "entropy", "neighbors", "change", "norm", "random")
 KEEP = (0.9, 0.75, 0.5, 0.25)
 REPEATS = 5
 NUM_AGREEMENT = 12
@@ -187,7 +187,7 @@ def _page(
     return f"""# Primus, pruned: hippocampus MR
 
 Made by `docs/studies/primus_hippocampus.py`; [what SCD-Primus is](../explanation/scd-primus.md). All networks have
-half the width of Primus S ({primus_study.WIDTH}), {primus_study.DEPTH} blocks and tokens of
+about half the width of Primus S ({primus_study.WIDTH}), {primus_study.DEPTH} blocks and tokens of
 {primus_study.PATCH} voxels, of which nnU-Net's crop of this task has 1400. One run each: {epochs} epochs of 30 steps
 of 2 crops, nnU-Net's split (fold 0) and augmentation, Primus's AdamW at 1e-3. Dice is that of nnU-Net's validation on
 {num_cases} cases. Seconds are medians of {REPEATS} steps taken in turn on {here["processor"]}, {here["cores"]} cores,

@@ -59,7 +59,7 @@ def move_positions(net: SCDPrimus, positions: Tensor, old_grid: Sequence[int]) -
     return interpolate_pos_embed(positions, old_grid, net.grid_size, num_prefix=net.eva.num_prefix_tokens)
 
 
-def prune_primus(primus: nn.Module, *, prior: str = "change", **changes: Any) -> SCDPrimus:
+def prune_primus(primus: nn.Module, *, prior: str = "attention", **changes: Any) -> SCDPrimus:
     """A trained dense Primus with tokens leaving on the way, without any training.
 
     Tokens are chosen by a training-free score and decoded as they were when they left. There is no new parameter.

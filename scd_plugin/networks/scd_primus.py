@@ -110,7 +110,7 @@ class SCDPrimus(nn.Module):
         keep_ratio: Sequence[float] | float = 0.25,
         tau: float = 1.0,
         sampling: str = "soft_topk",
-        prior: str | None = "change",
+        prior: str | None = "attention",
         completion: str = "assembly",
         completion_hidden_size: int | None = None,
         completion_num_layers: int = 1,
