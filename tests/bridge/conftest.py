@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from monai.bundle import create_workflow
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
@@ -137,3 +140,25 @@ def images(tmp_path: Path) -> Path:
         image.SetDirection((-1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0))
         sitk.WriteImage(image, str(folder / f"case_{channel:04d}.nii.gz"))
     return folder
+
+
+@pytest.fixture
+def predict_by_both(tmp_path: Path) -> Callable[[Path, Path, Path], Path]:
+    """Predicts images with a model folder, into the folder that it returns, and with a bundle, into its eval."""
+
+    def predict(model: Path, bundle: Path, images: Path) -> Path:
+        predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(str(model), None, "checkpoint_final.pth")
+        (tmp_path / "nnunet").mkdir()
+        predictor.predict_from_files_sequential(str(images), str(tmp_path / "nnunet"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            create_workflow(
+                config_file=str(bundle / "configs" / "inference.json"),
+                workflow_type="infer",
+                bundle_root=str(bundle),
+                dataset_dir=str(images),
+            ).run()
+        return tmp_path / "nnunet"
+
+    return predict

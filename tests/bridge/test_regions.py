@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,6 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import create_workflow
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
 from scd_plugin import SCDUNETR
@@ -93,7 +91,14 @@ class TestSameLabelMap:
         ],
         ids=["painting order", "channel order", "metadata", "reversed"],
     )
-    def test_regions(self, tmp_path: Path, name: str, labels: dict[str, Any] | None, values: list[int]) -> None:
+    def test_regions(
+        self,
+        tmp_path: Path,
+        predict_by_both: Callable[[Path, Path, Path], Path],
+        name: str,
+        labels: dict[str, Any] | None,
+        values: list[int],
+    ) -> None:
         bundle = small_bundle(tmp_path / "bundle", name)
         num_channels = 4 if name == BRATS else 1
         dataset_json = None
@@ -106,20 +111,9 @@ class TestSameLabelMap:
         assert list(moved.dataset["labels"]) == ["background", "whole", "core", "active"]
         assert moved.dataset["regions_class_order"] == [1, 2, 3]
         images = write_image(tmp_path / "images", num_channels)
-        predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
         model = moved.write(tmp_path / "model")
-        predictor.initialize_from_trained_model_folder(str(model), None, "checkpoint_final.pth")
-        (tmp_path / "out").mkdir()
-        predictor.predict_from_files_sequential(str(images), str(tmp_path / "out"))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            create_workflow(
-                config_file=str(bundle / "configs" / "inference.json"),
-                workflow_type="infer",
-                bundle_root=str(bundle),
-                dataset_dir=str(images),
-            ).run()
-        by_nnunet = label_map(tmp_path / "out" / "case.nii.gz")
+        output = predict_by_both(model, bundle, images)
+        by_nnunet = label_map(output / "case.nii.gz")
         by_monai = label_map(next((bundle / "eval").iterdir()))
         assert np.unique(by_monai).tolist() == [0, 1, 2, 3]
         # nnU-Net adds up windows in float16: where their weights are small, digits are lost

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from monai.bundle import ConfigParser, create_workflow
+from monai.bundle import ConfigParser
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
@@ -166,24 +165,6 @@ def small_images(tmp_path: Path) -> Path:
     return folder
 
 
-def predict(model: Path, images: Path, output: Path) -> None:
-    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(model), None, "checkpoint_final.pth")
-    output.mkdir()
-    predictor.predict_from_files_sequential(str(images), str(output))
-
-
-def run_bundle(bundle: Path, images: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        create_workflow(
-            config_file=str(bundle / "configs" / "inference.json"),
-            workflow_type="infer",
-            bundle_root=str(bundle),
-            dataset_dir=str(images),
-        ).run()
-
-
 def window_weights(shape: tuple[int, ...]) -> np.ndarray:
     """nnU-Net adds up windows in float16: in the corners of a window, where weights are small, digits are lost."""
     window = compute_gaussian(tuple(NETWORK["img_size"]), value_scaling_factor=10, device=torch.device("cpu"))
@@ -252,13 +233,18 @@ class TestThereAndBack:
 
 
 class TestMadeForMonai:
-    def test_same_label_map(self, make_bundle: Callable[..., Path], small_images: Path, tmp_path: Path) -> None:
+    def test_same_label_map(
+        self,
+        make_bundle: Callable[..., Path],
+        predict_by_both: Callable[[Path, Path, Path], Path],
+        small_images: Path,
+        tmp_path: Path,
+    ) -> None:
         bundle = make_bundle()
         moved = bundle_to_nnunet(bundle)
         assert moved.name == "nnUNetTrainerSCD_demo__nnUNetPlansFromMONAI__3d_fullres"
         model = moved.write(tmp_path / "model")
-        predict(model, small_images, tmp_path / "nnunet")
-        run_bundle(bundle, small_images)
+        predict_by_both(model, bundle, small_images)
         by_nnunet = in_ras(tmp_path / "nnunet" / "case.nii.gz")
         by_monai = in_ras(bundle / "eval" / "case_0000.nii.gz")
         assert np.unique(by_nnunet).size == 3
@@ -315,12 +301,17 @@ class TestMadeForMonai:
             bundle_to_nnunet(bundle, dataset_json=file)
 
     @pytest.mark.slow
-    def test_regions_are_painted(self, make_bundle: Callable[..., Path], small_images: Path, tmp_path: Path) -> None:
+    def test_regions_are_painted(
+        self,
+        make_bundle: Callable[..., Path],
+        predict_by_both: Callable[[Path, Path, Path], Path],
+        small_images: Path,
+        tmp_path: Path,
+    ) -> None:
         bundle = make_bundle(REGIONS, ["core", "active", "whole"])
         (tmp_path / "dataset.json").write_text(json.dumps(DESCRIBED))
         model = bundle_to_nnunet(bundle, dataset_json=tmp_path / "dataset.json").write(tmp_path / "model")
-        predict(model, small_images, tmp_path / "nnunet")
-        run_bundle(bundle, small_images)
+        predict_by_both(model, bundle, small_images)
         by_nnunet = in_ras(tmp_path / "nnunet" / "case.nii.gz")
         core, active, whole = np.moveaxis(in_ras(bundle / "eval" / "case_0000.nii.gz"), -1, 0) > 0
         by_monai = np.select([active, core, whole], [3, 2, 1])
