@@ -11,7 +11,7 @@ from scd_plugin.bench.unets import unet_architecture
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["dense", "ours", "primus", "swinunetr", "unet", "unetr"]
+__all__ = ["dense", "ours", "primus", "scd_primus", "swinunetr", "unet", "unetr"]
 
 
 def ours(
@@ -78,6 +78,13 @@ def primus(trainer: str, in_channels: int, out_channels: int, img_size: Sequence
         None, SimpleNamespace(patch_size=tuple(img_size)), in_channels, out_channels, False
     )
     return built
+
+
+def scd_primus(in_channels: int, out_channels: int, img_size: Sequence[int], **arguments: Any) -> nn.Module:
+    """Primus with pruning; stochastic depth is that of its trainers."""
+    from scd_plugin.networks import SCDPrimus
+
+    return SCDPrimus(in_channels, out_channels, img_size, **{"drop_path_rate": 0.2, **arguments})
 
 
 def unet(

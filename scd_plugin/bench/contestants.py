@@ -35,6 +35,13 @@ class Contestant:
     """gets the settings' keep ratio"""
 
 
+SCD_PRIMUS: dict[str, dict[str, Any]] = {
+    "primus-s": {"size": "S"},
+    "primus-m": {"size": "M"},
+    "primusv3-s": {"size": "S", "version": 3},
+}
+"""stock networks that have a pruned one, `scd-` and the same name"""
+
 CONTESTANTS = MappingProxyType(
     {
         "scd": Contestant(
@@ -68,6 +75,15 @@ CONTESTANTS = MappingProxyType(
         "primusv3-s": Contestant(
             "nnU-Net's Primus V3 S", partial(builders.primus, "nnUNet_PrimusV3S_Trainer"), parts.primus
         ),
+        **{
+            f"scd-{name}": Contestant(
+                f"SCDPrimus: {name} with pruning and completion",
+                partial(builders.scd_primus, **arguments),
+                parts.scd_primus,
+                True,
+            )
+            for name, arguments in SCD_PRIMUS.items()
+        },
         "nnunet": Contestant("nnU-Net's default 3d_fullres U-Net", partial(builders.unet, residual=False), parts.unet),
         "resenc-l": Contestant("nnU-Net's ResEnc-L U-Net", partial(builders.unet, residual=True), parts.unet),
     }
@@ -95,14 +111,14 @@ def parse_contestant(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def parse_value(text: str) -> Any:
-    """An int, a float, true, false, none, several numbers with `x` between them, or else the text itself."""
+    """An int, a float, true, false, none, numbers with `x` between them (`3x` for a tuple of one), or the text."""
     if text.lower() in ("true", "false", "none"):
         return {"true": True, "false": False, "none": None}[text.lower()]
-    numbers = text.split("x")
+    numbers = text.removesuffix("x").split("x")
     if not all(re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", number) for number in numbers):
         return text
     values = tuple(int(number) if re.fullmatch(r"-?\d+", number) else float(number) for number in numbers)
-    return values[0] if len(values) == 1 else values
+    return values[0] if len(values) == 1 and not text.endswith("x") else values
 
 
 def prunes(text: str) -> bool:
@@ -112,8 +128,12 @@ def prunes(text: str) -> bool:
 
 
 def twins(contestants: tuple[str, ...]) -> list[str]:
-    """The dense twins among contestants; the others are compared with each of them."""
-    return [text for text in contestants if parse_contestant(text)[0].startswith("dense")]
+    """The dense twins among contestants; the others are compared with each of them.
+
+    A stock Primus is one where a Primus with pruning takes part.
+    """
+    names = [parse_contestant(text)[0] for text in contestants]
+    return [text for text, name in zip(contestants, names) if name.startswith("dense") or f"scd-{name}" in names]
 
 
 def build(text: str, settings: Settings) -> nn.Module:

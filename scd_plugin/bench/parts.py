@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["OTHER", "PART_NAMES", "Parts", "part_shares", "primus", "scd", "swinunetr", "unet", "unetr"]
+__all__ = ["OTHER", "PART_NAMES", "Parts", "part_shares", "primus", "scd", "scd_primus", "swinunetr", "unet", "unetr"]
 
 Parts: TypeAlias = "Mapping[str, Sequence[nn.Module]]"
 """part -> modules that make it; no module inside another"""
@@ -60,6 +60,21 @@ def primus(network: nn.Module) -> Parts:
         ENCODER: _named(network, "eva"),
         DECODER: _named(network, "up_projection"),
     }
+
+
+def scd_primus(network: nn.Module) -> Parts:
+    """Ours, on Primus; the score that is not learned is in no part."""
+    eva: Any = network.eva
+    blocks, stages = list(eva.blocks), list(cast("Any", network.stages))
+    first = stages[0].after_block if stages else len(blocks)
+    parts: dict[str, list[nn.Module]] = {
+        TOKENIZER: _named(network, "down_projection"),
+        BEFORE if stages else ENCODER: blocks[:first],
+    }
+    if stages:
+        parts[AFTER] = [*stages, *blocks[first:]]
+        parts[COMPLETION] = _named(network, "completion")
+    return {**parts, DECODER: _named(network, "up_projection")}
 
 
 def unet(network: nn.Module) -> Parts:

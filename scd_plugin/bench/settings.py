@@ -37,6 +37,9 @@ EVERYONE = (
     "primus-s",
     "primus-m",
     "primusv3-s",
+    "scd-primus-s",
+    "scd-primus-m",
+    "scd-primusv3-s",
     "nnunet",
     "resenc-l",
 )

@@ -8,7 +8,8 @@ from monai.networks.blocks import Convolution, UnetOutBlock, UnetrBasicBlock
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock, get_conv_layer
 from torch import Tensor, nn
 
-from scd_plugin.blocks.decoders import drop_unused_heads
+from scd_plugin.blocks.decoders import OutBlock, drop_unused_heads
+from scd_plugin.ops.convolution import channels_last, joined_convolution, takes_short_ways
 
 __all__ = ["LightDecoder"]
 
@@ -98,7 +99,7 @@ class LightDecoder(nn.Module):
             act=LEAKY_RELU,
             adn_ordering="NA",
         )
-        self.out = UnetOutBlock(spatial_dims, feature_size, out_channels)
+        self.out = OutBlock(spatial_dims, feature_size, out_channels)
         coarse = widths[len(steps) - 1 : 0 : -1] if deep_supervision else []
         self.heads = nn.ModuleList(UnetOutBlock(spatial_dims, width, out_channels) for width in coarse)
         self.deep_supervision = deep_supervision
@@ -124,10 +125,21 @@ class LightDecoder(nn.Module):
                 x = torch.cat((x, folded), dim=1)
             x = block(x)
             coarse.append(x)
-        logits = self.out(self.refine(torch.cat((self.unfold(x), image), dim=1)))
+        logits = self.out(self._draw_boundaries(x, image))
         if not self.deep_supervision:
             return logits
         outputs = [logits]
         for i, head in enumerate(self.heads):
             outputs.insert(1, head(coarse[i]))
         return outputs
+
+    def _draw_boundaries(self, x: Tensor, image: Tensor) -> Tensor:
+        """(B, 2F, *half) and the image -> (B, F, *img_size)."""
+        if takes_short_ways(x):
+            conv = self.refine.conv
+            x = joined_convolution([self.unfold(channels_last(x)), image], conv.weight, conv.bias, list(conv.padding))
+            # norms of maps with channels last are slow, and sum a million voxels with less care
+            y: Tensor = self.refine.adn(x.contiguous())
+        else:
+            y = self.refine(torch.cat((self.unfold(x), image), dim=1))
+        return y

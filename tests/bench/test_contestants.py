@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from scd_plugin import SCDUNETR
+from scd_plugin import SCDUNETR, SCDPrimus
 from scd_plugin.bench.contestants import CONTESTANTS, build, parse_contestant, parse_value, prunes, twins
 from scd_plugin.bench.cost import multiply_accumulates, parameters
 from scd_plugin.bench.settings import EVERYONE, SETTINGS
@@ -35,6 +35,8 @@ def test_contestants_are_read(text: str, expected: tuple[str, dict[str, Any]]) -
         ("0.5", 0.5),
         ("1e-3", 0.001),
         ("0.5x0.25x1", (0.5, 0.25, 1)),
+        ("3x", (3,)),
+        ("x", "x"),
         ("true", True),
         ("None", None),
         ("mask_token", "mask_token"),
@@ -73,6 +75,20 @@ def test_settings_prune_who_does_not_say_how() -> None:
 
 def test_twins() -> None:
     assert twins(("scd", "dense", "unetr", "dense:feature_size=8")) == ["dense", "dense:feature_size=8"]
+
+
+def test_stock_primus_is_the_twin_of_a_pruned_one() -> None:
+    assert twins(("scd", "dense", "primus-s", "primus-m")) == ["dense"]
+    assert twins(("primus-m", "primus-s", "scd-primus-m:keep_ratio=0.5")) == ["primus-m"]
+
+
+def test_pruned_primus() -> None:
+    network = build("scd-primusv3-s:num_layers=4,prune_after=1x", QUICK)
+    assert isinstance(network, SCDPrimus)
+    assert [network.arguments[name] for name in ("size", "version", "keep_ratio", "drop_path_rate")] == [
+        *("S", 3, 0.25, 0.2)
+    ]
+    assert prunes("scd-primus-m")
 
 
 def test_keep_ratio_of_settings_and_of_a_contestant() -> None:
@@ -117,6 +133,7 @@ def test_who_does_not_fit_says_so(contestant: str, crop: tuple[int, ...], messag
         ("primus-s", 70.55, 24.17),
         ("primus-m", 337.98, 147.66),
         ("primusv3-s", 222.55, 71.38),
+        ("scd-primus-m:keep_ratio=0.25", 141.8, 164.0),
     ],
 )
 def test_costs_in_the_btcv_setting(contestant: str, gmacs: float, million: float) -> None:

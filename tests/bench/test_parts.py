@@ -51,7 +51,7 @@ def test_parts_run_and_not_inside_each_other(contestant: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("contestant", ["primus-s", "primusv3-s", "nnunet", "resenc-l"])
+@pytest.mark.parametrize("contestant", ["primus-s", "primusv3-s", "scd-primus-s", "nnunet", "resenc-l"])
 def test_parts_of_nnunets_networks(contestant: str) -> None:
     test_parts_run_and_not_inside_each_other(contestant)
 
@@ -63,6 +63,20 @@ def test_encoder_is_cut_at_its_first_pruning() -> None:
     assert parts["before pruning"] == list(encoder.blocks)[:3]  # type: ignore[arg-type]
     assert list(encoder.blocks)[3] in parts["after pruning"]  # type: ignore[arg-type]
     assert "encoder" not in parts
+
+
+def test_blocks_of_primus_are_cut_at_its_first_pruning() -> None:
+    network, parts = parts_of("scd-primus-s:num_layers=4,hidden_size=72,num_heads=3,prune_after=3x")
+    blocks = list(network.eva.blocks)  # type: ignore[union-attr, arg-type]
+    assert list(parts) == ["tokenizer", "before pruning", "after pruning", "completion", "decoder"]
+    assert parts["before pruning"] == blocks[:3]
+    assert parts["after pruning"] == [*network.stages, blocks[3]]  # type: ignore[misc]
+    assert parts["completion"] == [network.completion]
+
+
+def test_primus_that_keeps_all_is_one_part() -> None:
+    _, parts = parts_of("scd-primus-s:num_layers=4,hidden_size=72,num_heads=3,keep_ratio=1")
+    assert list(parts) == ["tokenizer", "encoder", "decoder"]
 
 
 def test_dense_encoder_is_one_part() -> None:

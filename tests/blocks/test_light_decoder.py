@@ -1,5 +1,6 @@
 import pytest
 import torch
+from monai.networks.blocks import UnetOutBlock
 
 from scd_plugin.blocks import LightDecoder
 
@@ -26,14 +27,16 @@ def test_any_grid_and_strides(grid: tuple[int, ...], strides: list[tuple[int, ..
     assert decoder(image, [tokens]).shape == (1, 2, *size)
 
 
-def test_one_convolution_at_full_resolution() -> None:
-    decoder = LightDecoder(1, 2, hidden_size=24, strides=[(2, 2, 2)] * 3, feature_size=8)
-    seen: list[torch.Size] = []
-    for module in decoder.modules():
-        if isinstance(module, torch.nn.Conv3d) and module.kernel_size == (3, 3, 3):
-            module.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape))
-    decoder(torch.randn(1, 1, 32, 32, 32), [torch.randn(1, 24, 4, 4, 4)])
-    assert [tuple(shape) for shape in seen if shape[-1] == 32] == [(1, 8, 32, 32, 32)]
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_one_convolution_at_full_resolution_sees_features_and_image(spatial_dims: int) -> None:
+    decoder = LightDecoder(2, 3, hidden_size=24, strides=[(2,) * spatial_dims] * 2, feature_size=8)
+    unfolded: list[torch.Tensor] = []
+    decoder.unfold.register_forward_hook(lambda _module, _inputs, output: unfolded.append(output))
+    image = torch.randn(2, 2, *(16,) * spatial_dims)
+    logits = decoder(image, [torch.randn(2, 24, *(4,) * spatial_dims)])
+    # the modules as MONAI would run them
+    seen = decoder.refine(torch.cat((unfolded[0], image), dim=1))
+    torch.testing.assert_close(logits, UnetOutBlock.forward(decoder.out, seen))
 
 
 def test_neighbouring_cells_meet_at_full_resolution() -> None:

@@ -17,7 +17,7 @@ WIDTH, DEPTH, HEADS, PATCH = 192, 12, 4, 4
 class _Study(SCDTrainer):
     """Primus's optimiser and schedule, cut short for a CPU."""
 
-    scd_num_epochs = 20
+    scd_num_epochs = 24
 
     def __init__(
         self,
