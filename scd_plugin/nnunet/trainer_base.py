@@ -17,6 +17,7 @@ from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimu
 
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.nnunet.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
+from scd_plugin.nnunet.cpu_autocast import CPU_DTYPES, autocast_on_cpu, logits_in_float32
 from scd_plugin.nnunet.nonfinite import NonFiniteWatch
 from scd_plugin.nnunet.progress import EpochProgress
 from scd_plugin.nnunet.unknown_labels import explain_unknown_labels
@@ -47,6 +48,8 @@ class SCDTrainer(AbstractPrimus):
     """Length of the schedule."""
     scd_deep_supervision = False
     """Off, as in the paper and in nnU-Net's own transformers; see docs/explanation/training.md for the measurement."""
+    scd_cpu_dtype = "float32"
+    """On a CPU: "bfloat16" computes in it inside the network, for processors that have it. CUDA is as in nnU-Net."""
 
     def __init__(
         self,
@@ -56,11 +59,19 @@ class SCDTrainer(AbstractPrimus):
         dataset_json: dict[str, Any],
         device: torch.device = torch.device("cuda"),
     ) -> None:
+        if self.scd_cpu_dtype not in CPU_DTYPES:
+            msg = f"scd_cpu_dtype must be one of {', '.join(CPU_DTYPES)}; got {self.scd_cpu_dtype!r}"
+            raise ValueError(msg)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs = self.scd_num_epochs
         self.enable_deep_supervision = self.scd_deep_supervision
         self.progress = EpochProgress(enabled=self.local_rank == 0)
         self.non_finite = NonFiniteWatch()
+
+    def initialize(self) -> None:
+        super().initialize()
+        if self.scd_cpu_dtype != "float32" and self.device.type == "cpu":
+            unwrapped(self.network).register_forward_hook(logits_in_float32)
 
     def configure_optimizers(self, stage: str = "warmup_all") -> tuple[Any, Any]:
         """AdamW and the schedule of Primus, the warm-up cut to 5 % of the epochs (Primus: 50 of 1000)."""
@@ -130,7 +141,7 @@ class SCDTrainer(AbstractPrimus):
         self.progress.start(f"epoch {self.current_epoch} train", self.num_iterations_per_epoch)
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        result = self._naming_labels(super().train_step, batch)
+        result = self._run_step(super().train_step, batch)
         self.progress.step(loss=float(result["loss"]))
         line = self.non_finite.see(float(result["loss"]), batch.get("keys", ()))
         if line:
@@ -142,21 +153,22 @@ class SCDTrainer(AbstractPrimus):
         self.progress.start(f"epoch {self.current_epoch} validate", self.num_val_iterations_per_epoch)
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        result = self._naming_labels(super().validation_step, batch)
+        result = self._run_step(super().validation_step, batch)
         loss = float(result["loss"])
         self.progress.step(loss=loss)
         if not isfinite(loss):
             self.print_to_log_file(f"validation loss not finite ({loss}); cases: {', '.join(batch.get('keys', ()))}")
         return result
 
-    def _naming_labels(self, step: Callable[[dict[str, Any]], dict[str, Any]], batch: dict[str, Any]) -> dict[str, Any]:
-        """A step, with one sentence where it fails at a label that dataset.json does not name.
+    def _run_step(self, step: Callable[[dict[str, Any]], dict[str, Any]], batch: dict[str, Any]) -> dict[str, Any]:
+        """A step in its precision, with one sentence where it fails at a label that dataset.json does not name.
 
         Raises:
             ValueError: naming cases and labels.
         """
         try:
-            return step(batch)
+            with autocast_on_cpu(self.scd_cpu_dtype, self.device):
+                return step(batch)
         except (IndexError, RuntimeError):
             # batches stay on the CPU, so nothing is asked of a CUDA device that has failed
             if problem := explain_unknown_labels(batch, self.label_manager):

@@ -1,0 +1,30 @@
+"""bfloat16 on a CPU: nnU-Net turns autocast off there, and has no setting for it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["CPU_DTYPES", "autocast_on_cpu", "logits_in_float32"]
+
+CPU_DTYPES = ("float32", "bfloat16")
+
+
+def autocast_on_cpu(dtype: str, device: torch.device) -> AbstractContextManager[Any]:
+    """What a training step runs in: autocast on a CPU in bfloat16, else nothing. CUDA stays nnU-Net's affair.
+
+    Args:
+        dtype: one of `CPU_DTYPES`.
+        device: where the network is.
+    """
+    if dtype == "bfloat16" and device.type == "cpu":
+        return torch.autocast("cpu", torch.bfloat16)
+    return nullcontext()
+
+
+def logits_in_float32(_network: nn.Module, _inputs: object, output: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    """Forward hook: losses sum a million voxels, of which bfloat16 would lose most."""
+    return [logits.float() for logits in output] if isinstance(output, list) else output.float()
