@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["channels_last", "joined_convolution", "pointwise_convolution", "takes_short_ways"]
+
+# TorchScript takes comments on types inside of functions for its own
+is_tracing: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defined]
 
 
 def takes_short_ways(x: Tensor) -> bool:
@@ -14,7 +19,7 @@ def takes_short_ways(x: Tensor) -> bool:
 
     They were measured on CPUs alone. Exported graphs keep plain convolutions, which their runtimes know best.
     """
-    return x.device.type == "cpu" and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return x.device.type == "cpu" and not is_tracing()
 
 
 def channels_last(x: Tensor) -> Tensor:

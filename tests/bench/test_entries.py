@@ -58,7 +58,12 @@ def test_default_values_can_be(variable: str) -> None:
         ({}, "batch", ("1", "two"), "values of batch must be numbers; got 'two'"),
         ({}, "batch", ("0", "1"), "batch must be more than 0; got 0"),
         ({}, "crop", ("64", "96x96"), "crop must be one size"),
-        ({}, "keep", ("0.1", "0.5"), r"dense cannot grow in its keep ratio; name contestants that prune \(scd\)"),
+        (
+            {},
+            "keep",
+            ("0.1", "0.5"),
+            r"dense cannot grow in its keep ratio; name contestants that prune \(scd, scd-primus-s, ",
+        ),
         ({"contestants": ("scd:keep_ratio=1",)}, "keep", ("0.1", "0.5"), "scd:keep_ratio=1 cannot grow"),
         ({"contestants": ()}, "batch", ("1", "2"), "contestants must be at least one, each named once; got none"),
         ({"contestants": ("scd", "scd")}, "batch", ("1", "2"), "each named once; got scd, scd"),
