@@ -44,6 +44,7 @@ RUNS = {
 PRIORS = ("attention", "entropy", "neighbors", "change", "norm", "random")
 KEEP = (0.9, 0.75, 0.5, 0.25)
 REPEATS = 5
+STEPS_PER_EPOCH = 30
 NUM_AGREEMENT = 12
 """validation cases that pruning without training is tried on"""
 
@@ -114,12 +115,20 @@ def _seconds(model: Path) -> dict[str, dict[str, float]]:
     return {mode: {run: median(values) for run, values in times.items()} for mode, times in taken.items()}
 
 
+def _at_equal_time(
+    curves: dict[str, Sequence[float]], train_seconds: dict[str, float]
+) -> tuple[float, dict[str, float]]:
+    """Minutes of steps that the fastest run takes, and every run's Dice by then."""
+    epoch = {run: STEPS_PER_EPOCH * train_seconds[run] for run in curves}
+    end = min(len(dice) * epoch[run] for run, dice in curves.items())
+    return end / 60, {run: dice[max(1, int(end / epoch[run] + 1e-6)) - 1] for run, dice in curves.items()}
+
+
 def _draw_curves(curves: dict[str, Sequence[float]], train_seconds: dict[str, float]) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     over_steps, over_time = figure.subplots(1, 2, sharey=True)
-    steps_per_epoch = 30
     for run, dice in curves.items():
-        steps = [steps_per_epoch * (epoch + 1) for epoch in range(len(dice))]
+        steps = [STEPS_PER_EPOCH * (epoch + 1) for epoch in range(len(dice))]
         over_steps.plot(steps, dice, label=RUNS[run])
         over_time.plot([step * train_seconds[run] / 60 for step in steps], dice, label=RUNS[run])
     over_steps.set_xlabel("training steps")
@@ -182,20 +191,34 @@ def _page(
         ]
         for prior in PRIORS
     ]
+    # a network that has just been loaded prunes by its prior, and MTA adds nothing to it yet
+    loaded = {result.keep_ratio: result for result in agreements if result.prior == "attention"}
+    loaded_rows = [
+        ["relative difference of the logits", *(f"{loaded[keep].logit_error:.2f}" for keep in KEEP)],
+        ["voxels with the same label", *(f"{100 * loaded[keep].voxels:.1f} %" for keep in KEEP)],
+        ["Dice with the dense prediction", *(f"{_mean(loaded[keep].dice):.3f}" for keep in KEEP)],
+    ]
+    minutes, by_then = _at_equal_time(curves, seconds["train"])
+    time_rows = [[RUNS[run], f"{by_then[run]:.3f}", f"{curves[run][-1]:.3f}"] for run in curves]
     here = machine("cpu")
     epochs = len(curves["Primus"])
     return f"""# Primus, pruned: hippocampus MR
 
 Made by `docs/studies/primus_hippocampus.py`; [what SCD-Primus is](../explanation/scd-primus.md). All networks have
 about half the width of Primus S ({primus_study.WIDTH}), {primus_study.DEPTH} blocks and tokens of
-{primus_study.PATCH} voxels, of which nnU-Net's crop of this task has 1400. One run each: {epochs} epochs of 30 steps
-of 2 crops, nnU-Net's split (fold 0) and augmentation, Primus's AdamW at 1e-3. Dice is that of nnU-Net's validation on
+{primus_study.PATCH} voxels, of which nnU-Net's crop of this task has 1400. One run each: {epochs} epochs of
+{STEPS_PER_EPOCH} steps of 2 crops, nnU-Net's split (fold 0) and augmentation, Primus's AdamW at 1e-3. Dice is that of nnU-Net's validation on
 {num_cases} cases. Seconds are medians of {REPEATS} steps taken in turn on {here["processor"]}, {here["cores"]} cores,
 without loading of data.
 
 {_table(heads, quality_rows)}
 
 ![validation Dice over steps and over minutes]({NAME}/curves.png)
+
+At equal time, when the fastest run ends, against equal steps; Dice is the running mean that nnU-Net keeps of crops in
+training, which lags behind:
+
+{_table(["Network", f"after {minutes:.1f} minutes of steps", "after all steps"], time_rows)}
 
 ## Pruning the trained dense network without training
 
@@ -207,6 +230,13 @@ Dice between the pruned and the dense prediction, mean of both classes, on the m
 {_table(["Score", *(f"keep {keep}" for keep in KEEP)], agreement_rows)}
 
 ![Dice with the dense prediction against the share kept]({NAME}/agreement.png)
+
+## Right after loading
+
+So this is where `SCDPrimus` starts from a dense checkpoint, before any training: it prunes by `attention`, and MTA adds
+nothing yet. The difference is the norm of the logits' difference divided by that of the dense logits.
+
+{_table(["", *(f"keep {keep}" for keep in KEEP)], loaded_rows)}
 """
 
 
