@@ -44,7 +44,6 @@ RUNS = {
 PRIORS = ("attention", "entropy", "neighbors", "change", "norm", "random")
 KEEP = (0.9, 0.75, 0.5, 0.25)
 REPEATS = 5
-STEPS_PER_EPOCH = 30
 NUM_AGREEMENT = 12
 """validation cases that pruning without training is tried on"""
 
@@ -119,7 +118,7 @@ def _at_equal_time(
     curves: dict[str, Sequence[float]], train_seconds: dict[str, float]
 ) -> tuple[float, dict[str, float]]:
     """Minutes of steps that the fastest run takes, and every run's Dice by then."""
-    epoch = {run: STEPS_PER_EPOCH * train_seconds[run] for run in curves}
+    epoch = {run: primus_study.STEPS_PER_EPOCH * train_seconds[run] for run in curves}
     end = min(len(dice) * epoch[run] for run, dice in curves.items())
     return end / 60, {run: dice[max(1, int(end / epoch[run] + 1e-6)) - 1] for run, dice in curves.items()}
 
@@ -128,7 +127,7 @@ def _draw_curves(curves: dict[str, Sequence[float]], train_seconds: dict[str, fl
     figure = Figure(figsize=(10, 4), layout="constrained")
     over_steps, over_time = figure.subplots(1, 2, sharey=True)
     for run, dice in curves.items():
-        steps = [STEPS_PER_EPOCH * (epoch + 1) for epoch in range(len(dice))]
+        steps = [primus_study.STEPS_PER_EPOCH * (epoch + 1) for epoch in range(len(dice))]
         over_steps.plot(steps, dice, label=RUNS[run])
         over_time.plot([step * train_seconds[run] / 60 for step in steps], dice, label=RUNS[run])
     over_steps.set_xlabel("training steps")
@@ -207,7 +206,7 @@ def _page(
 Made by `docs/studies/primus_hippocampus.py`; [what SCD-Primus is](../explanation/scd-primus.md). All networks have
 about half the width of Primus S ({primus_study.WIDTH}), {primus_study.DEPTH} blocks and tokens of
 {primus_study.PATCH} voxels, of which nnU-Net's crop of this task has 1400. One run each: {epochs} epochs of
-{STEPS_PER_EPOCH} steps of 2 crops, nnU-Net's split (fold 0) and augmentation, Primus's AdamW at 1e-3. Dice is that of
+{primus_study.STEPS_PER_EPOCH} steps of 2 crops, nnU-Net's split (fold 0) and augmentation, Primus's AdamW at 1e-3. Dice is that of
 nnU-Net's validation on {num_cases} cases. Seconds are medians of {REPEATS} steps taken in turn on
 {here["processor"]}, {here["cores"]} cores,
 without loading of data.

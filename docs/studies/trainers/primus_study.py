@@ -12,6 +12,7 @@ from scd_plugin.nnunet.trainer_base import SCDTrainer
 
 # about half the width of Primus S, and tokens of 4 voxels, of which the hippocampus crop has 1400
 WIDTH, DEPTH, HEADS, PATCH = 192, 12, 4, 4
+STEPS_PER_EPOCH = 30
 
 
 class _Study(SCDTrainer):
@@ -29,7 +30,7 @@ class _Study(SCDTrainer):
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.configuration_manager.configuration["batch_size"] = 2
-        self.num_iterations_per_epoch = 30
+        self.num_iterations_per_epoch = STEPS_PER_EPOCH
         self.num_val_iterations_per_epoch = 10
         # 3e-4 is for a thousand epochs of 250 steps
         self.initial_lr = 1e-3
