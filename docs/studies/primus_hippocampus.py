@@ -206,7 +206,8 @@ def _page(
 Made by `docs/studies/primus_hippocampus.py`; [what SCD-Primus is](../explanation/scd-primus.md). All networks have
 about half the width of Primus S ({primus_study.WIDTH}), {primus_study.DEPTH} blocks and tokens of
 {primus_study.PATCH} voxels, of which nnU-Net's crop of this task has 1400. One run each: {epochs} epochs of
-{primus_study.STEPS_PER_EPOCH} steps of 2 crops, nnU-Net's split (fold 0) and augmentation, Primus's AdamW at 1e-3. Dice is that of
+{primus_study.STEPS_PER_EPOCH} steps of 2 crops, nnU-Net's split (fold 0) and
+augmentation, Primus's AdamW at 1e-3. Dice is that of
 nnU-Net's validation on {num_cases} cases. Seconds are medians of {REPEATS} steps taken in turn on
 {here["processor"]}, {here["cores"]} cores,
 without loading of data.

@@ -17,8 +17,8 @@ is_tracing: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defin
 def takes_short_ways(x: Tensor) -> bool:
     """Whether they are worth it for this tensor.
 
-    They were measured on CPUs alone. Traced graphs keep plain convolutions: the ONNX tracer takes none whose weight is a
-    slice, and runtimes have better ways of their own.
+    They were measured on CPUs alone. Traced graphs keep plain convolutions: the ONNX tracer takes none whose weight is
+    a slice, and runtimes have better ways of their own.
     """
     return x.device.type == "cpu" and not is_tracing()
 
