@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import torch.nn.functional as F
 from dynamic_network_architectures.building_blocks.patch_encode_decode import (
     PatchDecode,
     PatchEmbed,
@@ -18,11 +19,11 @@ from dynamic_network_architectures.building_blocks.patch_encode_decode import (
 from dynamic_network_architectures.building_blocks.residual import StackedResidualBlocks
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from monai.networks.layers import Conv
-from torch import nn
+from torch import Tensor, nn
 
 from scd_plugin.ops.grid import stage_strides
 
-__all__ = ["VERSIONS", "primus_decoder", "primus_tokenizer"]
+__all__ = ["VERSIONS", "decode_octants", "primus_decoder", "primus_tokenizer"]
 
 VERSIONS = (1, 2, 3)
 
@@ -83,6 +84,39 @@ def primus_decoder(hidden_size: int, out_channels: int, patch_size: Sequence[int
     """
     _check_power_of_two(patch_size)
     return PatchDecode(tuple(patch_size), hidden_size, out_channels).apply(InitWeights_He(1e-2))
+
+
+def decode_octants(decoder: nn.Module, tokens: Tensor) -> Tensor:
+    """What the decoder makes of one voxel in each octant of every token: an early look that costs next to nothing.
+
+    The decoder works on each token alone and doubles step by step, so a voxel needs one path through its steps. The
+    first step is taken whole; of the others only the part that leads to one voxel near the octant's middle.
+
+    Args:
+        decoder: of `primus_decoder`.
+        tokens: (B, N, D), from any places of the grid.
+
+    Returns:
+        (B, classes, N, V) logits; V is 8, or less where a token has fewer voxels.
+    """
+    x = tokens.transpose(1, 2)[..., None, None]
+    steps = 0
+    for layer in decoder.modules():
+        if isinstance(layer, nn.ConvTranspose3d):
+            # towards the middle: first the upper half of the octant, from there on the lower halves
+            x = layer(x) if steps == 0 else _one_offset(layer, x, upper=steps == 1)
+            steps += 1
+        elif not list(layer.children()):
+            x = layer(x)
+    return x.unflatten(2, (tokens.shape[1], -1)).flatten(3)  # type: ignore[no-untyped-call]
+
+
+def _one_offset(layer: nn.ConvTranspose3d, x: Tensor, *, upper: bool) -> Tensor:
+    """One of the voxels that a transposed convolution makes of each, where its kernel is its stride."""
+    offset = [edge - 1 if upper else 0 for edge in layer.kernel_size]
+    weight = layer.weight[:, :, offset[0], offset[1], offset[2]].t()
+    # a matrix product, not a convolution: ONNX takes no convolution with a part of a parameter
+    return F.linear(x.movedim(1, -1), weight, layer.bias).movedim(-1, 1)
 
 
 def _check_power_of_two(patch_size: Sequence[int]) -> None:

@@ -33,7 +33,7 @@ def prior_scores(
     grid_size: Sequence[int],
     next_block: EvaBlock,
     rope: Tensor,
-    predict: Callable[[], Tensor],
+    decode: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Scores of the tokens behind a block, with mean 0 and standard deviation 1 in each sample.
 
@@ -49,7 +49,7 @@ def prior_scores(
         grid_size: places per axis, three axes.
         next_block: the EVA block that follows.
         rope: rotary positions of the N tokens, as that block takes them.
-        predict: gives the logits decoded from these tokens and those that left before.
+        decode: (B, N, D) to (B, classes, N, V), logits of some voxels of each token.
 
     Returns:
         (B, N), float32.
@@ -64,7 +64,7 @@ def prior_scores(
         query, key = _query_and_key(next_block, after, rope, num_prefix)
         scores = attention_received(query, key, num_prefix)
     else:
-        scores = prediction_entropy(predict(), grid_size).gather(1, grid_idx)
+        scores = prediction_entropy(decode(after[:, num_prefix:]))
     return standardized(scores)
 
 

@@ -11,7 +11,7 @@ from dynamic_network_architectures.building_blocks.eva import Eva
 from torch import Tensor, nn
 
 from scd_plugin.blocks import SoftTopKPruning
-from scd_plugin.blocks.primus import primus_decoder, primus_tokenizer
+from scd_plugin.blocks.primus import decode_octants, primus_decoder, primus_tokenizer
 from scd_plugin.networks.common import (
     build_completion,
     check_counts,
@@ -266,7 +266,7 @@ class SCDPrimus(nn.Module):
                 if stage.after_block == i + 1:
                     prior = None
                     if self.prior is not None:
-                        prior = self._prior_scores(self.prior, i, before, tokens, rope, token_sets, [*grid_idx, idx])
+                        prior = self._prior_scores(self.prior, i, before, tokens, rope, idx)
                     pruned = stage(tokens[:, first:], idx, policy, prior)
                     tokens = torch.cat((tokens[:, :first], pruned.kept), dim=1)
                     idx, policy = pruned.kept_idx, pruned.policy
@@ -297,26 +297,20 @@ class SCDPrimus(nn.Module):
         before: Tensor,
         tokens: Tensor,
         rope: Tensor,
-        token_sets: list[Tensor],
-        grid_idx: list[Tensor],
+        grid_idx: Tensor,
     ) -> Tensor:
         """Scores behind block i, 0-based, that nothing learns."""
-        first = self.eva.num_prefix_tokens
-
-        def predict() -> Tensor:
-            return self._decode(self.eva.norm(restore_tokens([*token_sets, tokens[:, first:]], grid_idx)))
-
         return prior_scores(
             kind,
             before=before,
             after=tokens,
-            num_prefix=first,
-            grid_idx=grid_idx[-1],
+            num_prefix=self.eva.num_prefix_tokens,
+            grid_idx=grid_idx,
             grid_size=self.volume_grid,
             # behind the last block there is none; it then stands for itself
             next_block=self.eva.blocks[min(i + 1, len(self.eva.blocks) - 1)],
             rope=rope,
-            predict=predict,
+            decode=lambda kept: decode_octants(self.up_projection, self.eva.norm(kept)),
         )
 
     def _decode(self, tokens: Tensor) -> Tensor:

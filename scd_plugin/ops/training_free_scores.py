@@ -90,20 +90,17 @@ def attention_received(query: Tensor, key: Tensor, num_prefix: int = 0) -> Tenso
     return attention.mean(dim=(1, 2))[:, num_prefix:]
 
 
-def prediction_entropy(logits: Tensor, grid_size: Sequence[int]) -> Tensor:
+def prediction_entropy(logits: Tensor) -> Tensor:
     """Entropy of the class probabilities, averaged over the voxels of each token: where the network is not sure yet.
 
     Args:
-        logits: (B, classes, *size), three axes, an early prediction.
-        grid_size: L tokens, per axis; divides `size`.
+        logits: (B, classes, N, V), an early prediction of V voxels of each token.
 
     Returns:
-        (B, L), in nats.
+        (B, N), in nats.
     """
     log_share = logits.float().log_softmax(dim=1)
-    entropy = -(log_share.exp() * log_share).sum(dim=1)
-    edge = [size // places for size, places in zip(entropy.shape[1:], grid_size)]
-    return F.avg_pool3d(entropy.unsqueeze(1), kernel_size=edge, stride=edge).flatten(1)
+    return -(log_share.exp() * log_share).sum(dim=1).mean(dim=2)
 
 
 def standardized(scores: Tensor) -> Tensor:

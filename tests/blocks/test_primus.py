@@ -10,7 +10,7 @@ from dynamic_network_architectures.building_blocks.patch_encode_decode import (
     PatchEmbedDeeperControlled,
 )
 
-from scd_plugin.blocks.primus import primus_decoder, primus_tokenizer
+from scd_plugin.blocks.primus import decode_octants, primus_decoder, primus_tokenizer
 
 CLASSES = {1: PatchEmbed, 2: PatchEmbed_deeper, 3: PatchEmbedDeeperControlled}
 
@@ -52,6 +52,30 @@ def test_every_parameter_gets_a_gradient(version: int) -> None:
     tokenizer = primus_tokenizer(version, 1, 24, (2, 4, 4))
     tokenizer(torch.randn(1, 1, 4, 8, 8)).square().sum().backward()
     assert [name for name, parameter in tokenizer.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    ("patch_size", "places"),
+    [
+        ((8, 8, 8), ((2, 6), (2, 6), (2, 6))),
+        ((4, 4, 4), ((1, 3), (1, 3), (1, 3))),
+        ((2, 2, 2), ((0, 1), (0, 1), (0, 1))),
+        ((1, 4, 4), ((0,), (1, 3), (1, 3))),
+    ],
+    ids=str,
+)
+def test_octants_are_voxels_of_the_decoded_image(
+    patch_size: tuple[int, ...], places: tuple[tuple[int, ...], ...]
+) -> None:
+    decoder = primus_decoder(24, 3, patch_size)
+    grid = (2, 3, 2)
+    tokens = torch.randn(2, 12, 24)
+    image = decoder(tokens.transpose(1, 2).unflatten(2, grid))
+    of_tokens = image.unflatten(4, (2, -1)).unflatten(3, (3, -1)).unflatten(2, (2, -1)).movedim((3, 5, 7), (-3, -2, -1))
+    depth, height, width = (torch.tensor(axis) for axis in places)
+    voxels = of_tokens[..., depth[:, None, None], height[:, None], width].flatten(5).flatten(2, 4)
+    # tokens of any places, here every other one
+    torch.testing.assert_close(decode_octants(decoder, tokens[:, ::2]), voxels[:, :, ::2])
 
 
 def test_bad_settings_are_refused() -> None:

@@ -86,11 +86,11 @@ class TestAttentionReceived:
 
 
 def test_prediction_entropy_is_that_of_each_tokens_voxels() -> None:
-    logits = torch.zeros(1, 2, 2, 4, 4)
-    # the second half is certain
-    logits[:, 0, :, :, 2:] = 50.0
-    entropy = prediction_entropy(logits, (1, 2, 2))
-    assert entropy[0].tolist() == pytest.approx([math.log(2), 0.0, math.log(2), 0.0], abs=1e-6)
+    logits = torch.zeros(1, 2, 3, 4)
+    # all of the second token's voxels are certain, half of the third's
+    logits[:, 0, 1] = 50.0
+    logits[:, 0, 2, :2] = 50.0
+    assert prediction_entropy(logits)[0].tolist() == pytest.approx([math.log(2), 0.0, math.log(2) / 2], abs=1e-6)
 
 
 def test_standardized() -> None:
