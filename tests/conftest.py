@@ -45,6 +45,7 @@ SMALL_PRIMUS: dict[str, Any] = {
     "hidden_size": 48,
     "num_heads": 4,
     "num_layers": 4,
+    "prune_after": (1, 2, 3),
     "keep_ratio": 0.5,
 }
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -65,13 +65,15 @@ def main(dataset: str) -> None:
     preprocessed = Path(os.environ["nnUNet_preprocessed"]) / name
     split = json.loads((preprocessed / "splits_final.json").read_text(encoding="utf-8"))[0]["val"]
     tried = split[:NUM_AGREEMENT]
-    agreements = model_agreement(
-        folders["Primus"], preprocessed / "nnUNetPlans_3d_fullres", tried, priors=PRIORS, keep_ratios=KEEP
-    )
+    cases = preprocessed / "nnUNetPlans_3d_fullres"
+    agreements = model_agreement(folders["Primus"], cases, tried, priors=PRIORS, keep_ratios=KEEP)
     write_agreement(agreements, HERE / NAME / "agreement.csv")
+    early = model_agreement(
+        folders["Primus"], cases, tried, priors=("entropy",), keep_ratios=KEEP, prune_after=(primus_study.DEPTH // 6,)
+    )
     _draw_agreements(agreements)
     page = HERE / f"{NAME}.md"
-    page.write_text(_page(quality, seconds, curves, agreements, len(split)), encoding="utf-8")
+    page.write_text(_page(quality, seconds, curves, agreements, early, len(split)), encoding="utf-8")
 
 
 def _logging(folder: Path) -> dict[str, Any]:
@@ -157,6 +159,7 @@ def _page(
     seconds: dict[str, dict[str, float]],
     curves: dict[str, Sequence[float]],
     agreements: Sequence[Agreement],
+    early: Sequence[Agreement],
     num_cases: int,
 ) -> str:
     classes = list(quality["Primus"])
@@ -191,11 +194,14 @@ def _page(
         for prior in PRIORS
     ]
     # a network that has just been loaded prunes by its prior, and MTA adds nothing to it yet
-    loaded = {result.keep_ratio: result for result in agreements if result.prior == "attention"}
+    ways = {
+        "one stage, `entropy`: the default": early,
+        "three stages, `attention`": [result for result in agreements if result.prior == "attention"],
+    }
     loaded_rows = [
-        ["relative difference of the logits", *(f"{loaded[keep].logit_error:.2f}" for keep in KEEP)],
-        ["voxels with the same label", *(f"{100 * loaded[keep].voxels:.1f} %" for keep in KEEP)],
-        ["Dice with the dense prediction", *(f"{_mean(loaded[keep].dice):.3f}" for keep in KEEP)],
+        [way, measure, *(show(result) for keep in KEEP for result in found if result.keep_ratio == keep)]
+        for way, found in ways.items()
+        for measure, show in _MEASURES.items()
     ]
     minutes, by_then = _at_equal_time(curves, seconds["train"])
     time_rows = [[RUNS[run], f"{by_then[run]:.3f}", f"{curves[run][-1]:.3f}"] for run in curves]
@@ -234,10 +240,10 @@ Dice between the pruned and the dense prediction, mean of both classes, on the m
 
 ## Right after loading
 
-So this is where `SCDPrimus` starts from a dense checkpoint, before any training: it prunes by `attention`, and MTA adds
-nothing yet. The difference is the norm of the logits' difference divided by that of the dense logits.
+Where `SCDPrimus` starts from a dense checkpoint, before any training: it prunes by its prior, and MTA adds nothing yet.
+The difference is the norm of the logits' difference divided by that of the dense logits.
 
-{_table(["", *(f"keep {keep}" for keep in KEEP)], loaded_rows)}
+{_table(["", "", *(f"keep {keep}" for keep in KEEP)], loaded_rows)}
 """
 
 
@@ -247,6 +253,13 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+_MEASURES: dict[str, Callable[[Agreement], str]] = {
+    "relative difference of the logits": lambda result: f"{result.logit_error:.2f}",
+    "voxels with the same label": lambda result: f"{100 * result.voxels:.1f} %",
+    "Dice with the dense prediction": lambda result: f"{_mean(result.dice):.3f}",
+}
 
 
 if __name__ == "__main__":

@@ -59,7 +59,9 @@ def move_positions(net: SCDPrimus, positions: Tensor, old_grid: Sequence[int]) -
     return interpolate_pos_embed(positions, old_grid, net.grid_size, num_prefix=net.eva.num_prefix_tokens)
 
 
-def prune_primus(primus: nn.Module, *, prior: str = "attention", **changes: Any) -> SCDPrimus:
+def prune_primus(
+    primus: nn.Module, *, prior: str = "attention", prune_after: Sequence[int] | None = None, **changes: Any
+) -> SCDPrimus:
     """A trained dense Primus with tokens leaving on the way, without any training.
 
     Tokens are chosen by a training-free score and decoded as they were when they left. There is no new parameter.
@@ -67,13 +69,17 @@ def prune_primus(primus: nn.Module, *, prior: str = "attention", **changes: Any)
     Args:
         primus: a `Primus`, `PrimusV2` or `PrimusV3` of dynamic-network-architectures; not changed.
         prior: the score, see `scd_plugin.networks.priors`.
-        changes: of the pruning: `keep_ratio`, `prune_after`.
+        prune_after: 1-based blocks; None for a quarter, half and three quarters of the depth. A network that was not
+            trained for it bears no stage as early as that of `SCDPrimus`.
+        changes: of the pruning: `keep_ratio`.
 
     Returns:
         The network, on the same device and in the same mode, with weights of its own.
     """
-    settings = {"sampling": "prior", "prior": prior, "completion": "restore", **changes}
-    net = SCDPrimus(**primus_arguments_of(primus), **settings)
+    arguments = primus_arguments_of(primus)
+    stages = _quarters(arguments["num_layers"]) if prune_after is None else prune_after
+    settings = {"sampling": "prior", "prior": prior, "prune_after": stages, "completion": "restore", **changes}
+    net = SCDPrimus(**arguments, **settings)
     net.load_state_dict(primus.state_dict())
     return net.to(next(primus.parameters()).device).train(primus.training)
 
@@ -114,3 +120,8 @@ def primus_arguments_of(primus: nn.Module) -> dict[str, Any]:
         "init_values": None if block.gamma_1 is None else 0.1,
         "scale_attn_inner": isinstance(block.attn.norm, nn.LayerNorm),
     }
+
+
+def _quarters(num_layers: int) -> list[int]:
+    """After one, two and three quarters of the depth; fewer stages in fewer than four layers."""
+    return sorted({num_layers * quarter // 4 for quarter in (1, 2, 3)} - {0})

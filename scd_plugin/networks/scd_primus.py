@@ -57,13 +57,12 @@ class SCDPrimus(nn.Module):
         version: of Primus: 1 (strided projection to tokens), 2 or 3 (convolutional stems).
         size: `"S"`, `"B"`, `"M"` or `"L"`, Primus's own.
         patch_size: token patch, one int or one per axis, powers of two; divides `img_size`. Primus's own is 8.
-        prune_after: 1-based blocks after which tokens leave, ascending; None for a quarter, half and three quarters of
-            the depth.
+        prune_after: 1-based blocks after which tokens leave, ascending; None for one stage, after a sixth of the depth.
         keep_ratio: share of the tokens *kept* at each stage, in (0, 1]; one number or one per stage. A stage that
             keeps all is left out; with 1 the network is Primus.
         tau: temperature of the soft top-k.
-        sampling: `"soft_topk"` (the method), `"topk"` (no noise) or `"random"` (no scores); `"prior"` for the scores of
-            `prior` alone, with no score predictor.
+        sampling: `"topk"` (no noise in training), `"soft_topk"` (Gumbel noise, as in the paper) or `"random"` (no
+            scores); `"prior"` for the scores of `prior` alone, with no score predictor.
         prior: a score that is not learned, see `scd_plugin.networks.priors`. The learned score is added to it and
             starts at zero. None for learned scores alone.
         completion: `"assembly"` (MTA, the method), `"assembly_to_kept"` (cheaper, see `SCDUNETR`), `"mask_token"` (the
@@ -109,8 +108,8 @@ class SCDPrimus(nn.Module):
         prune_after: Sequence[int] | None = None,
         keep_ratio: Sequence[float] | float = 0.25,
         tau: float = 1.0,
-        sampling: str = "soft_topk",
-        prior: str | None = "attention",
+        sampling: str = "topk",
+        prior: str | None = "entropy",
         completion: str = "assembly",
         completion_hidden_size: int | None = None,
         completion_num_layers: int = 1,
@@ -154,7 +153,7 @@ class SCDPrimus(nn.Module):
         grid = token_grid(image, patch)
         # a 2-D image is a volume of one slice: the library's parts are three-dimensional
         volume_patch, volume_grid = ((1, *patch), (1, *grid)) if spatial_dims == 2 else (patch, grid)
-        stages = pruning_plan(_quarters(depth) if prune_after is None else prune_after, keep_ratio, depth)
+        stages = pruning_plan(_first_sixth(depth) if prune_after is None else prune_after, keep_ratio, depth)
 
         self.down_projection = primus_tokenizer(version, in_channels, width, volume_patch)
         self.up_projection = primus_decoder(width, out_channels, volume_patch)
@@ -322,9 +321,9 @@ class SCDPrimus(nn.Module):
         return image.unsqueeze(2) if len(self.grid_size) == 2 else image
 
 
-def _quarters(num_layers: int) -> list[int]:
-    """After one, two and three quarters of the depth; fewer stages in fewer than four layers."""
-    return sorted({num_layers * quarter // 4 for quarter in (1, 2, 3)} - {0})
+def _first_sixth(num_layers: int) -> list[int]:
+    """One stage: tokens that stay pass all the other blocks, which Primus's plain decoder needs."""
+    return [max(1, num_layers // 6)]
 
 
 def _check_pruning_options(sampling: str, prior: str | None, completion: str) -> None:

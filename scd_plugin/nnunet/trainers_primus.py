@@ -34,7 +34,7 @@ class SCDPrimusTrainer(SCDTrainer):
     """Primus's version: 1, 2 or 3."""
     scd_size = "M"
     """Primus's size: S, B, M or L."""
-    scd_prior: str | None = "attention"
+    scd_prior: str | None = "entropy"
     """Score that the learned one is added to, see `scd_plugin.networks.priors`; None for none."""
     scd_patch_size: int | None = None
     """Edge of a token in voxels on every axis; None for one per axis from the plans. Stock Primus always has 8."""

@@ -94,6 +94,11 @@ class TestPrune:
         batch = torch.randn(1, *net.image_shape)
         torch.testing.assert_close(net(batch), stock(batch), atol=1e-6, rtol=0)
 
+    @pytest.mark.parametrize(("eva_depth", "expected"), [(12, [3, 6, 9]), (16, [4, 8, 12]), (2, [1]), (1, [])])
+    def test_quarters_of_the_depth_by_default(self, stock_primus: Stock, eva_depth: int, expected: list[int]) -> None:
+        net = prune_primus(stock_primus(eva_depth=eva_depth), keep_ratio=0.5)
+        assert [stage.after_block for stage in net.stages] == expected
+
     def test_prunes_with_weights_of_its_own(self, stock_primus: Stock) -> None:
         stock = stock_primus().eval()
         net = prune_primus(stock, keep_ratio=0.5, prune_after=(2,), prior="neighbors")

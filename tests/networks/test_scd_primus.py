@@ -84,11 +84,11 @@ class TestPruning:
         assert stages.shape == (2, 4, 4, 4)
         assert torch.bincount(stages[1].flatten()).tolist() == [32, 16, 8, 8]
 
-    @pytest.mark.parametrize(
-        ("num_layers", "expected"), [(12, [3, 6, 9]), (16, [4, 8, 12]), (24, [6, 12, 18]), (2, [1]), (1, [])]
-    )
-    def test_quarters_of_the_depth_by_default(self, small_primus: Build, num_layers: int, expected: list[int]) -> None:
-        net = small_primus(num_layers=num_layers)
+    @pytest.mark.parametrize(("num_layers", "expected"), [(12, [2]), (16, [2]), (24, [4]), (4, [1]), (1, [1])])
+    def test_one_stage_after_a_sixth_of_the_depth_by_default(
+        self, small_primus: Build, num_layers: int, expected: list[int]
+    ) -> None:
+        net = small_primus(num_layers=num_layers, prune_after=None)
         assert [stage.after_block for stage in net.stages] == expected
 
     def test_rotary_positions_follow_the_kept_tokens(self, small_primus: Build) -> None:

@@ -63,7 +63,7 @@ class nnUNetTrainerStudyPrimus(_Study):
 
 
 class nnUNetTrainerStudyKeep50(_Study):
-    """SCD-Primus that keeps half of the tokens at each of three stages."""
+    """SCD-Primus that keeps half of the tokens."""
 
     scd_keep_ratio = 0.5
     completion = "assembly"
