@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -36,6 +37,8 @@ class SCDPrimusTrainer(SCDTrainer):
     """Primus's size: S, B, M or L."""
     scd_prior: str | None = "entropy"
     """Score that the learned one is added to, see `scd_plugin.networks.priors`; None for none."""
+    scd_prune_after: Sequence[int] | None = None
+    """1-based blocks after which tokens leave; None for one stage, after a sixth of the depth."""
     scd_patch_size: int | None = None
     """Edge of a token in voxels on every axis; None for one per axis from the plans. Stock Primus always has 8."""
 
@@ -61,6 +64,7 @@ class SCDPrimusTrainer(SCDTrainer):
             out_channels=num_output_channels,
             version=cls.scd_version,
             size=cls.scd_size,
+            prune_after=cls.scd_prune_after,
             keep_ratio=cls.scd_keep_ratio,
             prior=cls.scd_prior,
             drop_path_rate=0.2,

@@ -53,7 +53,7 @@ def test_is_stock_primus_with_pruning(name: str) -> None:
     ours, theirs = build(Dense).state_dict(), stock.state_dict()
     assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in theirs.items()}
     net = build(trainer_of(name))
-    assert [stage.keep_ratio for stage in net.stages] == [0.25] * 3
+    assert [stage.keep_ratio for stage in net.stages] == [0.25]
     drop_rates = [[block.drop_path1 for block in one.eva.blocks][-1].drop_prob for one in (net, stock)]
     assert drop_rates == [0.2, 0.2]
 
@@ -93,13 +93,17 @@ def test_deep_supervision_is_refused() -> None:
 
 class Quick(trainers.nnUNetTrainerSCDPrimusS):  # type: ignore[valid-type, misc]
     scd_patch_size = 8
+    scd_prune_after = (3, 6)
     scd_num_epochs = 20
 
 
 def test_settings_of_a_subclass(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(Quick)
     assert (trainer.num_epochs, trainer.enable_deep_supervision) == (20, False)
-    assert build(Quick).grid_size == [8, 8, 8]
+    net = build(Quick)
+    assert net.grid_size == [8, 8, 8]
+    assert [stage.after_block for stage in net.stages] == [3, 6]
+    assert net.prior == "entropy"
 
 
 @pytest.mark.slow
