@@ -60,7 +60,7 @@ def move_positions(net: SCDPrimus, positions: Tensor, old_grid: Sequence[int]) -
 
 
 def prune_primus(
-    primus: nn.Module, *, prior: str = "attention", prune_after: Sequence[int] | None = None, **changes: Any
+    primus: nn.Module, *, prior: str = "entropy", prune_after: Sequence[int] | None = None, **changes: Any
 ) -> SCDPrimus:
     """A trained dense Primus with tokens leaving on the way, without any training.
 
@@ -69,8 +69,8 @@ def prune_primus(
     Args:
         primus: a `Primus`, `PrimusV2` or `PrimusV3` of dynamic-network-architectures; not changed.
         prior: the score, see `scd_plugin.networks.priors`.
-        prune_after: 1-based blocks; None for a quarter, half and three quarters of the depth. A network that was not
-            trained for it bears no stage as early as that of `SCDPrimus`.
+        prune_after: 1-based blocks; None for a quarter, half and three quarters of the depth, which a network that was
+            not trained for it bears better than one early stage, down to a share of a half.
         changes: of the pruning: `keep_ratio`.
 
     Returns:
