@@ -87,7 +87,7 @@ def primus_decoder(hidden_size: int, out_channels: int, patch_size: Sequence[int
 
 
 def decode_octants(decoder: nn.Module, tokens: Tensor) -> Tensor:
-    """What the decoder makes of one voxel in each octant of every token: an early look that costs next to nothing.
+    """What the decoder makes of one voxel in each octant of every token: an early look that costs little.
 
     The decoder works on each token alone and doubles step by step, so a voxel needs one path through its steps. The
     first step is taken whole; of the others only the part that leads to one voxel near the octant's middle.

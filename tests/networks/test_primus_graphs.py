@@ -21,8 +21,14 @@ from scd_plugin.ops import exit_stages
 
 pytestmark = pytest.mark.slow
 
-TINY: dict[str, Any] = {"img_size": 16, "patch_size": 4, "hidden_size": 24, "num_heads": 2, "num_layers": 3}
-TINY["prune_after"] = (1, 2)
+TINY: dict[str, Any] = {
+    "img_size": 16,
+    "patch_size": 4,
+    "hidden_size": 24,
+    "num_heads": 2,
+    "num_layers": 3,
+    "prune_after": (1, 2),
+}
 VARIANTS: list[dict[str, Any]] = [
     {},
     *[{"prior": prior, "sampling": "prior", "completion": "restore"} for prior in PRIORS],
