@@ -42,7 +42,7 @@ def bench(
     threads: Annotated[int | None, typer.Option(help="CPU threads; PyTorch's choice without it.")] = None,
     mode: Annotated[list[str] | None, typer.Option(help="forward or train; both without it.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Turns of each network.")] = None,
-    warmup: Annotated[int | None, typer.Option(help="Untimed steps of a network that was just built.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Untimed steps of a network that was just built; in training two at least.")] = None,
     turn_seconds: Annotated[float | None, typer.Option(help="A turn is as many whole steps as fill this.")] = None,
     grow: Annotated[str | None, typer.Option(help="crop, keep or batch: cost as the work grows.")] = None,
     values: Annotated[str | None, typer.Option(help="Of what grows, with commas: 64,96,128.")] = None,

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from scd_plugin.bench.entries import Entry
+from scd_plugin.bench.memory import peak_bytes
 from scd_plugin.bench.settings import SETTINGS
+from scd_plugin.bench.steps import Step, seconds_per_step
 from scd_plugin.bench.worker import Subject, _sentence
 
 TINY = replace(SETTINGS["quick"], warmup=1)
@@ -39,6 +41,28 @@ def test_prepare_turn_describe(mode: str) -> None:
         "decoder",
         "other",
     ]
+
+
+@pytest.mark.parametrize(("mode", "warmup", "steps"), [("forward", 1, 1), ("train", 1, 2), ("train", 3, 3)])
+def test_memory_of_training_is_read_after_the_optimizer_has_its_state(
+    mode: str, warmup: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # AdamW makes its state in the first step, when the activations are gone
+    taken: list[int] = []
+    held: list[int] = []
+
+    def count(step: Step, number: int, *, cuda: bool) -> float:
+        taken.append(number)
+        return seconds_per_step(step, number, cuda=cuda)
+
+    def peak(*, cuda: bool) -> int:
+        held.append(sum(taken))
+        return peak_bytes(cuda=cuda)
+
+    monkeypatch.setattr("scd_plugin.bench.worker.seconds_per_step", count)
+    monkeypatch.setattr("scd_plugin.bench.worker.peak_bytes", peak)
+    Subject(Entry("scd:size=tiny", replace(TINY, warmup=warmup)), mode).prepare()
+    assert held == [steps]
 
 
 def test_settings_reach_the_step() -> None:
