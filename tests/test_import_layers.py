@@ -13,8 +13,19 @@ import scd_plugin
 
 PACKAGE = Path(__file__).parents[1] / "scd_plugin"
 # a part may import parts with a smaller number; parts of the same number do not know each other
-LAYERS = {"ops": 1, "blocks": 2, "networks": 3, "nnunet": 4, "monai": 4, "bench": 4, "bridge": 5, "demo": 5, "cli": 6}
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name == "cli.py")
+LAYERS = {
+    "processor": 0,
+    "ops": 1,
+    "blocks": 2,
+    "networks": 3,
+    "nnunet": 4,
+    "monai": 4,
+    "bench": 4,
+    "bridge": 5,
+    "demo": 5,
+    "cli": 6,
+}
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in LAYERS)
 
 
 def part_of(module: str) -> str | None:
@@ -63,6 +74,8 @@ def test_imports_point_down(path: Path) -> None:
         ("from scd_plugin.blocks import ScorePredictor", "networks", []),
         ("from scd_plugin import __version__", "nnunet", []),
         ("from scd_plugin import ops", "blocks", []),
+        ("from scd_plugin.processor import bfloat16_instructions", "bench", []),
+        ("from scd_plugin.ops import tokens", "processor", ["scd_plugin.ops"]),
         ("from scd_plugin.networks.encoder import SparseViT", "networks", []),
         ("from scd_plugin.networks import SCDUNETR", "blocks", ["scd_plugin.networks"]),
         ("import scd_plugin.monai.data", "nnunet", ["scd_plugin.monai.data"]),

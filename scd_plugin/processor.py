@@ -1,0 +1,36 @@
+"""What this machine's processor can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+__all__ = ["bfloat16_instructions"]
+
+# the faster first
+_FLAGS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16"}
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def bfloat16_instructions() -> str | None:
+    """The instructions with which PyTorch computes faster in bfloat16 than in float32, if this processor has any.
+
+    Returns:
+        "AMX" or "AVX512-BF16"; None on other processors, all of ARM's among them, which nobody has measured here.
+    """
+    has = _flags()
+    return next((name for name, flag in _FLAGS.items() if flag in has), None)
+
+
+def _flags() -> set[str]:
+    """The processor's flags as Linux names them; empty where they are not known."""
+    # PyTorch 2.6, the oldest that is taken, does not have it
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if capabilities is not None:
+        return {name for name, there in capabilities().items() if there is True}
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
