@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import torch
 from monai.data import MetaTensor
-from monai.inferers import SlidingWindowInferer
-from monai.transforms import AsDiscrete, LoadImage, NormalizeIntensity, ResampleToMatch, SaveImage, Spacing
+from monai.transforms import LoadImage, NormalizeIntensity, ResampleToMatch, SaveImage, Spacing
 from torch import nn
 
 from scd_plugin.bench.settings import Settings
 from scd_plugin.bench.steps import Amp
+from scd_plugin.bench.windows import Windows
 
 __all__ = ["WholeCase"]
 
@@ -25,8 +25,7 @@ T = TypeVar("T")
 class WholeCase:
     """Called, it segments the image of the settings once; `seconds` then has the time of each of `CASE_STAGES`.
 
-    Reading, resampling and writing are MONAI's and alike for every network. Windows overlap by `overlap` and are
-    blended by a Gaussian, as nnU-Net's and MONAI's predictors do; there is no mirroring.
+    Reading, resampling and writing are MONAI's and alike for every network.
 
     Args:
         network: in evaluation mode.
@@ -38,13 +37,9 @@ class WholeCase:
     """
 
     def __init__(self, network: nn.Module, settings: Settings, amp: Amp) -> None:
-        self.network = network
         self.settings = settings
-        self.amp = amp
         self.seconds: dict[str, float] = {}
-        self.infer = SlidingWindowInferer(
-            settings.crop, sw_batch_size=settings.batch, overlap=settings.overlap, mode="gaussian"
-        )
+        self.segment = Windows(network, settings, amp)
         channels = len(self._read())
         if channels != settings.in_channels:
             msg = f"in-channels must be {channels}, the channels of {settings.image}; got {settings.in_channels}"
@@ -54,7 +49,7 @@ class WholeCase:
         """Read, resample, segment window by window, resample the label map back, and write it."""
         image = self._timed("read", self._read)
         small = self._timed("resample", self._resample, image)
-        label = self._timed("network", self._segment, small)
+        label = self._timed("network", self.segment, small)
         whole = self._timed("resample back", ResampleToMatch(mode="nearest"), label, image)
         with TemporaryDirectory() as folder:
             self._timed("write", self._write, whole, Path(folder))
@@ -75,12 +70,6 @@ class WholeCase:
         resampled = Spacing((self.settings.spacing,) * 3, mode="bilinear")(image)
         normalised: MetaTensor = NormalizeIntensity()(resampled)
         return normalised
-
-    def _segment(self, image: MetaTensor) -> MetaTensor:
-        with torch.inference_mode(), self.amp():
-            logits = self.infer(image[None].to(self.settings.device), self.network)
-            label: MetaTensor = AsDiscrete(argmax=True)(logits[0]).cpu()
-        return label
 
     def _write(self, label: MetaTensor, folder: Path) -> None:
         SaveImage(output_dir=folder, output_dtype="uint8", separate_folder=False, print_log=False)(label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,22 +43,27 @@ def bench(
     threads: Annotated[int | None, typer.Option(help="CPU threads; PyTorch's choice without it.")] = None,
     mode: Annotated[list[str] | None, typer.Option(help="forward or train; both without it.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Turns of each network.")] = None,
-    warmup: Annotated[int | None, typer.Option(help="Untimed steps of a network that was just built; in training two at least.")] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Untimed steps of a network that was just built; in training two at least.")
+    ] = None,
     turn_seconds: Annotated[float | None, typer.Option(help="A turn is as many whole steps as fill this.")] = None,
-    grow: Annotated[str | None, typer.Option(help="crop, keep or batch: cost as the work grows.")] = None,
-    values: Annotated[str | None, typer.Option(help="Of what grows, with commas: 64,96,128.")] = None,
+    grow: Annotated[
+        str | None,
+        typer.Option(
+            help="crop, keep, batch, or volume for noise of that size segmented in windows: cost as the work grows."
+        ),
+    ] = None,
+    values: Annotated[str | None, typer.Option(help="Of what grows, with commas: 64,96,128 or 96,96x128x192.")] = None,
     image: Annotated[
         str | None, typer.Option(help="Instead of noise: a file to segment whole, in windows of the crop.")
     ] = None,
     spacing: Annotated[float | None, typer.Option(help="With --image: mm per voxel that it is resampled to.")] = None,
     overlap: Annotated[
-        float | None, typer.Option(help="With --image: share of a window that the next one covers.")
+        float | None, typer.Option(help="With --image or --grow volume: share of a window that the next one covers.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="JSON file to write; a picture goes beside it.")] = None,
 ) -> None:
     """Networks side by side: speed, memory, operations, and where the time goes. Prints Markdown."""
-    from scd_plugin.bench.tables import markdown
-
     options = {
         "contestants": tuple(contestants) if contestants else None,
         "crop": crop,
@@ -78,22 +84,22 @@ def bench(
         "overlap": overlap,
     }
     try:
-        if output is not None and output.suffix != ".json":
-            msg = f"output must end in .json; got {output}"
-            raise ValueError(msg)
         if image and (mode or grow):
             msg = f"image {image} is measured alone; leave out --mode and --grow"
             raise ValueError(msg)
         chosen = settings_from_options("quick" if quick else settings, grow=grow, **options)
+        if output is not None:
+            _must_be_writable(output)
         results = _run(chosen, grow, tuple(values.split(",")) if values else ())
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
-    typer.echo(markdown(results), nl=False)
-    if output is not None:
-        _write(results, output)
+    problems = _show(results, output)
     if not any(entry["modes"] for entry in results["entries"]):
-        typer.echo("error: no network could be measured; the reasons are listed above", err=True)
+        problems.append("no network could be measured; the reasons are listed above")
+    for problem in problems:
+        typer.echo(f"error: {problem}", err=True)
+    if problems:
         raise typer.Exit(1)
 
 
@@ -135,6 +141,8 @@ def settings_from_options(name: str, *, grow: str | None = None, **options: Any)
     given.setdefault("threads", torch.get_num_threads())
     if grow and "contestants" not in given:
         given["contestants"] = PRUNING if grow == "keep" else GROWING
+    if grow == "volume":
+        given.setdefault("modes", ("forward",))
     return replace(named, **given)
 
 
@@ -163,12 +171,43 @@ def _run(settings: Settings, grow: str | None, values: tuple[str, ...]) -> Resul
     return results
 
 
-def _write(results: Results, path: Path) -> None:
-    import json
+def _show(results: Results, output: Path | None) -> list[str]:
+    """Write and print everything; what could not be written."""
+    from scd_plugin.bench.results import write_results
+    from scd_plugin.bench.tables import markdown
 
-    from scd_plugin.bench.plots import draw
+    # first of all, since a run can take hours
+    problems = [_kept(write_results, results, output)] if output is not None else []
+    typer.echo(markdown(results), nl=False)
+    if output is not None:
+        from scd_plugin.bench.plots import draw
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    draw(results, path.with_suffix(".png"))
-    typer.echo(f"{path}, {path.with_suffix('.png')}", err=True)
+        problems.append(_kept(draw, results, output.with_suffix(".png")))
+    return [problem for problem in problems if problem]
+
+
+def _must_be_writable(output: Path) -> None:
+    """Before hours of measuring; leaves no file that was not there, and those that were as they were."""
+    if output.suffix != ".json":
+        msg = f"output must end in .json; got {output}"
+        raise ValueError(msg)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        for path in (output, output.with_suffix(".png")):
+            new = not path.exists()
+            path.open("ab").close()
+            if new:
+                path.unlink()
+    except OSError as error:
+        msg = f"output must be a file that can be written, with a picture beside it; got {output}: {error.strerror}"
+        raise ValueError(msg) from None
+
+
+def _kept(write: Callable[[Results, Path], object], results: Results, path: Path) -> str | None:
+    """Write a file; why it could not be written, or None."""
+    try:
+        write(results, path)
+    except OSError as error:
+        return f"{path} could not be written: {error.strerror}"
+    typer.echo(str(path), err=True)
+    return None

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
 from scd_plugin.bench.contestants import CONTESTANTS, parse_contestant, prunes
-from scd_plugin.bench.settings import Settings, crop_text, parse_crop
+from scd_plugin.bench.settings import MODES, Settings, crop_text, parse_crop
 
-__all__ = ["VARIABLES", "Entry", "entries_of", "grown_entries", "steps_per_turn", "turns"]
+__all__ = ["VARIABLES", "Entry", "entries_of", "grown_entries", "place", "steps_per_turn", "turns"]
 
 # what the work can grow in -> values tried unless others are asked for
 VARIABLES = {
     "crop": ("64", "96", "128", "160"),
     "keep": ("0.1", "0.25", "0.5", "0.75"),
     "batch": ("1", "2", "4", "8"),
+    "volume": ("96", "144", "192", "240"),
 }
 
 
@@ -29,7 +30,14 @@ class Entry:
     @property
     def label(self) -> str:
         """For a person who waits."""
-        return f"{self.contestant} at {crop_text(self.settings.crop)}, batch {self.settings.batch}"
+        where = place(self.settings.crop, self.settings.volume)
+        return f"{self.contestant} at {where}, batch {self.settings.batch}"
+
+
+def place(crop: Sequence[int], volume: Sequence[int] | None) -> str:
+    """The crop, and the volume that is segmented in crops where there is one."""
+    within = f" in a volume of {crop_text(tuple(volume))}" if volume else ""
+    return crop_text(tuple(crop)) + within
 
 
 def entries_of(settings: Settings) -> list[Entry]:
@@ -61,8 +69,10 @@ def grown_entries(settings: Settings, variable: str, values: Sequence[str]) -> l
     if variable not in VARIABLES:
         msg = f"grow must be one of {', '.join(VARIABLES)}; got {variable!r}"
         raise ValueError(msg)
-    if len(set(values)) != len(values) or len(values) < 2:
-        msg = f"values must be at least two, all different, for a fit; got {', '.join(values) or 'none'}"
+    if variable == "volume" and settings.modes != MODES[:1]:
+        msg = (
+            f"mode must be forward alone where a volume grows, which is not trained on; got {', '.join(settings.modes)}"
+        )
         raise ValueError(msg)
     constant = [text for text in settings.contestants if variable == "keep" and not prunes(text)]
     if constant:
@@ -73,12 +83,18 @@ def grown_entries(settings: Settings, variable: str, values: Sequence[str]) -> l
         )
         raise ValueError(msg)
     changed = [_changed(settings, variable, value) for value in values]
+    # 64 and 64x64x64 are the same
+    if len(set(changed)) != len(changed) or len(changed) < 2:
+        msg = f"values must be at least two, all different, for a fit; got {', '.join(values) or 'none'}"
+        raise ValueError(msg)
     return [entry for each in changed for entry in entries_of(each)]
 
 
 def _changed(settings: Settings, variable: str, value: str) -> Settings:
     if variable == "crop":
         return replace(settings, crop=parse_crop(value))
+    if variable == "volume":
+        return replace(settings, volume=parse_crop(value, variable))
     kind = float if variable == "keep" else int
     try:
         number = kind(value)

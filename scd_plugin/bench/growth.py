@@ -21,6 +21,7 @@ WORK: dict[str, tuple[str, Callable[[EntryResult], float]]] = {
     "crop": ("tokens (8 x 8 x 8 voxels)", lambda entry: prod(entry["crop"]) / TOKEN_VOXELS),
     "keep": ("keep ratio", lambda entry: entry["keep_ratio"] or 1.0),
     "batch": ("batch", lambda entry: float(entry["batch"])),
+    "volume": ("voxels of the volume", lambda entry: float(prod(entry["volume"]))),
 }
 
 
@@ -36,13 +37,21 @@ def _memory(mode: str) -> Callable[[EntryResult], float | None]:
     return gigabytes
 
 
+def _operations(entry: EntryResult) -> float | None:
+    """Of a batch, or of all windows of a volume."""
+    if entry["macs"] is None:
+        return None
+    return entry["macs"] / 1e9 * entry.get("windows", entry["batch"]) / entry["batch"]
+
+
 # what a cost is called, and its amount in a result; None where it was not measured
 COSTS: dict[str, Callable[[EntryResult], float | None]] = {
     "inference, s": _seconds("forward"),
     "training step, s": _seconds("train"),
     "inference memory, GB": _memory("forward"),
     "training memory, GB": _memory("train"),
-    "GMACs": lambda entry: entry["macs"] / 1e9 if entry["macs"] is not None else None,
+    "GMACs": _operations,
+    "windows": lambda entry: entry.get("windows") if entry["modes"] else None,
 }
 
 
@@ -51,8 +60,8 @@ class Fit(NamedTuple):
 
     exponent: float
     factor: float
-    r_squared: float
-    """share of the variation of log(cost) that the fit explains"""
+    r_squared: float | None
+    """share of the variation of log(cost) that the fit explains; None for two amounts of work, which any line fits"""
 
 
 class Series(NamedTuple):
@@ -63,7 +72,7 @@ class Series(NamedTuple):
     work: list[float]
     amounts: list[float]
     fit: Fit | None
-    """None for fewer than two points"""
+    """None for fewer than two different amounts of work"""
 
 
 def fit_power(work: Sequence[float], cost: Sequence[float]) -> Fit:
@@ -86,7 +95,8 @@ def fit_power(work: Sequence[float], cost: Sequence[float]) -> Fit:
     exponent, offset = np.polyfit(x, y, 1)
     variation = float(((y - y.mean()) ** 2).sum())
     left = float(((y - exponent * x - offset) ** 2).sum())
-    return Fit(float(exponent), float(np.exp(offset)), 1 - left / variation if variation > 0 else 1.0)
+    r_squared = 1 - left / variation if variation > 0 else 1.0
+    return Fit(float(exponent), float(np.exp(offset)), r_squared if len(set(work)) > 2 else None)
 
 
 def growth_series(results: Results) -> list[Series]:
@@ -110,6 +120,6 @@ def growth_series(results: Results) -> list[Series]:
 def _series(entries: list[EntryResult], contestant: str, cost: str, amount: Callable[[EntryResult], float]) -> Series:
     points = [(amount(entry), value) for entry in entries if (value := COSTS[cost](entry)) is not None]
     work, amounts = [x for x, _ in points], [y for _, y in points]
-    # memory below what the process can tell apart is 0
-    fits = len(points) > 1 and min(amounts) > 0
+    # crops of another shape can be as much work; memory below what the process can tell apart is 0
+    fits = len(set(work)) > 1 and min(amounts) > 0
     return Series(contestant, cost, work, amounts, fit_power(work, amounts) if fits else None)

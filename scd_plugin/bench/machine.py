@@ -22,10 +22,13 @@ def machine(device: str) -> dict[str, Any]:
     """Processor, cores and memory; with a GPU that one, too."""
     import torch
 
+    from scd_plugin.processor import bfloat16_instructions
+
     found: dict[str, Any] = {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16": bfloat16_instructions(),
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": None,

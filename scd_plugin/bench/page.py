@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from scd_plugin.bench.origin import title
 from scd_plugin.bench.results import Results, read_results
-from scd_plugin.bench.tables import markdown, title
+from scd_plugin.bench.tables import markdown
 
 __all__ = ["page_text", "read_folder", "write_page"]
 
@@ -31,15 +33,18 @@ def read_folder(folder: Path) -> dict[str, Results]:
 
 
 def page_text(runs: Mapping[str, Results], folder: str) -> str:
-    """The page.
+    """The page. Runs of the same title have the names of their files in their headings.
 
     Args:
         runs: name to results.
         folder: the name of the folder beside the page with their files and pictures.
     """
     sections = []
+    titles = Counter(map(title, runs.values()))
     for name, results in runs.items():
         heading, _, rest = markdown(results).partition("\n\n")
+        if titles[title(results)] > 1:
+            heading += f" ({name})"
         picture = f"![{title(results)}]({folder}/{name}.png)"
         sections.append("\n\n".join((heading, picture, rest)))
     return "\n".join([HEAD.format(folder=folder), *sections])
@@ -49,13 +54,17 @@ def write_page(folder: Path) -> Path:
     """Write a page beside a folder, under its name, and a picture beside each of its files.
 
     Raises:
-        ValueError: if the folder has no results.
+        ValueError: if the folder has no results, or the page or a picture cannot be written.
     """
     from scd_plugin.bench.plots import draw
 
     runs = read_folder(folder)
-    for name, results in runs.items():
-        draw(results, folder / f"{name}.png")
     page = folder.with_suffix(".md")
-    page.write_text(page_text(runs, folder.name), encoding="utf-8")
+    try:
+        page.write_text(page_text(runs, folder.name), encoding="utf-8")
+        for name, results in runs.items():
+            draw(results, folder / f"{name}.png")
+    except OSError as error:
+        msg = f"the page of {folder} and its pictures must be files that can be written; got {error}"
+        raise ValueError(msg) from None
     return page

@@ -8,7 +8,18 @@ from typing import Any, NamedTuple, TypedDict, cast
 
 import numpy as np
 
-__all__ = ["SCHEMA", "EntryResult", "Grow", "ModeResult", "Results", "Spread", "paired_ratio", "read_results", "spread"]
+__all__ = [
+    "SCHEMA",
+    "EntryResult",
+    "Grow",
+    "ModeResult",
+    "Results",
+    "Spread",
+    "paired_ratio",
+    "read_results",
+    "spread",
+    "write_results",
+]
 
 SCHEMA = 1
 """Changes with the meaning of the fields; older files are then refused."""
@@ -32,7 +43,16 @@ class ModeResult(_OfCases):
     peak_bytes: int
 
 
-class EntryResult(TypedDict):
+class _OfVolumes(TypedDict, total=False):
+    """What only a volume segmented in windows has."""
+
+    volume: list[int]
+    """voxels per axis"""
+    windows: int
+    """in which it is covered"""
+
+
+class EntryResult(_OfVolumes):
     """One contestant at one setting."""
 
     contestant: str
@@ -87,6 +107,11 @@ def spread(values: list[float]) -> Spread:
 def paired_ratio(reference: list[float], ours: list[float]) -> Spread:
     """How many times faster than a reference, repeat by repeat: what slows the machine down cancels out."""
     return spread([theirs / mine for theirs, mine in zip(reference, ours)])
+
+
+def write_results(results: Results, path: Path) -> None:
+    """Results to a file."""
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def read_results(path: Path) -> Results:

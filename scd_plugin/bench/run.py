@@ -12,7 +12,7 @@ from scd_plugin.bench.crew import Crew, WorkerError
 from scd_plugin.bench.entries import Entry, entries_of, grown_entries, steps_per_turn, turns
 from scd_plugin.bench.machine import machine, versions
 from scd_plugin.bench.results import SCHEMA, EntryResult, Results
-from scd_plugin.bench.settings import CASE, MODES, Settings, command_line
+from scd_plugin.bench.settings import CASE, MODES, Settings, command_line, num_windows
 
 __all__ = ["run_bench", "run_length"]
 
@@ -63,7 +63,7 @@ def run_bench(
 
 def _blank(entry: Entry) -> EntryResult:
     keep = parse_contestant(entry.contestant)[1].get("keep_ratio")
-    return {
+    blank: EntryResult = {
         "contestant": entry.contestant,
         "crop": list(entry.settings.crop),
         "batch": entry.settings.batch,
@@ -74,6 +74,11 @@ def _blank(entry: Entry) -> EntryResult:
         "modes": {},
         "problems": {},
     }
+    settings = entry.settings
+    if settings.volume is not None:
+        blank["volume"] = list(settings.volume)
+        blank["windows"] = num_windows(settings.volume, settings.crop, settings.overlap)
+    return blank
 
 
 def _measure_mode(measured: dict[Entry, EntryResult], mode: str, report: Report) -> None:

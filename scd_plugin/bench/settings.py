@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from math import ceil, prod
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,6 +19,7 @@ __all__ = [
     "command_line",
     "crop_text",
     "named_settings",
+    "num_windows",
     "parse_crop",
 ]
 
@@ -82,6 +85,8 @@ class Settings:
     """mm per voxel, which the image is resampled to"""
     overlap: float = 0.5
     """share of a window that the next one covers again"""
+    volume: tuple[int, ...] | None = None
+    """voxels per axis of noise to segment in windows of `crop`, instead of one batch of windows"""
 
     def __post_init__(self) -> None:
         positive = (
@@ -102,9 +107,9 @@ class Settings:
         if self.keep_ratio > 1:
             msg = f"keep-ratio must be in (0, 1], the share of tokens kept at each stage; got {self.keep_ratio}"
             raise ValueError(msg)
-        if len(self.crop) != 3 or min(self.crop) < 1:
-            msg = f"crop must be three sizes of at least 1 voxel; got {self.crop}"
-            raise ValueError(msg)
+        _must_be_sizes("crop", self.crop)
+        if self.volume is not None:
+            _must_be_sizes("volume", self.volume)
         for name, value, allowed in (("dtype", self.dtype, DTYPES), ("device", self.device, DEVICES)):
             if value not in allowed:
                 msg = f"{name} must be one of {', '.join(allowed)}; got {value!r}"
@@ -123,6 +128,12 @@ class Settings:
     def measured_modes(self) -> tuple[str, ...]:
         """The modes, or that of an image."""
         return self.modes if self.image is None else (CASE,)
+
+
+def _must_be_sizes(name: str, sizes: tuple[int, ...]) -> None:
+    if len(sizes) != 3 or min(sizes) < 1:
+        msg = f"{name} must be three sizes of at least 1 voxel; got {sizes}"
+        raise ValueError(msg)
 
 
 SETTINGS = MappingProxyType(
@@ -158,15 +169,19 @@ def named_settings(name: str) -> Settings:
     return SETTINGS[name]
 
 
-def parse_crop(text: str) -> tuple[int, ...]:
+def parse_crop(text: str, name: str = "crop") -> tuple[int, ...]:
     """`96` or `96x128x128`, as three sizes.
+
+    Args:
+        text: as on the command line.
+        name: what it is, for a message.
 
     Raises:
         ValueError: if it is neither.
     """
     sizes = text.strip().split("x")
     if len(sizes) not in (1, 3) or not all(size.isdecimal() for size in sizes):
-        msg = f"crop must be one size such as 96, or three such as 96x128x128; got {text!r}"
+        msg = f"{name} must be one size such as 96, or three such as 96x128x128; got {text!r}"
         raise ValueError(msg)
     return tuple(int(size) for size in (sizes * 3 if len(sizes) == 1 else sizes))
 
@@ -174,6 +189,19 @@ def parse_crop(text: str) -> tuple[int, ...]:
 def crop_text(crop: tuple[int, ...] | list[int]) -> str:
     """The inverse of `parse_crop`, as short as it can be said."""
     return str(crop[0]) if len(set(crop)) == 1 else "x".join(map(str, crop))
+
+
+def num_windows(volume: Sequence[int], crop: Sequence[int], overlap: float) -> int:
+    """Windows in which MONAI's inferer covers a volume.
+
+    Args:
+        volume: voxels per axis; what is smaller than a window is padded to it.
+        crop: voxels of a window per axis.
+        overlap: share of a window that the next one covers again.
+    """
+    # the next window begins at least one voxel on
+    steps = [max(1, int(edge * (1 - overlap))) for edge in crop]
+    return prod(1 + ceil(max(0, size - edge) / step) for size, edge, step in zip(volume, crop, steps))
 
 
 def command_line(settings: Settings, *, grow: str | None = None, values: tuple[str, ...] = ()) -> str:

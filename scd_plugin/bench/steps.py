@@ -12,7 +12,16 @@ import torch
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 from torch import Tensor, nn
 
-__all__ = ["Step", "autocast", "forward_step", "random_batch", "seconds_per_step", "training_step"]
+__all__ = [
+    "Amp",
+    "Step",
+    "autocast",
+    "for_inference",
+    "forward_step",
+    "random_batch",
+    "seconds_per_step",
+    "training_step",
+]
 
 Step = Callable[[], None]
 Amp = Callable[[], AbstractContextManager[Any]]
@@ -35,12 +44,17 @@ def autocast(dtype: str, device: str) -> Amp:
     return partial(torch.autocast, device, dtype=getattr(torch, dtype))
 
 
-def forward_step(network: nn.Module, image: Tensor, amp: Amp) -> Step:
-    """A forward pass in inference mode; the network is in evaluation mode, without deep supervision."""
+def for_inference(network: nn.Module) -> None:
+    """Evaluation mode, without deep supervision."""
     decoder = getattr(network, "decoder", None)
     if hasattr(decoder, "deep_supervision"):
         decoder.deep_supervision = False  # type: ignore[union-attr]
     network.eval()
+
+
+def forward_step(network: nn.Module, image: Tensor, amp: Amp) -> Step:
+    """A forward pass in inference mode; the network is in evaluation mode, without deep supervision."""
+    for_inference(network)
 
     def step() -> None:
         with torch.inference_mode(), amp():
@@ -65,7 +79,8 @@ def training_step(network: nn.Module, image: Tensor, label: Tensor, amp: Amp, *,
     )
     # of nnU-Net's transformer trainers
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-4, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
-    scaler = torch.amp.GradScaler(image.device.type, enabled=scale)
+    # at nnU-Net's scale the first steps overflow, and the optimizer, with its time and memory, is left out of them
+    scaler = torch.amp.GradScaler(image.device.type, init_scale=1.0, enabled=scale)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)

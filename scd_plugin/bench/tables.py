@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from scd_plugin.bench.contestants import CONTESTANTS, parse_contestant, twins
-from scd_plugin.bench.growth import COSTS, WORK, growth_series
+from scd_plugin.bench.entries import place
+from scd_plugin.bench.growth import COSTS, WORK, Fit, growth_series
+from scd_plugin.bench.origin import measured, title
 from scd_plugin.bench.parts import PART_NAMES
 from scd_plugin.bench.results import EntryResult, ModeResult, Results, Spread, paired_ratio, spread
-from scd_plugin.bench.settings import CASE, CASE_STAGES, crop_text
+from scd_plugin.bench.settings import CASE, CASE_STAGES
 
 __all__ = [
     "case_ratio_table",
@@ -23,7 +24,6 @@ __all__ = [
     "problem_list",
     "ratio_table",
     "speed_table",
-    "title",
 ]
 
 NOTHING = "-"
@@ -37,7 +37,7 @@ def markdown(results: Results, *, level: int = 2) -> str:
         results: of a run.
         level: of the heading.
     """
-    blocks = [f"{'#' * level} {title(results)}", _origin(results), f"```bash\n{results['command']}\n```"]
+    blocks = [f"{'#' * level} {title(results)}", measured(results), f"```bash\n{results['command']}\n```"]
     if results["grow"]:
         blocks += growth_tables(results)
     elif results["settings"].get("image"):
@@ -49,40 +49,6 @@ def markdown(results: Results, *, level: int = 2) -> str:
         blocks += [ratio_table(results, twin) for twin in twins(tuple(_names(results)))]
         blocks.append(parts_table(results))
     return "\n\n".join([*filter(None, blocks), *filter(None, [problem_list(results)])]) + "\n"
-
-
-def title(results: Results) -> str:
-    """One line that tells runs apart."""
-    settings = results["settings"]
-    grow = results["grow"]
-    varied = {"crop": "crop", "keep": "keep_ratio", "batch": "batch"}[grow["variable"]] if grow else None
-    channels = f"{settings['in_channels']} to {settings['out_channels']} channels"
-    fixed = {
-        "crop": f"crop {crop_text(settings['crop'])}",
-        "batch": f"batch {settings['batch']}",
-        "keep_ratio": f"keep {settings['keep_ratio']}",
-    }
-    device = results["machine"]["gpu"] or _some(settings["threads"], "CPU thread")
-    words = [text for name, text in fixed.items() if name != varied]
-    words += [channels, settings["dtype"], "compiled" if settings["compiled"] else "eager", device]
-    if settings.get("image"):
-        image = Path(settings["image"]).name
-        words.insert(0, f"{image} at {settings['spacing']} mm, windows overlap by {settings['overlap']}")
-    head = f"{settings['name']}, growing {WORK[grow['variable']][0]}" if grow else settings["name"]
-    return f"{head}: {', '.join(words)}"
-
-
-def _origin(results: Results) -> str:
-    machine, settings = results["machine"], results["settings"]
-    where = (
-        f"{machine['processor']} ({machine['instructions']}), {_some(machine['cores'], 'core')}, "
-        f"{machine['memory_gb']} GiB, {_some(settings['threads'], 'CPU thread')}"
-    )
-    if machine["gpu"]:
-        where += f"; {machine['gpu']}, {machine['gpu_memory_gb']} GiB"
-    with_what = ", ".join(f"{name} {version}" for name, version in results["versions"].items() if version)
-    turns = f"{_some(settings['repeats'], 'repeat')} in turn, {_some(settings['warmup'], 'warm-up step')}"
-    return f"Measured {results['created']} on {where}. {turns}. {with_what}."
 
 
 def speed_table(results: Results) -> str:
@@ -176,7 +142,7 @@ def growth_tables(results: Results) -> list[str]:
         + [
             next(
                 (
-                    f"{each.fit.exponent:.2f} (R² {each.fit.r_squared:.3f})"
+                    _exponent(each.fit)
                     for each in series
                     if each.contestant == contestant and each.cost == cost and each.fit
                 ),
@@ -205,7 +171,8 @@ def growth_tables(results: Results) -> list[str]:
 def problem_list(results: Results) -> str:
     """Who has no result, and why."""
     return "\n".join(
-        f"- `{entry['contestant']}` at {crop_text(entry['crop'])}, batch {entry['batch']}, {mode}: {reason}"
+        f"- `{entry['contestant']}` at {place(entry['crop'], entry.get('volume'))}, batch {entry['batch']}, "
+        f"{mode}: {reason}"
         for entry in results["entries"]
         for mode, reason in entry["problems"].items()
     )
@@ -216,8 +183,9 @@ def number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:#.3g}".rstrip(".")
 
 
-def _some(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _exponent(fit: Fit) -> str:
+    sureness = "two points alone" if fit.r_squared is None else f"R² {fit.r_squared:.3f}"
+    return f"{fit.exponent:.2f} ({sureness})"
 
 
 def _names(results: Results) -> list[str]:

@@ -19,6 +19,7 @@ from scd_plugin.bench.messages import Description, Failed, Prepared
 from scd_plugin.bench.parts import part_shares
 from scd_plugin.bench.settings import CASE
 from scd_plugin.bench.steps import Step, autocast, forward_step, random_batch, seconds_per_step, training_step
+from scd_plugin.bench.windows import volume_step
 
 __all__ = ["Subject", "serve"]
 
@@ -60,6 +61,8 @@ class Subject:
         run: Any = torch.compile(self.network) if settings.compiled else self.network
         if self.mode == "train":
             self._step = training_step(run, self.image, label, self.amp, scale=settings.dtype == "float16")
+        elif settings.volume:
+            self._step = volume_step(run, settings, self.amp)
         else:
             self._step = forward_step(run, self.image, self.amp)
         for _ in range(max(settings.warmup, STEPS_TO_PEAK.get(self.mode, 1))):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from scd_plugin.bench.results import EntryResult, Results
 
@@ -78,6 +79,7 @@ def results(entry: Callable[..., EntryResult]) -> Callable[..., Results]:
                 "threads": 2,
                 "repeats": 3,
                 "warmup": 2,
+                "overlap": 0.5,
             },
             "grow": None,
             "entries": list(entries) or [entry(), entry("dense", slower=2), failed],
@@ -85,6 +87,48 @@ def results(entry: Callable[..., EntryResult]) -> Callable[..., Results]:
         return {**made, **changes}  # type: ignore[typeddict-item]
 
     return make
+
+
+@pytest.fixture
+def fake_events(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Events of a GPU that is not there; its own clock goes on by the seconds that the fixture is called with.
+
+    What an event recorded is known after synchronising, as on a GPU.
+    """
+    clock = [0.0]
+
+    class Event:
+        waiting: ClassVar[list[Event]] = []
+
+        def __init__(self, *, enable_timing: bool) -> None:
+            assert enable_timing
+            self.at: float | None = None
+            self.known = False
+
+        def record(self) -> None:
+            self.at = clock[0]
+            Event.waiting.append(self)
+
+        def synchronize(self) -> None:
+            synchronise()
+
+        def elapsed_time(self, end: Event) -> float:
+            assert self.known
+            assert end.known
+            assert self.at is not None
+            assert end.at is not None
+            return 1000 * (end.at - self.at)
+
+    def synchronise() -> None:
+        for event in Event.waiting:
+            event.known = True
+
+    def go_on(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronise)
+    return go_on
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ class TestTables:
 
     def test_rows(self, measured: Results) -> None:
         text = markdown(measured)
-        assert text.startswith("## btcv: ct.nii.gz at 1.5 mm, windows overlap by 0.5, crop 96, ")
+        assert text.startswith("## btcv: fast, nnunet, unetr; ct.nii.gz at 1.5 mm, windows overlap by 0.5, crop 96, ")
         assert "| `fast` | 8.00 (8.00 to 8.00) | 1.00 | 1.00 | 4.00 | 1.00 | 1.00 |" in text
         assert "| `unetr` | - | - | - | - | - | - |" in text
         assert "| Against `nnunet` | Whole case | Network |" in text

@@ -24,6 +24,17 @@ def test_a_cost_that_is_no_power_fits_badly() -> None:
 
 
 @pytest.mark.parametrize(
+    ("work", "cost", "exponent"),
+    [([1, 2], [1, 4], 2), ([1, 2, 2], [1, 4, 4], 2)],
+    ids=["two points", "three points of two amounts"],
+)
+def test_two_amounts_always_fit(work: Sequence[float], cost: Sequence[float], exponent: float) -> None:
+    fit = fit_power(work, cost)
+    assert fit.exponent == pytest.approx(exponent)
+    assert fit.r_squared is None
+
+
+@pytest.mark.parametrize(
     ("work", "cost"),
     [([1], [1]), ([2, 2], [1, 3]), ([1, 2], [1, 0]), ([0, 2], [1, 1]), ([1, 2], [1, 2, 3])],
     ids=["one point", "one amount", "no cost", "no work", "lengths"],
@@ -44,6 +55,28 @@ def test_series_of_a_run(grown: Results) -> None:
     ]
     assert series["training step, s"].amounts == []
     assert series["training step, s"].fit is None
+
+
+def test_one_amount_of_work_has_no_fit(entry: Callable[..., EntryResult], results: Callable[..., Results]) -> None:
+    run = results(
+        entry(crop=[64, 64, 128]),
+        entry(crop=[64, 128, 64], slower=2),
+        grow={"variable": "crop", "values": ["64x64x128", "64x128x64"]},
+    )
+    series = growth_series(run)[0]
+    assert (series.work, series.amounts) == ([1024, 1024], [0.5, 1.0])
+    assert {each.fit for each in growth_series(run)} == {None}
+
+
+def test_cost_of_a_volume_is_that_of_all_windows(entry: Callable[..., EntryResult]) -> None:
+    result = entry(macs=10_000_000_000, batch=2, volume=[96, 144, 192], windows=6)
+    assert WORK["volume"][1](result) == 96 * 144 * 192
+    assert COSTS["GMACs"](result) == 30
+    assert COSTS["windows"](result) == 6
+    assert COSTS["GMACs"](entry(macs=10_000_000_000, batch=2)) == 10
+    assert COSTS["windows"](entry()) is None
+    assert COSTS["windows"](entry(modes={}, volume=[96] * 3, windows=1)) is None
+    assert COSTS["GMACs"](entry(macs=None, volume=[96] * 3, windows=1)) is None
 
 
 def test_a_run_that_did_not_grow_has_no_series(results: Callable[..., Results]) -> None:

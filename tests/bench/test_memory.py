@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import mmap
 
+import pytest
+
 from scd_plugin.bench.memory import _high_water_mark, held_bytes, peak_bytes
 
 
@@ -21,3 +23,9 @@ def test_peak_remembers_what_was_given_back() -> None:
         assert held_bytes(cuda=False) - before > 30_000_000
     assert held_bytes(cuda=False) - before < 30_000_000
     assert peak_bytes(cuda=False) - before > 30_000_000
+
+
+def test_memory_of_a_gpu_is_what_pytorch_gave_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda: 123)
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 456)
+    assert (held_bytes(cuda=True), peak_bytes(cuda=True)) == (123, 456)

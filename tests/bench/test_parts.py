@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -93,6 +94,29 @@ def test_shares_add_up_and_hooks_are_gone() -> None:
     assert sum(shares.values()) == pytest.approx(1)
     assert all(share > 0 for share in shares.values())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network)
+
+
+def test_shares_of_a_gpu_are_those_of_its_own_clock(fake_events: Callable[[float], None]) -> None:
+    class Slow(nn.Module):
+        def __init__(self, seconds: float) -> None:
+            super().__init__()
+            self.seconds = seconds
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            fake_events(self.seconds)
+            return image
+
+    encoder, between, decoder = Slow(3), Slow(1), Slow(4)
+    network = nn.Sequential(encoder, between, decoder, encoder)
+    shares = part_shares(
+        lambda: network(torch.zeros(1)), {"encoder": [encoder], "completion": [], "decoder": [decoder]}, cuda=True
+    )
+    assert shares == {
+        "encoder": pytest.approx(6 / 11),
+        "completion": 0,
+        "decoder": pytest.approx(4 / 11),
+        OTHER: pytest.approx(1 / 11),
+    }
 
 
 def test_hooks_are_gone_after_a_failure_too() -> None:

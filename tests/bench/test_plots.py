@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from scd_plugin.bench.origin import measured, title
 from scd_plugin.bench.plots import draw, figure_of
-from scd_plugin.bench.results import Results
+from scd_plugin.bench.results import EntryResult, Results
 
 
 def test_bars_are_medians(results: Callable[..., Results]) -> None:
@@ -27,9 +29,63 @@ def test_lines_show_points_and_exponents(grown: Results) -> None:
     assert panels[0].get_xscale() == "log"
 
 
-def test_pictures_are_written(results: Callable[..., Results], tmp_path: Path) -> None:
-    draw(results(), tmp_path / "run.png")
-    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+def test_exponents_of_two_points_say_so(grown: Results) -> None:
+    del grown["entries"][0]
+    points, _ = figure_of(grown).axes[0].lines
+    assert points.get_label() == "scd, exponent 1.00 of two points"
+
+
+def test_one_amount_of_work_is_points_alone(entry: Callable[..., EntryResult], results: Callable[..., Results]) -> None:
+    grow = {"variable": "crop", "values": ["64x64x128", "64x128x64"]}
+    panel = figure_of(results(entry(crop=[64, 64, 128]), entry(crop=[64, 128, 64]), grow=grow)).axes[0]
+    (points,) = panel.lines
+    assert list(points.get_xdata()) == [1024, 1024]
+    assert points.get_label() == "scd"
+
+
+def test_long_contestants_are_folded(entry: Callable[..., EntryResult], results: Callable[..., Results]) -> None:
+    long = "scd-primus-m:keep_ratio=0.25,completion=assembly_to_kept,completion_hidden_size=432"
+    panel = figure_of(results(entry(long))).axes[0]
+    assert [label.get_text().splitlines() for label in panel.get_yticklabels()] == [
+        ["scd-primus-m:keep_ratio=0.25,", "completion=assembly_to_kept,", "completion_hidden_size=432"]
+    ]
+
+
+def test_pictures_say_where_their_numbers_come_from(results: Callable[..., Results], tmp_path: Path) -> None:
+    run = results()
+    draw(run, tmp_path / "run.png")
+    with Image.open(tmp_path / "run.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.text == {  # type: ignore[attr-defined]
+            "Title": title(run),
+            "Description": "scd bench scd dense unetr --settings btcv --device cpu --threads 2",
+            "Source": measured(run),
+        }
+    below = figure_of(run).get_supxlabel().splitlines()
+    assert below[0] == "scd bench scd dense unetr --settings btcv --device cpu --threads 2"
+    assert below[1:] == [
+        "Abacus 7 (AVX2), 2 cores, 23.5 GiB, 2 CPU threads; 2026-11-24; scd_plugin 0.1.0, torch 2.14.0"
+    ]
+
+
+def test_pictures_are_the_same_every_time(grown: Results, tmp_path: Path) -> None:
+    for name in ("one.png", "two.png"):
+        draw(grown, tmp_path / name)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_nothing_is_wider_than_the_picture(results: Callable[..., Results]) -> None:
+    run = results()
+    run["command"] = "scd bench " + " ".join(["scd:keep_ratio=0.5,feature_size=8"] * 9)
+    run["entries"][0]["contestant"] = "scd:keep_ratio=0.25,completion=assembly_to_kept"
+    figure = figure_of(run)
+    figure.draw_without_rendering()
+    texts = [*figure.texts, *(label for panel in figure.axes for label in panel.get_yticklabels())]
+    assert len(texts) == 2 + 2 * 2
+    for text in texts:
+        box = text.get_window_extent()
+        assert box.x0 >= 0, text.get_text()
+        assert box.x1 <= figure.bbox.width, text.get_text()
 
 
 def test_a_run_without_any_speed_is_an_empty_picture(results: Callable[..., Results]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scd_plugin.bench.results import Results, Spread, paired_ratio, read_results, spread
+from scd_plugin.bench.results import Results, Spread, paired_ratio, read_results, spread, write_results
 
 
 def test_spread() -> None:
@@ -20,7 +20,7 @@ def test_ratio_is_taken_repeat_by_repeat() -> None:
 
 
 def test_results_survive_a_file(results: Callable[..., Results], tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text(json.dumps(results()))
+    write_results(results(), tmp_path / "run.json")
     assert read_results(tmp_path / "run.json") == results()
 
 

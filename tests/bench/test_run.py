@@ -99,9 +99,21 @@ def test_results_tell_where_they_come_from(asked: list[tuple[str, str, str]]) ->
     assert results["grow"] == {"variable": "batch", "values": ["1", "2"]}
     assert [entry["batch"] for entry in results["entries"]] == [1, 2]
     assert results["machine"]["cores"] >= 1
+    assert results["machine"]["bfloat16"] in ("AMX", "AVX512-BF16", None)
     assert results["machine"]["gpu"] is None
     assert results["versions"]["torch"]
     assert {"scd_plugin", "python", "monai", "nnunetv2"} <= set(results["versions"])
+
+
+def test_volumes_are_told_apart(asked: list[tuple[str, str, str]]) -> None:
+    settings = replace(SETTING, contestants=("scd",), modes=("forward",))
+    results = run_bench(settings, grow="volume", values=("32", "48x32x64"))
+    assert [(entry["volume"], entry["windows"]) for entry in results["entries"]] == [
+        ([32, 32, 32], 1),
+        ([48, 32, 64], 6),
+    ]
+    assert results["command"].endswith("--mode forward --turn-seconds 1.0 --grow volume --values 32,48x32x64"), asked
+    assert results["settings"]["volume"] is None
 
 
 def test_speed_without_a_description(asked: list[tuple[str, str, str]]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scd_plugin.bench.settings import SETTINGS, command_line, crop_text, named_settings, parse_crop
+from scd_plugin.bench.settings import SETTINGS, command_line, crop_text, named_settings, num_windows, parse_crop
 
 
 def test_published_settings() -> None:
@@ -30,6 +30,22 @@ def test_crops_are_read_and_written(text: str, crop: tuple[int, ...]) -> None:
     assert crop_text(crop) == text
 
 
+@pytest.mark.parametrize(
+    ("volume", "crop", "overlap", "windows"),
+    [
+        ((96, 96, 96), (96, 96, 96), 0.5, 1),
+        ((144, 144, 144), (96, 96, 96), 0.5, 8),
+        ((192, 192, 192), (96, 96, 96), 0.5, 27),
+        ((192, 192, 192), (96, 96, 96), 0.0, 8),
+        ((97, 96, 40), (96, 96, 96), 0.25, 2),
+        ((6, 4, 4), (4, 4, 4), 0.9, 3),
+    ],
+    ids=["one", "two each way", "three each way", "no overlap", "a voxel more, and less", "a voxel on"],
+)
+def test_windows_of_a_volume(volume: tuple[int, ...], crop: tuple[int, ...], overlap: float, windows: int) -> None:
+    assert num_windows(volume, crop, overlap) == windows
+
+
 @pytest.mark.parametrize("text", ["", "96x96", "96 x 96", "-8", "big"])
 def test_bad_crops_are_one_sentence(text: str) -> None:
     with pytest.raises(ValueError, match="crop must be one size such as 96, or three such as 96x128x128; got"):
@@ -43,6 +59,7 @@ def test_bad_crops_are_one_sentence(text: str) -> None:
         ({"turn_seconds": -1}, "turn-seconds must be more than 0; got -1"),
         ({"keep_ratio": 1.5}, r"keep-ratio must be in \(0, 1\]"),
         ({"crop": (96, 96)}, "crop must be three sizes of at least 1 voxel"),
+        ({"volume": (96, 96, 0)}, r"volume must be three sizes of at least 1 voxel; got \(96, 96, 0\)"),
         ({"dtype": "half"}, "dtype must be one of float32, bfloat16, float16; got 'half'"),
         ({"device": "mps"}, "device must be one of cpu, cuda; got 'mps'"),
         ({"modes": ("backward",)}, "mode must be one or both of forward, train; got backward"),

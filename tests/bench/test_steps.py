@@ -56,6 +56,23 @@ def test_training_step_trains(dtype: str) -> None:
     assert gradients.norm() <= 1 + 1e-5
 
 
+def test_no_step_is_skipped_for_want_of_a_scale() -> None:
+    """A scaler that begins with 65536 leaves out the optimizer until its scale is small enough."""
+    gradients: list[Tensor] = []
+
+    def seen(_: nn.Module, __: object, out: Tensor) -> None:
+        out.register_hook(gradients.append)
+
+    for scale in (False, True):
+        torch.manual_seed(0)
+        network = Seen()
+        network.register_forward_hook(seen)
+        image, label = random_batch(1, 3, (4, 4, 4), batch=2, device="cpu")
+        training_step(network, image, label, autocast("float32", "cpu"), scale=scale)()
+    assert torch.equal(*gradients)
+    assert gradients[0].abs().max() > 0
+
+
 def test_deep_supervision_is_trained_and_off_at_inference(small: Callable[..., SCDUNETR]) -> None:
     network = small(in_channels=1, deep_supervision=True)
     image, label = random_batch(1, 3, (32, 32, 32), batch=1, device="cpu")
@@ -71,3 +88,9 @@ def test_every_step_is_taken() -> None:
     seconds = seconds_per_step(lambda: taken.append(1), 3, cuda=False)
     assert len(taken) == 3
     assert seconds > 0
+
+
+def test_gpu_is_timed_by_its_own_clock(fake_events: Callable[[float], None]) -> None:
+    """The time of its kernels, not that of the calls that start them; what was started before is not in it."""
+    fake_events(7)
+    assert seconds_per_step(lambda: fake_events(0.25), 4, cuda=True) == pytest.approx(0.25)

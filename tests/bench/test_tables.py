@@ -13,7 +13,6 @@ from scd_plugin.bench.tables import (
     problem_list,
     ratio_table,
     speed_table,
-    title,
 )
 
 
@@ -76,20 +75,49 @@ def test_growth(grown: Results) -> None:
     assert points.splitlines()[3] == "| `scd` | 4096 | 0.800 | 64.0 | 2.83 |"
 
 
+def test_growth_of_two_points_does_not_boast(grown: Results) -> None:
+    del grown["entries"][1]
+    _, exponents, _, points = growth_tables(grown)
+    assert exponents.splitlines()[2] == (
+        "| `scd` | 1.00 (two points alone) | 2.00 (two points alone) | 0.50 (two points alone) |"
+    )
+    assert len(points.splitlines()) == 4
+
+
+def test_growth_in_one_amount_alone_has_points_and_no_exponent(
+    entry: Callable[..., EntryResult], results: Callable[..., Results]
+) -> None:
+    grow = {"variable": "crop", "values": ["64x64x128", "64x128x64"]}
+    text = markdown(results(entry(crop=[64, 64, 128]), entry(crop=[64, 128, 64]), grow=grow))
+    assert "| `scd` | - | - | - | - | - |" in text
+    assert text.count("| `scd` | 1024 | 0.500 | 2.00 | 1.00 | 4.00 | 132 |") == 2
+
+
+def test_growth_of_a_volume(entry: Callable[..., EntryResult], results: Callable[..., Results]) -> None:
+    def at(volume: int, windows: int) -> EntryResult:
+        modes = {"forward": {"seconds": [0.5 * windows], "steps": 1, "before_bytes": 0, "peak_bytes": volume**3}}
+        return entry(macs=10**9, modes=modes, volume=[volume] * 3, windows=windows)
+
+    entries = [at(96, 1), at(192, 27), at(288, 125)]
+    failed = entry("dense", modes={}, macs=None, volume=[96] * 3, windows=1, problems={"forward": "does not fit"})
+    text = markdown(results(*entries, failed, grow={"variable": "volume", "values": ["96", "192", "288"]}))
+    assert text.startswith(
+        "## btcv, growing voxels of the volume: scd, dense; crop 96, windows overlap by 0.5, batch 1"
+    )
+    assert "| Network | inference, s | inference memory, GB | GMACs | windows |" in text
+    assert "| `scd` | 1.48 (R² 0.997) | 1.00 (R² 1.000) | 1.48 (R² 0.997) | 1.48 (R² 0.997) |" in text
+    assert "| `scd` | 7077888 | 13.5 | 0.00708 | 27.0 | 27.0 |" in text
+    assert "| `dense` | 884736 | - | - | - | - |" in text
+    assert "- `dense` at 96 in a volume of 96, batch 1, forward: does not fit" in text
+
+
 def test_problems_are_listed(results: Callable[..., Results]) -> None:
     assert problem_list(results()) == "- `unetr` at 96, batch 1, forward: does not fit"
 
 
-def test_titles(results: Callable[..., Results], grown: Results) -> None:
-    assert title(results()) == ("btcv: crop 96, batch 1, keep 0.1, 1 to 14 channels, float32, eager, 2 CPU threads")
-    assert title(grown).startswith("btcv, growing tokens (8 x 8 x 8 voxels): batch 1, keep 0.1, 1 to 14")
-    on_gpu = results(machine={**results()["machine"], "gpu": "Big GPU", "gpu_memory_gb": 80.0})
-    assert title(on_gpu).endswith("eager, Big GPU")
-
-
 def test_everything_is_said_once(results: Callable[..., Results]) -> None:
     text = markdown(results())
-    assert text.startswith("## btcv: crop 96")
+    assert text.startswith("## btcv: scd, dense, unetr; crop 96")
     assert (
         "Measured 2026-11-24 on Abacus 7 (AVX2), 2 cores, 23.5 GiB, 2 CPU threads. 3 repeats in turn, "
         "2 warm-up steps. scd_plugin 0.1.0, torch 2.14.0."

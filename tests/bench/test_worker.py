@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -63,6 +63,23 @@ def test_memory_of_training_is_read_after_the_optimizer_has_its_state(
     monkeypatch.setattr("scd_plugin.bench.worker.peak_bytes", peak)
     Subject(Entry("scd:size=tiny", replace(TINY, warmup=warmup)), mode).prepare()
     assert held == [steps]
+
+
+def test_turns_on_a_gpu_get_their_memory_back_first(
+    fake_events: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Networks share the memory of a GPU, and what a step takes from the driver is not to be in its time."""
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("emptied"))
+    done: list[str] = []
+
+    def step() -> None:
+        fake_events(0.5 if "step" in done else 100.0)
+        done.append("step")
+
+    subject = Subject(Entry("scd:size=tiny", replace(TINY, device="cuda")), "forward")
+    subject._step = step
+    assert subject.turn(2) == pytest.approx(0.5)
+    assert done == ["step", "step", "step", "emptied"]
 
 
 def test_settings_reach_the_step() -> None:
