@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from dynamic_network_architectures.building_blocks.patch_encode_decode import (
+    LayerNormNd,
     PatchDecode,
     PatchEmbed,
     PatchEmbed_deeper,
@@ -21,9 +23,10 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from monai.networks.layers import Conv
 from torch import Tensor, nn
 
+from scd_plugin.ops.convolution import takes_short_ways
 from scd_plugin.ops.grid import stage_strides
 
-__all__ = ["VERSIONS", "decode_octants", "primus_decoder", "primus_tokenizer"]
+__all__ = ["VERSIONS", "PrimusDecoder", "decode_octants", "primus_decoder", "primus_tokenizer"]
 
 VERSIONS = (1, 2, 3)
 
@@ -71,7 +74,7 @@ def primus_tokenizer(version: int, in_channels: int, hidden_size: int, patch_siz
     return tokenizer.apply(InitWeights_He(1e-2))
 
 
-def primus_decoder(hidden_size: int, out_channels: int, patch_size: Sequence[int]) -> nn.Module:
+def primus_decoder(hidden_size: int, out_channels: int, patch_size: Sequence[int]) -> PrimusDecoder:
     """Token map to logits, (B, D, *grid) to (B, out_channels, *img_size): transposed convolutions, each token alone.
 
     Args:
@@ -83,7 +86,32 @@ def primus_decoder(hidden_size: int, out_channels: int, patch_size: Sequence[int
         ValueError: if an edge is no power of two.
     """
     _check_power_of_two(patch_size)
-    return PatchDecode(tuple(patch_size), hidden_size, out_channels).apply(InitWeights_He(1e-2))
+    decoder = PrimusDecoder(tuple(patch_size), hidden_size, out_channels)
+    decoder.apply(InitWeights_He(1e-2))
+    return decoder
+
+
+class PrimusDecoder(PatchDecode):  # type: ignore[misc]  # the library has no types
+    """The library's `PatchDecode`, on a CPU by a way that takes half the time.
+
+    A transposed convolution whose kernel is its stride makes the voxels of a place from that place alone: it is a
+    matrix product. Channels stay side by side in memory, as tokens have them, until the last step.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D, *grid) to (B, out_channels, *img_size)."""
+        if not takes_short_ways(x):
+            logits: Tensor = super().forward(x)
+            return logits
+        places: list[int] = list(x.shape[2:])
+        *steps, last = _leaves(self)
+        x, kernels = x.flatten(2).transpose(1, 2), []
+        for layer in steps:
+            if isinstance(layer, nn.ConvTranspose3d):
+                kernels.append(layer.kernel_size)
+            x = _on_tokens(layer, x)
+        x, size = _in_place(x, places, kernels)
+        return _to_voxels(last, x, size)
 
 
 def decode_octants(decoder: nn.Module, tokens: Tensor) -> Tensor:
@@ -99,24 +127,56 @@ def decode_octants(decoder: nn.Module, tokens: Tensor) -> Tensor:
     Returns:
         (B, classes, N, V) logits; V is 8, or less where a token has fewer voxels.
     """
-    x = tokens.transpose(1, 2)[..., None, None]
-    steps = 0
-    for layer in decoder.modules():
-        if isinstance(layer, nn.ConvTranspose3d):
-            # towards the middle: first the upper half of the octant, from there on the lower halves
-            x = layer(x) if steps == 0 else _one_offset(layer, x, upper=steps == 1)
-            steps += 1
-        elif not list(layer.children()):
-            x = layer(x)
-    return x.unflatten(2, (tokens.shape[1], -1)).flatten(3)  # type: ignore[no-untyped-call]
+    x, offset = tokens, None
+    for layer in _leaves(decoder):
+        if offset is None or not isinstance(layer, nn.ConvTranspose3d):
+            x = _on_tokens(layer, x)
+            offset = [1, 1, 1] if offset is None else offset
+        else:
+            # towards the middle: on each axis first the upper half, from there on the lower ones
+            taken = [min(edge - 1, upper) for edge, upper in zip(layer.kernel_size, offset)]
+            offset = [upper - step for upper, step in zip(offset, taken)]
+            x = F.linear(x, layer.weight[:, :, taken[0], taken[1], taken[2]].t(), layer.bias)
+    return x.unflatten(1, (tokens.shape[1], -1)).movedim(-1, 1)  # type: ignore[no-untyped-call]
 
 
-def _one_offset(layer: nn.ConvTranspose3d, x: Tensor, *, upper: bool) -> Tensor:
-    """One of the voxels that a transposed convolution makes of each, where its kernel is its stride."""
-    offset = [edge - 1 if upper else 0 for edge in layer.kernel_size]
-    weight = layer.weight[:, :, offset[0], offset[1], offset[2]].t()
-    # a matrix product, not a convolution: ONNX takes no convolution with a part of a parameter
-    return F.linear(x.movedim(1, -1), weight, layer.bias).movedim(-1, 1)
+def _leaves(decoder: nn.Module) -> list[Any]:
+    return [layer for layer in decoder.modules() if not list(layer.children())]
+
+
+def _on_tokens(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer of the decoder on (B, N, C); a transposed convolution makes (B, N * voxels, C') of it."""
+    if isinstance(layer, nn.ConvTranspose3d):
+        voxels = prod(layer.kernel_size)
+        # a matrix product, not a convolution: ONNX takes no convolution with a parameter that was reshaped
+        weight = layer.weight.permute(2, 3, 4, 1, 0).flatten(0, 3)
+        return F.linear(x, weight, layer.bias.repeat(voxels)).unflatten(-1, (voxels, -1)).flatten(1, 2)  # type: ignore[no-untyped-call]
+    if isinstance(layer, LayerNormNd):
+        return F.layer_norm(x, (x.shape[-1],), layer.weight, layer.bias, layer.eps)
+    y: Tensor = layer(x)
+    return y
+
+
+def _in_place(x: Tensor, places: list[int], kernels: Sequence[Sequence[int]]) -> tuple[Tensor, list[int]]:
+    """Voxels from token by token, step by step in each, to raster order; with the size of that raster."""
+    steps = len(kernels)
+    x = x.unflatten(1, [*places, *[edge for kernel in kernels for edge in kernel]])  # type: ignore[no-untyped-call]
+    order = [dim for axis in range(3) for dim in (1 + axis, *[4 + 3 * step + axis for step in range(steps)])]
+    size = [places[axis] * prod(kernel[axis] for kernel in kernels) for axis in range(3)]
+    return x.permute(0, *order, -1).flatten(1, -2), size
+
+
+def _to_voxels(layer: nn.ConvTranspose3d, x: Tensor, size: Sequence[int]) -> Tensor:
+    """The last step, (B, N, C) in raster order to (B, classes, *img_size).
+
+    Its product comes out channel by channel, so that what is left is to weave rows of voxels together.
+    """
+    kernel = layer.kernel_size
+    weight = layer.weight.permute(1, 2, 3, 4, 0).flatten(0, 3).expand(x.shape[0], -1, -1)
+    bias = layer.bias.repeat_interleave(prod(kernel))[:, None]
+    y = torch.baddbmm(bias, weight, x.transpose(1, 2))
+    y = y.unflatten(2, size).unflatten(1, (-1, *kernel))  # type: ignore[no-untyped-call]
+    return y.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
 
 def _check_power_of_two(patch_size: Sequence[int]) -> None:

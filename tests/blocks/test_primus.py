@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from math import prod
+
 import pytest
 import torch
 from dynamic_network_architectures.building_blocks.patch_encode_decode import (
+    PatchDecode,
     PatchEmbed,
     PatchEmbed_deeper,
     PatchEmbedDeeperControlled,
@@ -61,6 +65,7 @@ def test_every_parameter_gets_a_gradient(version: int) -> None:
         ((4, 4, 4), ((1, 3), (1, 3), (1, 3))),
         ((2, 2, 2), ((0, 1), (0, 1), (0, 1))),
         ((1, 4, 4), ((0,), (1, 3), (1, 3))),
+        ((2, 4, 8), ((1,), (2,), (2, 6))),
     ],
     ids=str,
 )
@@ -85,3 +90,22 @@ def test_bad_settings_are_refused() -> None:
         primus_tokenizer(1, 1, 24, (6, 8, 8))
     with pytest.raises(ValueError, match=r"patch_size must be a power of two on each axis.*got \(8, 8, 12\)"):
         primus_decoder(24, 2, (8, 8, 12))
+
+
+@pytest.mark.parametrize(
+    ("patch_size", "grid"),
+    [((8, 8, 8), (2, 3, 4)), ((2, 2, 2), (2, 1, 3)), ((1, 4, 8), (3, 2, 2)), ((4, 16, 16), (2, 1, 2))],
+    ids=str,
+)
+def test_decoder_is_the_librarys_by_another_way(patch_size: tuple[int, ...], grid: tuple[int, ...]) -> None:
+    decoder = primus_decoder(24, 3, patch_size)
+    tokens = torch.randn(2, prod(grid), 24)
+    found = []
+    for decode in (decoder, partial(PatchDecode.forward, decoder)):
+        x = tokens.clone().requires_grad_()
+        decoder.zero_grad()
+        logits = decode(x.transpose(1, 2).unflatten(2, grid))
+        logits.square().mean().backward()
+        found.append([logits, x.grad, *[parameter.grad for parameter in decoder.parameters()]])
+    assert found[0][0].shape == (2, 3, *[places * edge for places, edge in zip(grid, patch_size)])
+    torch.testing.assert_close(*found, atol=5e-6, rtol=5e-6)
