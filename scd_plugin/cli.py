@@ -169,7 +169,13 @@ def predict(
     step_size: Annotated[float, typer.Option(help="Step of the window as a share of it.")] = 0.5,
     batch: Annotated[int, typer.Option(help="Windows to a forward pass; more than 1 differs by rounding.")] = 1,
     resampling: Annotated[str, typer.Option(help="Of logits: nnunet, or torch for PyTorch's.")] = "nnunet",
-    dtype: Annotated[str, typer.Option(help="float32, or bfloat16 on a CPU that has it.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="On a CPU: float32, bfloat16, or auto for bfloat16 where the CPU has it.")
+    ] = "float32",
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Of the network on a CPU; as in nnUNetv2_predict without. May differ by rounding."),
+    ] = None,
     skip_empty: Annotated[bool, typer.Option("--skip-empty", help="Compute constant windows once.")] = False,
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Probabilities too, as nnU-Net saves them.")
@@ -199,6 +205,7 @@ def predict(
             batch=batch,
             resampling=resampling,
             dtype=dtype,
+            threads=threads,
             skip_empty=skip_empty,
             save_probabilities=save_probabilities,
             keep_existing=keep_existing,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import psutil
 import torch
 
-__all__ = ["bfloat16_instructions"]
+__all__ = ["bfloat16_instructions", "usable_cores"]
 
 # the faster first
 _FLAGS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16"}
@@ -21,6 +23,13 @@ def bfloat16_instructions() -> str | None:
     """
     has = _flags()
     return next((name for name, flag in _FLAGS.items() if flag in has), None)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on; the two threads of a core count once."""
+    logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # not every system tells
+    return min(logical, psutil.cpu_count(logical=False) or logical)
 
 
 def _flags() -> set[str]:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from scd_plugin import processor
-from scd_plugin.processor import bfloat16_instructions
+from scd_plugin.processor import bfloat16_instructions, usable_cores
 
 AMX = {"amx_tile": True, "amx_bf16": True, "avx512_bf16": True}
 ZEN4 = {"amx_tile": False, "amx_bf16": False, "avx512_bf16": True, "l2_cache_size": 1048576, "cpu_name": "AMD EPYC"}
@@ -61,3 +63,21 @@ def test_both_agree_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     by_pytorch = bfloat16_instructions()
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert bfloat16_instructions() == by_pytorch
+
+
+@pytest.mark.parametrize(
+    ("allowed", "physical", "expected"),
+    [({0, 1, 2, 3}, 2, 2), ({0, 1}, 8, 2), ({0, 1, 2}, None, 3)],
+    ids=["two threads a core", "some of the cores", "not known"],
+)
+def test_usable_cores(monkeypatch: pytest.MonkeyPatch, allowed: set[int], physical: int | None, expected: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
+    monkeypatch.setattr(psutil, "cpu_count", lambda *, logical: physical if not logical else 99)
+    assert usable_cores() == expected
+
+
+def test_usable_cores_where_affinity_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(psutil, "cpu_count", lambda *, logical: 4 if not logical else 99)
+    assert usable_cores() == 4

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import io
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from typing import Any
 
 from scd_plugin.networks import SCDUNETR
@@ -13,6 +11,7 @@ from scd_plugin.networks.scd_unetr import MAX_POOLED_DEPTH
 from scd_plugin.nnunet.network import find_any_trainer
 from scd_plugin.nnunet.plans import network_arguments
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD
+from scd_plugin.nnunet.trainers_primus import SCDPrimusTrainer
 from scd_plugin.ops.grid import per_axis, stage_strides
 
 __all__ = ["choose_trainer", "difference", "find_trainer", "full_arguments", "trainer_arguments"]
@@ -45,11 +44,15 @@ def find_trainer(name: str) -> type[nnUNetTrainerSCD]:
     """An SCD trainer by its name, as nnU-Net finds it.
 
     Raises:
-        ValueError: if there is none, if it is no SCD trainer, or if it builds its network in a way of its own.
+        ValueError: if there is none, if it trains no SCDUNETR, or if it builds its network in a way of its own.
     """
-    with redirect_stdout(io.StringIO()):
-        # nnU-Net prints each place that it searches, beginning with where it does not find trainers of one's own
-        trainer = find_any_trainer(name)
+    trainer = find_any_trainer(name)
+    if issubclass(trainer, SCDPrimusTrainer):
+        msg = (
+            f"trainer {name} trains SCD-Primus, which is not moved between nnU-Net and MONAI yet; only models of "
+            "nnUNetTrainerSCD and its subclasses can be moved"
+        )
+        raise ValueError(msg)
     if not issubclass(trainer, nnUNetTrainerSCD):
         msg = (
             f"trainer {name} is none of SCD's, so its network is no SCDUNETR; only models of nnUNetTrainerSCD and its "

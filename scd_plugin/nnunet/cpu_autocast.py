@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CPU_DTYPES", "autocast_on_cpu", "logits_in_float32"]
+from scd_plugin.processor import bfloat16_instructions
+
+__all__ = ["CPU_DTYPES", "autocast_on_cpu", "logits_in_float32", "slow_bfloat16_note"]
 
 CPU_DTYPES = ("float32", "bfloat16")
 
@@ -23,6 +25,16 @@ def autocast_on_cpu(dtype: str, device: torch.device) -> AbstractContextManager[
     if dtype == "bfloat16" and device.type == "cpu":
         return torch.autocast("cpu", torch.bfloat16)
     return nullcontext()
+
+
+def slow_bfloat16_note() -> str | None:
+    """What to say of bfloat16 on a processor without instructions for it; None on others."""
+    if bfloat16_instructions() is not None:
+        return None
+    return (
+        "bfloat16 will be slow on this processor, which has neither AMX nor AVX512-BF16; results are as on others, and "
+        "float32 is faster here"
+    )
 
 
 def logits_in_float32(_network: nn.Module, _inputs: object, output: Tensor | list[Tensor]) -> Tensor | list[Tensor]:

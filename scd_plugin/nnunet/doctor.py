@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
+from scd_plugin.processor import bfloat16_instructions
+
 __all__ = ["Finding", "examine"]
 
 TRAINER = "nnUNetTrainerSCD"
@@ -40,7 +42,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """All findings, in the order in which to mend them."""
-    findings = [*_versions(), _device(), _compile(), *_folders()]
+    findings = [*_versions(), _device(), _bfloat16(), *_threads(), _compile(), *_folders()]
     findings.append(_found("trainer found by nnU-Net", _as_nnunet_looks, "pip install --force-reinstall scd-plugin"))
     findings.append(
         _found("trainer found by MONAI's nnU-Net wrapper", _as_monai_looks, "pip install --force-reinstall scd-plugin")
@@ -72,9 +74,31 @@ def _device() -> Finding:
         return Finding("device", True, "Apple MPS: use -device mps")
     detail = f"no CUDA device, {os.cpu_count()} CPU cores: use -device cpu"
     if (os.cpu_count() or 1) <= 4:
-        # by default a dozen augmentation and 8 export processes
-        detail += ", nnUNet_n_proc_DA=1 and nnUNet_def_n_proc=1"
+        # by default an augmentation process for each core, and 8 for export
+        detail += "; nnUNet_n_proc_DA=1 and nnUNet_def_n_proc=1 for training, -npp 1 -nps 1 for nnUNetv2_predict"
     return Finding("device", True, detail)
+
+
+def _bfloat16() -> Finding:
+    name = bfloat16_instructions()
+    if name is None:
+        return Finding("bfloat16 on the CPU", True, "neither AMX nor AVX512-BF16, so float32 is faster")
+    return Finding("bfloat16 on the CPU", True, f"{name}: scd predict --dtype auto, or scd_cpu_dtype in training")
+
+
+def _threads() -> list[Finding]:
+    """Where nnU-Net's number of processes leaves the network with fewer threads than there are cores."""
+    try:
+        threads = import_module("scd_plugin.nnunet.predict.threads")
+    except (ImportError, ValueError):
+        # without nnU-Net, or with a number that is none; said where the trainer is looked for
+        return []
+    if torch.cuda.is_available() or not (idle := threads.idle_cores()):
+        return []
+    used = threads.nnunets_threads()
+    detail = f"the network computes on {used} of {used + idle} cores, the number in nnUNet_def_n_proc (8 by default)"
+    remedy = f"export nnUNet_def_n_proc={used + idle} for nnUNetv2_predict, or scd predict --threads {used + idle}"
+    return [Finding("prediction on the CPU", True, detail, remedy)]
 
 
 def _compile() -> Finding:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import io
+from contextlib import redirect_stdout
 from typing import Any
 
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -13,19 +15,31 @@ from scd_plugin.nnunet.model_folder import ModelFolder
 
 __all__ = ["build_network", "find_any_trainer"]
 
+_NOT_FOUND = "Could not find requested nnunet trainer"
+
 
 def find_any_trainer(name: str) -> Any:
     """A trainer class by its name, as nnU-Net finds it.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or if a module that nnU-Net imports on the way fails.
     """
     try:
-        return recursive_find_trainer_class_by_name(name)
-    except RuntimeError:
-        msg = (
-            f"trainer {name} is not found. If it is one of your own, set nnUNet_extTrainer to the folder of its module"
-        )
+        # nnU-Net prints each place that it searches, beginning with where it does not find trainers of one's own
+        with redirect_stdout(io.StringIO()):
+            return recursive_find_trainer_class_by_name(name)
+    except Exception as error:  # noqa: BLE001  (whatever a module of the user's does)
+        reason = (str(error).splitlines() or [""])[0]
+        if isinstance(error, RuntimeError) and reason.startswith(_NOT_FOUND):
+            msg = (
+                f"trainer {name} is not found. If it is one of your own, set nnUNet_extTrainer to the folder of its "
+                "module"
+            )
+        else:
+            msg = (
+                f"nnU-Net's search for trainer {name} fails with {type(error).__name__}: {reason}. It imports every "
+                "module in the folders of nnUNet_extTrainer; scd doctor names the file to correct or to move out"
+            )
         raise ValueError(msg) from None
 
 

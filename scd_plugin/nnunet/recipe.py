@@ -17,6 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 __all__ = ["NnunetRecipe", "read_json", "read_recipe"]
 
 Array = npt.NDArray[Any]
+_TAKE_THOSE = "take plans.json and dataset.json of the training"
 
 
 class NnunetRecipe:
@@ -28,18 +29,24 @@ class NnunetRecipe:
         configuration: a name in the plans.
 
     Raises:
-        ValueError: if the plans have no such configuration.
+        ValueError: if the plans have no such configuration, or if either lacks what nnU-Net needs at prediction.
     """
 
     def __init__(self, plans: dict[str, Any], dataset: dict[str, Any], configuration: str) -> None:
-        known = plans.get("configurations", {})
-        if configuration not in known:
-            msg = f"the plans have no configuration {configuration!r}; they have {', '.join(known) or 'none'}"
-            raise ValueError(msg)
+        _check_plans(plans, configuration)
+        _check_dataset(dataset)
         self.dataset = dataset
         self.plans = PlansManager(plans)
-        self.configuration = self.plans.get_configuration(configuration)
-        self.labels = self.plans.get_label_manager(dataset)
+        try:
+            self.configuration = self.plans.get_configuration(configuration)
+        except KeyError as error:
+            msg = f"configuration {configuration} of plans.json has no {error}, which nnU-Net needs; {_TAKE_THOSE}"
+            raise ValueError(msg) from None
+        try:
+            self.labels = self.plans.get_label_manager(dataset)
+        except (AssertionError, RuntimeError) as error:
+            msg = f"nnU-Net does not take the labels of dataset.json, {dataset['labels']}: {error}"
+            raise ValueError(msg) from None
         self.num_channels: int = determine_num_input_channels(self.plans, self.configuration, dataset)
         """Of the network; in a cascade's second stage more than the images have."""
 
@@ -141,6 +148,38 @@ class NnunetRecipe:
         self.plans.image_reader_writer_class().write_seg(segmentation, file, properties)
 
 
+def _check_plans(plans: Any, configuration: str) -> None:
+    known = _object(plans, "plans.json").get("configurations", {})
+    if not isinstance(known, dict):
+        msg = f"configurations of plans.json must be an object with a name for each, not {_kind(known)}; {_TAKE_THOSE}"
+        raise ValueError(msg)
+    if configuration not in known:
+        msg = f"the plans have no configuration {configuration!r}; they have {', '.join(known) or 'none'}"
+        raise ValueError(msg)
+
+
+def _check_dataset(dataset: Any) -> None:
+    has = _object(dataset, "dataset.json").keys()
+    missing = [name for name in ("labels", "file_ending") if name not in has]
+    if not has & {"channel_names", "modality"}:
+        missing.insert(0, "channel_names")
+    if missing:
+        msg = f"dataset.json has no {', '.join(missing)}, which nnU-Net needs at prediction; {_TAKE_THOSE}"
+        raise ValueError(msg)
+    _object(dataset["labels"], "labels of dataset.json")
+
+
+def _object(content: Any, what: str) -> dict[str, Any]:
+    if isinstance(content, dict):
+        return content
+    msg = f"{what} must be an object, {{...}}, as nnU-Net writes it, not {_kind(content)}; {_TAKE_THOSE}"
+    raise ValueError(msg)
+
+
+def _kind(content: Any) -> str:
+    return {list: "a list", str: "a string", type(None): "null"}.get(type(content), f"the value {content}")
+
+
 def read_recipe(folder: str | Path, configuration: str) -> NnunetRecipe:
     """The recipe in a folder.
 
@@ -149,10 +188,15 @@ def read_recipe(folder: str | Path, configuration: str) -> NnunetRecipe:
         configuration: a name in the plans.
 
     Raises:
-        ValueError: if a file is missing or no JSON, or the plans have no such configuration.
+        ValueError: if a file is missing or no JSON, or as `NnunetRecipe` does.
     """
     root = Path(folder)
-    return NnunetRecipe(read_json(root / "plans.json"), read_json(root / "dataset.json"), configuration)
+    plans, dataset = read_json(root / "plans.json"), read_json(root / "dataset.json")
+    try:
+        return NnunetRecipe(plans, dataset, configuration)
+    except ValueError as error:
+        msg = f"{root}: {error}"
+        raise ValueError(msg) from None
 
 
 def read_json(path: Path) -> Any:

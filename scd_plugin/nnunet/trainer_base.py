@@ -17,7 +17,7 @@ from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimu
 
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.nnunet.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
-from scd_plugin.nnunet.cpu_autocast import CPU_DTYPES, autocast_on_cpu, logits_in_float32
+from scd_plugin.nnunet.cpu_autocast import CPU_DTYPES, autocast_on_cpu, logits_in_float32, slow_bfloat16_note
 from scd_plugin.nnunet.nonfinite import NonFiniteWatch
 from scd_plugin.nnunet.progress import EpochProgress
 from scd_plugin.nnunet.unknown_labels import explain_unknown_labels
@@ -135,6 +135,8 @@ class SCDTrainer(AbstractPrimus):
         # -pretrained_weights is printed before nnU-Net has anything to log
         if note := getattr(unwrapped(self.network), PRETRAINED_NOTE, None):
             self.print_to_log_file(note, also_print_to_console=False)
+        if self.scd_cpu_dtype == "bfloat16" and self.device.type == "cpu" and (slow := slow_bfloat16_note()):
+            self.print_to_log_file(f"note: {slow}")
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()

@@ -59,6 +59,15 @@ class TestFindTrainer:
         with pytest.raises(ValueError, match="trainer nnUNetTrainer is none of SCD's"):
             find_trainer("nnUNetTrainer")
 
+    @pytest.mark.parametrize("name", ["nnUNetTrainerSCDPrimusM", "nnUNetTrainerSCDPrimusV3S"])
+    def test_primus(self, name: str) -> None:
+        with pytest.raises(
+            ValueError,
+            match=f"^trainer {name} trains SCD-Primus, which is not moved between nnU-Net and MONAI yet; only models "
+            "of nnUNetTrainerSCD and its subclasses can be moved$",
+        ):
+            find_trainer(name)
+
     @pytest.mark.usefixtures("found")
     def test_network_of_its_own(self) -> None:
         with pytest.raises(ValueError, match="trainer OwnNetwork has a build_network_architecture of its own"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 
 pytest.importorskip("nnunetv2")
 
-from scd_plugin.nnunet import trainers
+from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimus
+
+from scd_plugin.nnunet import cpu_autocast, trainers
 from scd_plugin.nnunet.cpu_autocast import autocast_on_cpu, logits_in_float32
 
 MakeTrainer = Callable[..., Any]
@@ -58,6 +61,22 @@ def test_other_precisions_are_refused(make_trainer: MakeTrainer) -> None:
 def test_leaves_float32_and_cuda_alone(dtype: str, device: str) -> None:
     with autocast_on_cpu(dtype, torch.device(device)):
         assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(
+    ("trainer_class", "instructions", "said"),
+    [(Half, None, 1), (Half, "AVX512-BF16", 0), (trainers.nnUNetTrainerSCD_demo, None, 0)],
+    ids=["slow", "fast", "float32"],
+)
+def test_says_where_it_is_slow(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, trainer_class: type, instructions: str | None, said: int
+) -> None:
+    monkeypatch.setattr(cpu_autocast, "bfloat16_instructions", lambda: instructions)
+    monkeypatch.setattr(AbstractPrimus, "on_train_start", lambda _: None)
+    trainer = make_trainer(trainer_class, initialize=True)
+    trainer.on_train_start()
+    note = "note: bfloat16 will be slow on this processor, which has neither AMX nor AVX512-BF16; results are as on"
+    assert Path(trainer.log_file).read_text().count(note) == said
 
 
 def test_every_level_of_deep_supervision() -> None:

@@ -12,6 +12,7 @@ from scd_plugin.nnunet import doctor
 pytest.importorskip("nnunetv2")
 
 from scd_plugin.nnunet import trainers
+from scd_plugin.nnunet.predict import threads
 
 OWN = """
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
@@ -56,6 +57,48 @@ def test_missing_folders_are_named_with_what_to_type(folders: Path, monkeypatch:
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 1
     assert "export nnUNet_raw=" in result.stdout
+
+
+@pytest.mark.usefixtures("folders")
+@pytest.mark.parametrize(
+    ("instructions", "detail"),
+    [
+        ("AMX", "AMX: scd predict --dtype auto, or scd_cpu_dtype in training"),
+        (None, "neither AMX nor AVX512-BF16, so float32 is faster"),
+    ],
+)
+def test_bfloat16(monkeypatch: pytest.MonkeyPatch, instructions: str | None, detail: str) -> None:
+    monkeypatch.setattr(doctor, "bfloat16_instructions", lambda: instructions)
+    finding = by_name()["bfloat16 on the CPU"]
+    assert (finding.ok, finding.detail, finding.remedy) == (True, detail, "")
+
+
+@pytest.mark.usefixtures("folders")
+def test_small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(doctor.torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(doctor.os, "cpu_count", lambda: 2)
+    assert by_name()["device"].detail == (
+        "no CUDA device, 2 CPU cores: use -device cpu; nnUNet_n_proc_DA=1 and nnUNet_def_n_proc=1 for training, -npp 1 "
+        "-nps 1 for nnUNetv2_predict"
+    )
+
+
+@pytest.mark.usefixtures("folders")
+def test_idle_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(threads, "default_num_processes", 1)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 4)
+    finding = by_name()["prediction on the CPU"]
+    assert finding.ok
+    assert finding.detail == "the network computes on 1 of 4 cores, the number in nnUNet_def_n_proc (8 by default)"
+    assert finding.remedy == "export nnUNet_def_n_proc=4 for nnUNetv2_predict, or scd predict --threads 4"
+    monkeypatch.setattr(threads, "usable_cores", lambda: 1)
+    assert "prediction on the CPU" not in by_name()
+    monkeypatch.setattr(threads, "usable_cores", lambda: 4)
+    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(doctor.torch.cuda, "get_device_name", lambda: "a GPU")
+    assert "prediction on the CPU" not in by_name()
 
 
 @pytest.mark.usefixtures("folders")

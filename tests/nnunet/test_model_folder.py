@@ -19,7 +19,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from scd_plugin.nnunet import network as network_module
 from scd_plugin.nnunet.checkpoint import unwrapped
 from scd_plugin.nnunet.model_folder import ModelFolder, choose_folds
-from scd_plugin.nnunet.network import build_network
+from scd_plugin.nnunet.network import build_network, find_any_trainer
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
 
 
@@ -95,6 +95,36 @@ def test_trainer_that_is_not_there(written: Callable[[type], tuple[Path, Any]]) 
     folder, _ = written(nnUNetTrainerSCD_demo)
     with pytest.raises(ValueError, match=r"trainer nnUNetTrainerOfSomeone is not found.*set nnUNet_extTrainer"):
         build_network(replace(ModelFolder.read(folder), trainer_name="nnUNetTrainerOfSomeone"))
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("from torch import no_such_name", "ImportError: cannot import name 'no_such_name' from 'torch'"),
+        ("class nnUNetTrainerOfSomeone(nnUNetTrainer): ...", "NameError: name 'nnUNetTrainer' is not defined"),
+        ("class nnUNetTrainerOfSomeone(", "SyntaxError: "),
+        ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+        ("class nnUNetTrainerOfSomeone: ...", "AssertionError: The requested nnunet trainer class must inherit from"),
+    ],
+    ids=["package", "name", "class", "syntax", "runtime", "no trainer"],
+)
+def test_module_that_fails(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    module: str,
+    reason: str,
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine.py").write_text(module)
+    monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path / "own"))
+    with pytest.raises(
+        ValueError,
+        match=f"^nnU-Net's search for trainer nnUNetTrainerOfSomeone fails with {reason}.*scd doctor names the file",
+    ):
+        find_any_trainer("nnUNetTrainerOfSomeone")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_weights_of_another_network(written: Callable[[type], tuple[Path, Any]]) -> None:

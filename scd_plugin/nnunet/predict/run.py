@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import platform
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
-from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
+from scd_plugin.nnunet.cpu_autocast import slow_bfloat16_note
 from scd_plugin.nnunet.model_folder import ModelFolder
 from scd_plugin.nnunet.network import build_network
 from scd_plugin.nnunet.predict.cases import Case, find_cases, left_out, left_to_do
@@ -25,6 +23,7 @@ from scd_plugin.nnunet.predict.progress import PredictionProgress
 from scd_plugin.nnunet.predict.resampling import torch_resampling
 from scd_plugin.nnunet.predict.settings import PredictSettings, check_cascade
 from scd_plugin.nnunet.predict.steps import Steps
+from scd_plugin.nnunet.predict.threads import idle_cores_note, nnunets_threads, pytorch_threads
 from scd_plugin.nnunet.predict.windows import WindowPredictor, make_predictor
 from scd_plugin.nnunet.recipe import NnunetRecipe
 
@@ -75,11 +74,13 @@ def predict(
     predictor = _predictor(model, recipe, settings)
     if not cases:
         return []
+    for note in _notes(settings):
+        progress.say(f"note: {note}")
     times_file = _prepare_output(model, output, cases, settings)
     done: list[CaseTimes] = []
     start = perf_counter()
     try:
-        with _threads(settings.torch_device), progress.shown(len(cases), len(model.folds)):
+        with pytorch_threads(settings.torch_device), progress.shown(len(cases), len(model.folds)):
             _run(cases, Steps(recipe, predictor, settings.save_probabilities), model, done, progress)
     finally:
         compute_gaussian.cache_clear()
@@ -107,8 +108,20 @@ def _predictor(model: ModelFolder, recipe: NnunetRecipe, settings: PredictSettin
         step_size=settings.step_size,
         batch=settings.batch,
         skip_empty=settings.skip_empty,
-        bfloat16=settings.dtype == "bfloat16",
+        bfloat16=settings.network_dtype == "bfloat16",
+        threads=settings.threads,
     )
+
+
+def _notes(settings: PredictSettings) -> list[str]:
+    """Why it may be slower on this CPU than it could be."""
+    if settings.torch_device.type == "cuda":
+        return []
+    notes = [
+        slow_bfloat16_note() if settings.network_dtype == "bfloat16" else None,
+        idle_cores_note() if settings.threads is None else None,
+    ]
+    return [note for note in notes if note is not None]
 
 
 def _prepare_output(model: ModelFolder, output: Path, cases: Sequence[Case], settings: PredictSettings) -> Path:
@@ -158,17 +171,6 @@ def _run(
     )
 
 
-@contextmanager
-def _threads(device: torch.device) -> Iterator[None]:
-    """As many threads as `nnUNetv2_predict` gives PyTorch, so that sums are taken in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if device.type == "cuda" else multiprocessing.cpu_count())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _described(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
     """What the times depend on."""
     on_gpu = settings.torch_device.type == "cuda"
@@ -183,8 +185,8 @@ def _described(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
         "batch": settings.batch,
         "resampling": settings.resampling,
         "skip_empty": settings.skip_empty,
-        "dtype": "float16" if on_gpu else settings.dtype,
+        "dtype": settings.network_dtype,
         "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {platform.processor() or platform.machine()}",
-        "threads": 1 if on_gpu else min(default_num_processes, multiprocessing.cpu_count()),
+        "threads": 1 if on_gpu else settings.threads or nnunets_threads(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}},
     }

@@ -10,11 +10,12 @@ import torch
 from scd_plugin.nnunet.model_folder import CHECKPOINT
 from scd_plugin.nnunet.predict.resampling import RESAMPLING
 from scd_plugin.nnunet.recipe import NnunetRecipe
+from scd_plugin.processor import bfloat16_instructions
 
 __all__ = ["DEVICES", "DTYPES", "PredictSettings", "check_cascade"]
 
 DEVICES = ("auto", "cpu", "cuda")
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "auto")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class PredictSettings:
     resampling: str = "nnunet"
     """What takes logits back to the image's grid."""
     dtype: str = "float32"
-    """What the network computes in on a CPU; `nnUNetv2_predict` computes in float16 on a GPU."""
+    """What the network computes in on a CPU; `nnUNetv2_predict` computes in float16 on a GPU. See `network_dtype`."""
+    threads: int | None = None
+    """Of the network on a CPU; None for those of `nnUNetv2_predict`. With others, sums may round differently."""
     skip_empty: bool = False
     """Compute constant windows once."""
     save_probabilities: bool = False
@@ -61,11 +64,23 @@ class PredictSettings:
         if self.dtype == "bfloat16" and self.torch_device.type == "cuda":
             msg = "dtype bfloat16 is for CPUs, on a GPU nnU-Net computes in float16 already; leave it out or take cpu"
             raise ValueError(msg)
+        if self.threads is not None and self.torch_device.type == "cuda":
+            msg = "threads are those of the network on a CPU; leave them out on a GPU or take cpu"
+            raise ValueError(msg)
 
     @property
     def torch_device(self) -> torch.device:
         """The device, `auto` decided."""
         return torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+    @property
+    def network_dtype(self) -> str:
+        """What the network computes in: `auto` is bfloat16 on a CPU with instructions for it, else float32."""
+        if self.torch_device.type == "cuda":
+            return "float16"
+        if self.dtype == "auto":
+            return "float32" if bfloat16_instructions() is None else "bfloat16"
+        return self.dtype
 
 
 def check_cascade(recipe: NnunetRecipe, configuration: str, previous_stage: Path | None) -> None:

@@ -82,14 +82,24 @@ class WindowPredictor(nnUNetPredictor):
         batch: windows to a forward pass.
         skip_empty: compute windows that are constant in every channel once.
         bfloat16: let the network compute in bfloat16 on a CPU, where nnU-Net turns autocast off.
+        threads: of the network, in place of nnU-Net's number; None for that.
         options: of `nnUNetPredictor`.
     """
 
-    def __init__(self, *, batch: int = 1, skip_empty: bool = False, bfloat16: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        batch: int = 1,
+        skip_empty: bool = False,
+        bfloat16: bool = False,
+        threads: int | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.batch = batch
         self.skip_empty = skip_empty
         self.bfloat16 = bfloat16
+        self.threads = threads
         self.on_windows: Callable[[int], None] = lambda _: None
         """Called with the number of windows when a pass over an image starts, once for each fold."""
         self.on_window: Callable[[], None] = lambda: None
@@ -103,6 +113,9 @@ class WindowPredictor(nnUNetPredictor):
     def _internal_predict_sliding_window_return_logits(
         self, data: Tensor, slicers: Sequence[Any], do_on_device: bool = True
     ) -> Tensor:
+        if self.threads is not None:
+            # nnU-Net has set its own number just before, and sets back what was there when it is done
+            torch.set_num_threads(self.threads)
         self.num_windows, self.num_computed = len(slicers), 0
         self.on_windows(len(slicers))
         windows = (data[where] for where in slicers)
@@ -138,6 +151,7 @@ def make_predictor(
     batch: int = 1,
     skip_empty: bool = False,
     bfloat16: bool = False,
+    threads: int | None = None,
 ) -> WindowPredictor:
     """A predictor that gives `nnUNetv2_predict`'s logits.
 
@@ -152,9 +166,10 @@ def make_predictor(
         batch: windows to a forward pass. With more than one the network's answers differ by rounding.
         skip_empty: compute windows that are constant in every channel once.
         bfloat16: compute in bfloat16 on a CPU.
+        threads: of the network on a CPU; None for nnU-Net's number. With another, sums may round differently.
 
     Raises:
-        ValueError: if step size or batch are out of their range.
+        ValueError: if step size, batch or threads are out of their range.
     """
     if not 0 < step_size <= 1:
         msg = f"step_size must be in (0, 1], the step as a share of the window; got {step_size}"
@@ -162,12 +177,16 @@ def make_predictor(
     if batch < 1:
         msg = f"batch must be at least 1, the windows in a forward pass; got {batch}"
         raise ValueError(msg)
+    if threads is not None and threads < 1:
+        msg = f"threads must be at least 1, the network's on a CPU; got {threads}"
+        raise ValueError(msg)
     # it prints a line about the device, whatever is chosen
     with contextlib.redirect_stdout(io.StringIO()):
         predictor = WindowPredictor(
             batch=batch,
             skip_empty=skip_empty,
             bfloat16=bfloat16,
+            threads=threads,
             tile_step_size=step_size,
             use_mirroring=bool(mirror_axes),
             perform_everything_on_device=device.type == "cuda",

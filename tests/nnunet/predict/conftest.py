@@ -16,6 +16,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from scd_plugin.nnunet.network import find_any_trainer
+from scd_plugin.nnunet.predict import threads
 from scd_plugin.nnunet.recipe import NnunetRecipe
 
 RESAMPLE = "resample_data_or_seg_to_shape"
@@ -111,6 +112,12 @@ def _threads() -> Iterator[None]:
     torch.set_num_threads(multiprocessing.cpu_count())
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _no_idle_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said of threads, however many cores there are and whatever nnU-Net's variables say."""
+    monkeypatch.setattr(threads, "usable_cores", lambda: 1)
 
 
 @pytest.fixture

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
 from scd_plugin.cli import app
+from scd_plugin.nnunet import cpu_autocast
+from scd_plugin.nnunet.predict import settings
 
 MakeModel = Callable[..., Path]
 
@@ -57,6 +60,8 @@ def test_exit_code_says_that_a_case_failed(
         (("--resampling", "fast"), "resampling must be one of nnunet, torch; got fast"),
         (("--step-size", "2"), "step_size must be in (0, 1], the step as a share of the window; got 2.0"),
         (("--batch", "0"), "batch must be at least 1, the windows in a forward pass; got 0"),
+        (("--threads", "0"), "threads must be at least 1, the network's on a CPU; got 0"),
+        (("--dtype", "half"), "dtype must be one of float32, bfloat16, auto; got half"),
         (("-f", "4"), "fold 4 has no checkpoint; folds with one: 0 (checkpoint_final.pth)"),
         (("--checkpoint", "best.pth"), "no fold has a checkpoint (best.pth)"),
         (("--previous-stage", "."), "3d_fullres is no second stage of a cascade"),
@@ -85,6 +90,86 @@ def test_wrong_usage_is_one_sentence(
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert not list(tmp_path.glob("out*/*.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("instructions", "options", "dtype", "note"),
+    [
+        (None, ["--dtype", "bfloat16"], "bfloat16", "note: bfloat16 will be slow on this processor, which has neither"),
+        ("AMX", ["--dtype", "bfloat16"], "bfloat16", ""),
+        ("AVX512-BF16", ["--dtype", "auto", "--threads", "1"], "bfloat16", ""),
+        (None, ["--dtype", "auto"], "float32", ""),
+    ],
+    ids=["slow", "fast", "auto where it is fast", "auto where it is slow"],
+)
+def test_dtype_and_threads(
+    make_model: MakeModel,
+    make_images: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    instructions: str | None,
+    options: list[str],
+    dtype: str,
+    note: str,
+) -> None:
+    for module in (settings, cpu_autocast):
+        monkeypatch.setattr(module, "bfloat16_instructions", lambda: instructions)
+    words = ("-i", make_images(["a"]), "-o", tmp_path / "out", "-m", make_model(), "--device", "cpu", *options)
+    result = scd_predict(*words, "--no-mirroring")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith(note)
+    assert result.stderr.count("\n") == bool(note)
+    (run,) = json.loads((tmp_path / "out" / "scd_predict.json").read_text())["runs"]
+    assert run["settings"]["dtype"] == dtype
+    if "--threads" in options:
+        assert run["settings"]["threads"] == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("dataset.json", {"channel_names": {"0": "CT"}, "file_ending": ".mha"}, "dataset.json has no labels, which"),
+        (
+            "dataset.json",
+            {"channel_names": {"0": "CT"}, "labels": {"background": 0}},
+            "dataset.json has no file_ending",
+        ),
+        ("dataset.json", "nothing", "dataset.json must be an object, {...}, as nnU-Net writes it, not a string"),
+        (
+            "plans.json",
+            [],
+            "plans.json must be an object, {...}, as nnU-Net writes it, not a list; take plans.json and",
+        ),
+    ],
+    ids=["labels", "file ending", "string", "list"],
+)
+def test_damaged_model_folder_is_one_sentence(
+    make_model: MakeModel, make_images: Callable[..., Path], tmp_path: Path, file: str, content: object, message: str
+) -> None:
+    model = make_model()
+    (model / file).write_text(json.dumps(content))
+    result = scd_predict("-i", make_images(["a"]), "-o", tmp_path / "out", "-m", model, "--device", "cpu")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {model}: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_own_trainers_module_that_fails_is_one_sentence(
+    make_model: MakeModel, make_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine.py").write_text("import no_such_package")
+    monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path / "own"))
+    model = make_model()
+    file = model / "fold_0" / "checkpoint_final.pth"
+    torch.save({**torch.load(file, weights_only=False), "trainer_name": "nnUNetTrainer_mine"}, file)
+    result = scd_predict("-i", make_images(["a"]), "-o", tmp_path / "out", "-m", model, "--device", "cpu")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: nnU-Net's search for trainer nnUNetTrainer_mine fails with ModuleNotFoundError: No module named "
+        "'no_such_package'. It imports every module in the folders of nnUNet_extTrainer; scd doctor names the file to "
+        "correct or to move out\n"
+    )
 
 
 @pytest.mark.parametrize("option", ["-i", "-o", "-m"])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from scd_plugin.nnunet.predict import settings as settings_module
 from scd_plugin.nnunet.predict.settings import PredictSettings, check_cascade
 from scd_plugin.nnunet.recipe import NnunetRecipe
 
@@ -13,7 +14,7 @@ from scd_plugin.nnunet.recipe import NnunetRecipe
     ("name", "value", "message"),
     [
         ("device", "tpu", "device must be one of auto, cpu, cuda; got tpu"),
-        ("dtype", "float16", "dtype must be one of float32, bfloat16; got float16"),
+        ("dtype", "float16", "dtype must be one of float32, bfloat16, auto; got float16"),
         ("resampling", "linear", "resampling must be one of nnunet, torch; got linear"),
     ],
 )
@@ -31,8 +32,29 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert PredictSettings(device="auto").torch_device == torch.device("cuda")
     with pytest.raises(ValueError, match="dtype bfloat16 is for CPUs, on a GPU nnU-Net computes in float16 already"):
         PredictSettings(dtype="bfloat16")
+    with pytest.raises(ValueError, match="threads are those of the network on a CPU; leave them out on a GPU or take"):
+        PredictSettings(threads=2)
     assert PredictSettings(device="cuda").torch_device == torch.device("cuda")
     assert PredictSettings(device="cpu").torch_device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "instructions", "dtype", "expected"),
+    [
+        ("cpu", "AMX", "auto", "bfloat16"),
+        ("cpu", None, "auto", "float32"),
+        ("cpu", None, "bfloat16", "bfloat16"),
+        ("cpu", "AMX", "float32", "float32"),
+        ("cuda", "AMX", "auto", "float16"),
+        ("cuda", None, "float32", "float16"),
+    ],
+)
+def test_what_the_network_computes_in(
+    monkeypatch: pytest.MonkeyPatch, device: str, instructions: str | None, dtype: str, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(settings_module, "bfloat16_instructions", lambda: instructions)
+    assert PredictSettings(device=device, dtype=dtype).network_dtype == expected
 
 
 class TestCascade:

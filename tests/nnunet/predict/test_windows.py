@@ -192,6 +192,7 @@ def test_each_fold_has_its_own_answers(recipe: NnunetRecipe) -> None:
         ({"step_size": 0.0}, r"step_size must be in \(0, 1\], the step as a share of the window; got 0.0"),
         ({"step_size": 1.5}, "got 1.5"),
         ({"batch": 0}, "batch must be at least 1, the windows in a forward pass; got 0"),
+        ({"threads": 0}, "threads must be at least 1, the network's on a CPU; got 0"),
     ],
 )
 def test_refused(recipe: NnunetRecipe, options: dict[str, Any], message: str) -> None:
