@@ -162,7 +162,8 @@ def _in_place(x: Tensor, places: list[int], kernels: Sequence[Sequence[int]]) ->
     steps = len(kernels)
     x = x.unflatten(1, [*places, *[edge for kernel in kernels for edge in kernel]])  # type: ignore[no-untyped-call]
     order = [dim for axis in range(3) for dim in (1 + axis, *[4 + 3 * step + axis for step in range(steps)])]
-    size = [places[axis] * prod(kernel[axis] for kernel in kernels) for axis in range(3)]
+    # lists: torch.compile takes no generator
+    size = [places[axis] * prod([kernel[axis] for kernel in kernels]) for axis in range(3)]
     return x.permute(0, *order, -1).flatten(1, -2), size
 
 
