@@ -105,7 +105,8 @@ class PrimusDecoder(PatchDecode):  # type: ignore[misc]  # the library has no ty
             return logits
         places: list[int] = list(x.shape[2:])
         *steps, last = _leaves(self)
-        x, kernels = x.flatten(2).transpose(1, 2), []
+        x = x.flatten(2).transpose(1, 2)
+        kernels: list[Sequence[int]] = []
         for layer in steps:
             if isinstance(layer, nn.ConvTranspose3d):
                 kernels.append(layer.kernel_size)
@@ -127,7 +128,8 @@ def decode_octants(decoder: nn.Module, tokens: Tensor) -> Tensor:
     Returns:
         (B, classes, N, V) logits; V is 8, or less where a token has fewer voxels.
     """
-    x, offset = tokens, None
+    x = tokens
+    offset: list[int] | None = None
     for layer in _leaves(decoder):
         if offset is None or not isinstance(layer, nn.ConvTranspose3d):
             x = _on_tokens(layer, x)
@@ -150,7 +152,8 @@ def _on_tokens(layer: nn.Module, x: Tensor) -> Tensor:
         voxels = prod(layer.kernel_size)
         # a matrix product, not a convolution: ONNX takes no convolution with a parameter that was reshaped
         weight = layer.weight.permute(2, 3, 4, 1, 0).flatten(0, 3)
-        return F.linear(x, weight, layer.bias.repeat(voxels)).unflatten(-1, (voxels, -1)).flatten(1, 2)  # type: ignore[no-untyped-call]
+        bias = None if layer.bias is None else layer.bias.repeat(voxels)
+        return F.linear(x, weight, bias).unflatten(-1, (voxels, -1)).flatten(1, 2)  # type: ignore[no-untyped-call]
     if isinstance(layer, LayerNormNd):
         return F.layer_norm(x, (x.shape[-1],), layer.weight, layer.bias, layer.eps)
     y: Tensor = layer(x)
@@ -174,8 +177,11 @@ def _to_voxels(layer: nn.ConvTranspose3d, x: Tensor, size: Sequence[int]) -> Ten
     """
     kernel = layer.kernel_size
     weight = layer.weight.permute(1, 2, 3, 4, 0).flatten(0, 3).expand(x.shape[0], -1, -1)
-    bias = layer.bias.repeat_interleave(prod(kernel))[:, None]
-    y = torch.baddbmm(bias, weight, x.transpose(1, 2))
+    x = x.transpose(1, 2)
+    if layer.bias is None:
+        y = torch.bmm(weight, x)
+    else:
+        y = torch.baddbmm(layer.bias.repeat_interleave(prod(kernel))[:, None], weight, x)
     y = y.unflatten(2, size).unflatten(1, (-1, *kernel))  # type: ignore[no-untyped-call]
     return y.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 

@@ -55,6 +55,11 @@ class _Session:
         for name, value in self.environment.items():
             self.console.print(f"$ export {name}={shlex.quote(value)}", style="bold cyan", highlight=False)
 
+    def unset(self, name: str) -> None:
+        """Take back a variable of the demo's own."""
+        if self.environment.pop(name, None) is not None:
+            self.console.print(f"$ unset {name}", style="bold cyan", highlight=False)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Measure the seconds of what is done inside."""
@@ -112,6 +117,8 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
     with session.stage("train"):
         session.command("nnUNetv2_train", number, configuration, "0", *how)
     with session.stage("predict"):
+        # nnU-Net gives the network no more threads than that
+        session.unset("nnUNet_def_n_proc")
         one_process_each = ("-npp", "1", "-nps", "1")
         session.command(
             "nnUNetv2_predict", "-i", images, "-o", str(predictions), *what, "-f", "0", *how, *one_process_each

@@ -165,3 +165,15 @@ def test_picture(tmp_path: Path) -> None:
     )
     draw(views, tmp_path / "demo.png", title="case")
     assert (tmp_path / "demo.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_prediction_has_all_cores_of_a_small_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    console = Console(record=True)
+    session = demo_run._Session(tmp_path, console)
+    assert session.environment["nnUNet_def_n_proc"] == "1"
+    session.unset("nnUNet_def_n_proc")
+    assert "nnUNet_def_n_proc" not in session.environment
+    assert console.export_text().endswith("$ unset nnUNet_def_n_proc\n")
+    session.unset("nnUNet_def_n_proc")
+    assert console.export_text() == ""
