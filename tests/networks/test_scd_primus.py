@@ -30,7 +30,7 @@ class TestIsPrimus:
         net.load_state_dict(stock.state_dict())
         batch = image(2)
         for mode in (True, False):
-            torch.testing.assert_close(net.train(mode)(batch), stock.train(mode)(batch), atol=1e-6, rtol=0)
+            torch.testing.assert_close(net.train(mode)(batch), stock.train(mode)(batch), atol=5e-6, rtol=5e-6)
 
     @pytest.mark.parametrize(
         ("ours", "theirs"),
@@ -47,14 +47,22 @@ class TestIsPrimus:
         stock, net = stock_primus(**theirs).eval(), small_primus(keep_ratio=1, **ours).eval()
         net.load_state_dict(stock.state_dict())
         batch = image(1, *net.image_shape[1:])
-        torch.testing.assert_close(net(batch), stock(batch), atol=1e-6, rtol=0)
+        torch.testing.assert_close(net(batch), stock(batch), atol=5e-6, rtol=5e-6)
 
-    def test_same_gradients(self, small_primus: Build, stock_primus: Stock) -> None:
-        stock, net, batch = stock_primus(), small_primus(keep_ratio=1), image()
+    @pytest.mark.parametrize("num_register_tokens", [0, 2])
+    @pytest.mark.parametrize("version", [1, 2, 3])
+    def test_same_logits_and_gradients(
+        self, small_primus: Build, stock_primus: Stock, version: int, num_register_tokens: int
+    ) -> None:
+        stock, batch = stock_primus(version, num_register_tokens=num_register_tokens), image()
+        net = small_primus(version=version, num_register_tokens=num_register_tokens, keep_ratio=1)
         net.load_state_dict(stock.state_dict())
-        for model in (stock, net):
-            model(batch).square().mean().backward()
+        logits = [model(batch) for model in (stock, net)]
+        torch.testing.assert_close(*logits, atol=5e-6, rtol=5e-6)
+        for one in logits:
+            one.square().mean().backward()
         wanted = dict(stock.named_parameters())
+        assert wanted.keys() == dict(net.named_parameters()).keys()
         for name, parameter in net.named_parameters():
             torch.testing.assert_close(parameter.grad, wanted[name].grad, msg=name)
 
@@ -108,6 +116,41 @@ class TestPruning:
                 alone = block(alone, rope=rope[kept])
             torch.testing.assert_close(encoded.token_sets[1][sample], alone[0], atol=1e-5, rtol=1e-4)
 
+    @pytest.mark.parametrize("num_register_tokens", [0, 2])
+    @pytest.mark.parametrize(
+        "changes",
+        [{}, {"spatial_dims": 2, "img_size": (24, 40), "patch_size": (4, 8)}],
+        ids=["3-D", "2-D"],
+    )
+    def test_and_behind_a_second_stage(
+        self, small_primus: Build, changes: dict[str, Any], num_register_tokens: int
+    ) -> None:
+        net = small_primus(
+            prune_after=(1, 3), completion="restore", num_register_tokens=num_register_tokens, **changes
+        ).eval()
+        batch = torch.randn(2, *net.image_shape)
+        encoded = net.encode(batch)
+        volume = batch if batch.ndim == 5 else batch.unsqueeze(2)
+        tokens = net.down_projection(volume).flatten(2).transpose(1, 2)
+        places = [torch.cat(encoded.grid_idx[stage:], dim=1).sort(dim=1).values for stage in range(3)]
+        assert not torch.equal(places[2][0], places[2][1])
+        for sample in range(2):
+            registers = tokens[:1, :0] if net.register_tokens is None else net.register_tokens
+            alone = torch.cat((registers, tokens[sample : sample + 1]), dim=1) + net.eva.pos_embed
+            for number, block in enumerate(net.eva.blocks):
+                # two stages: the first block sees all places, the next two those of stage 1, the last those of stage 2
+                stage = (0, 1, 1, 2)[number]
+                seen = places[stage][sample]
+                if number in (1, 3):
+                    at = torch.isin(places[stage - 1][sample], seen).nonzero().flatten()
+                    chosen = torch.cat((torch.arange(num_register_tokens), at + num_register_tokens))
+                    alone = alone[:, chosen]
+                alone = block(alone, rope=rotary(net, seen))
+            torch.testing.assert_close(
+                encoded.token_sets[2][sample], alone[0, num_register_tokens:], atol=1e-5, rtol=1e-4
+            )
+            torch.testing.assert_close(encoded.registers[sample], alone[0, :num_register_tokens], atol=1e-5, rtol=1e-4)
+
     def test_leaving_tokens_are_decoded_as_they_left(self, small_primus: Build) -> None:
         net, batch = small_primus(prune_after=(2,), **PRIMUS).eval(), image()
         left, places = net.encode(batch).token_sets[0], net.encode(batch).grid_idx[0]
@@ -127,7 +170,7 @@ class TestPruning:
         shared = {name: value for name, value in net.state_dict().items() if name in plain.state_dict()}
         plain.load_state_dict(shared)
         batch = image()
-        torch.testing.assert_close(net(batch), plain(batch), atol=1e-6, rtol=0)
+        torch.testing.assert_close(net(batch), plain(batch), atol=5e-6, rtol=5e-6)
 
     @pytest.mark.parametrize("num_register_tokens", [0, 2])
     @pytest.mark.parametrize("prior", PRIORS)
@@ -158,7 +201,7 @@ class TestPruning:
             net.load_state_dict(stock.state_dict())
             errors.append(((net(batch) - dense).norm() / dense.norm()).item())
         assert errors == sorted(errors, reverse=True)
-        assert errors[-1] == 0
+        assert errors[-1] < 1e-6
         assert errors[0] < 0.5
 
     def test_batch_is_a_loop_over_samples(self, small_primus: Build) -> None:
@@ -173,7 +216,7 @@ class TestShapes:
         [((40, 56, 40), 8), ((20, 28, 20), 4), ((12, 32, 24), (4, 8, 8)), ((5, 16, 16), (1, 8, 8))],
         ids=str,
     )
-    @pytest.mark.parametrize("version", [1, 2])
+    @pytest.mark.parametrize("version", [1, 2, 3])
     def test_3d(self, small_primus: Build, img_size: Any, patch_size: Any, version: int) -> None:
         net = small_primus(img_size=img_size, patch_size=patch_size, version=version)
         assert net(image(1, *img_size)).shape == (1, 3, *img_size)
@@ -236,6 +279,16 @@ class TestTraining:
         net = small_primus(prior=prior)
         for mode in (True, False):
             assert torch.isfinite(net.train(mode)(torch.zeros(1, 2, 32, 32, 32))).all()
+
+
+def rotary(net: SCDPrimus, places: Tensor) -> Tensor:
+    """Sines and cosines of some places, from their coordinates: one angle per axis and frequency, each for a pair."""
+    _, height, width = net.volume_grid
+    coordinates = torch.stack((places // (height * width), places // width % height, places % width), dim=1)
+    pairs = net.eva.rope.dim // 4
+    angles = coordinates.unsqueeze(2) / 10000 ** (torch.arange(pairs) / pairs)
+    doubled = angles.flatten(1).repeat_interleave(2, dim=1)
+    return torch.cat((doubled.sin(), doubled.cos()), dim=1)
 
 
 def assert_all_learn(net: SCDPrimus) -> None:
