@@ -39,6 +39,10 @@ class SCDPrimusTrainer(SCDTrainer):
     """Score that the learned one is added to, see `scd_plugin.networks.priors`; None for none."""
     scd_prune_after: Sequence[int] | None = None
     """1-based blocks after which tokens leave; None for one stage, after a sixth of the depth."""
+    scd_completion = "assembly"
+    """What completes the sequence before the decoder: MTA, or its cheaper form "assembly_to_kept"; see `SCDPrimus`."""
+    scd_completion_hidden_size: int | None = None
+    """Width inside the completion, a multiple of the network's heads; None for the width of the tokens."""
     scd_patch_size: int | None = None
     """Edge of a token in voxels on every axis; None for one per axis from the plans. Stock Primus always has 8."""
 
@@ -67,6 +71,8 @@ class SCDPrimusTrainer(SCDTrainer):
             prune_after=cls.scd_prune_after,
             keep_ratio=cls.scd_keep_ratio,
             prior=cls.scd_prior,
+            completion=cls.scd_completion,
+            completion_hidden_size=cls.scd_completion_hidden_size,
             drop_path_rate=0.2,
             **primus_arguments(configuration_manager.configuration, patch_size=cls.scd_patch_size),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,6 +105,70 @@ def test_settings_of_a_subclass(make_trainer: MakeTrainer) -> None:
     assert net.grid_size == [8, 8, 8]
     assert [stage.after_block for stage in net.stages] == [3, 6]
     assert net.prior == "entropy"
+
+
+class Narrow(trainers.nnUNetTrainerSCDPrimusM):  # type: ignore[valid-type, misc]
+    scd_completion = "assembly_to_kept"
+    scd_completion_hidden_size = 432
+
+
+def test_narrow_completion() -> None:
+    for trainer, width, to_kept in ((trainers.nnUNetTrainerSCDPrimusM, 864, False), (Narrow, 432, True)):
+        completion = build(trainer).completion
+        assert completion.project[0].out_features == width
+        assert completion.refine.attend_kept == to_kept
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scd_completion": "mae"}, "completion must be one of assembly, assembly_to_kept, .*; got 'mae'"),
+        ({"scd_completion_hidden_size": 100}, "completion_hidden_size must be divisible by num_heads.*got 100 and 6"),
+    ],
+    ids=str,
+)
+def test_completion_that_there_is_not(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(type("Wrong", (trainers.nnUNetTrainerSCDPrimusS,), settings))
+
+
+@pytest.mark.parametrize("kind", ["V2S", "V3S", "S"])
+def test_a_step_in_2d(kind: str) -> None:
+    """On the plans that nnU-Net makes of hippocampus slices."""
+
+    class Short(trainer_of(kind)):  # type: ignore[misc]
+        scd_completion = "assembly_to_kept"
+        scd_completion_hidden_size = 66
+
+    configuration = {
+        **PLANS["configurations"]["2d"],
+        "batch_size": 2,
+        "batch_dice": True,
+        "spacing": [1.0, 1.0],
+        "data_identifier": "nnUNetPlans_2d",
+        "preprocessor_name": "DefaultPreprocessor",
+    }
+    plans = {**PLANS, "label_manager": "LabelManager", "configurations": {"2d": configuration}}
+    dataset = {
+        "channel_names": {"0": "MRI"},
+        "labels": {"background": 0, "anterior": 1, "posterior": 2},
+        "file_ending": ".nii.gz",
+    }
+    trainer = Short({**plans, "continue_training": False}, "2d", 0, dataset, torch.device("cpu"))
+    folder = Path(trainer.preprocessed_dataset_folder)
+    folder.mkdir(parents=True)
+    (folder / "case_0.b2nd").touch()
+    trainer.initialize()
+    assert (trainer.network.image_shape, trainer.network.grid_size) == ([1, 56, 40], [14, 10])
+    before = {name: value.clone() for name, value in trainer.network.named_parameters()}
+    trainer.on_train_epoch_start()
+    data = torch.randn(2, 1, 56, 40)
+    batch = {"data": data, "target": torch.randint(0, 3, data.shape).float(), "keys": ["case_1", "case_2"]}
+    assert 0 < float(trainer.train_step(batch)["loss"]) < 3
+    for name, parameter in trainer.network.named_parameters():
+        assert torch.isfinite(parameter.grad).all(), name
+    moved = [name for name, value in trainer.network.named_parameters() if not torch.equal(value, before[name])]
+    assert "eva.blocks.11.mlp.fc2.weight" in moved
 
 
 @pytest.mark.slow
