@@ -15,7 +15,7 @@ pytest.importorskip("nnunetv2")
 from nnunetv2.run import run_training
 
 from scd_plugin import SCDPrimus
-from scd_plugin.nnunet.pretrained_primus import grids_of
+from scd_plugin.nnunet.pretrained_primus import grid_of
 
 Build = Callable[..., SCDPrimus]
 Stock = Callable[..., nn.Module]
@@ -67,16 +67,55 @@ def test_dense_primus_of_another_crop_and_other_classes(
     assert torch.equal(net.eva.norm.weight, stock.eva.norm.weight)
 
 
-def test_stock_tokens_are_cubes_whatever_the_plans_say() -> None:
-    # by these plans a token of ours is (4, 16, 16): a stock one has half as many voxels
+@pytest.mark.parametrize("version", [2, 3])
+def test_dense_primus_of_another_version(
+    small_primus: Build, stock_primus: Stock, load: Callable[..., str], version: int
+) -> None:
+    net, stock = small_primus(version=version), stock_primus(version, input_shape=(16, 24, 32))
+    line = load(net, stock.state_dict(), **of_stock([16, 24, 32]))
+    assert "positions interpolated from (2, 3, 4) to (4, 4, 4) tokens, stages start anew, completion start anew" in line
+    for name in ("down_projection.stages.2.blocks.0.conv2.conv.weight", "up_projection.decode.2.weight"):
+        assert torch.equal(net.get_parameter(name), stock.get_parameter(name)), name
+
+
+def test_versions_do_not_fit_each_other(small_primus: Build, stock_primus: Stock, load: Callable[..., str]) -> None:
+    with pytest.raises(ValueError, match=r"missing: down_projection.proj_to_tokens.*the same version"):
+        load(small_primus(version=3), stock_primus(2).state_dict(), **of_stock([32, 32, 32]))
+
+
+@pytest.mark.parametrize("edge", [4, 8, (4, 8, 8)], ids=str)
+def test_grid_follows_from_the_tokens_of_the_weights(small_primus: Build, edge: Any) -> None:
+    # by these plans a token is (4, 16, 16)
     plans = [[1, 2, 2], [1, 2, 2], *[TWO] * 2]
-    weights = {"eva.pos_embed": torch.zeros(1, 3200, 1)}
-    for trainer, grids in (
-        ("nnUNet_Primus_M_Trainer", [[2, 40, 40], [4, 20, 20]]),
-        ("nnUNetTrainerSCDPrimusM", [[4, 20, 20], [2, 40, 40]]),
-    ):
-        checkpoint = {"network_weights": weights, "init_args": init_args([16, 320, 320], *plans)}
-        assert grids_of({**checkpoint, "trainer_name": trainer}) == grids
+    with torch.device("meta"):
+        weights = small_primus(img_size=(16, 320, 320), patch_size=edge, num_register_tokens=2).state_dict()
+    checkpoint = {"network_weights": weights, "init_args": init_args([16, 320, 320], *plans)}
+    wanted = {4: [4, 80, 80], 8: [2, 40, 40], (4, 8, 8): [4, 40, 40]}
+    assert grid_of(checkpoint) == wanted[edge]
+
+
+def test_grid_in_2d(small_primus: Build) -> None:
+    weights = small_primus(spatial_dims=2, img_size=(24, 40), patch_size=(4, 8)).state_dict()
+    wrapped = {f"_orig_mod.module.{name}": value for name, value in weights.items()}
+    assert grid_of({"network_weights": wrapped, "init_args": init_args([24, 40])}) == [6, 5]
+
+
+def test_stock_weights_whose_plans_have_no_tokens_for_scd(
+    small_primus: Build, stock_primus: Stock, load: Callable[..., str]
+) -> None:
+    """A crop that the plans' pooling does not divide, as an edited one, and plans that pool nowhere."""
+    net, stock = small_primus(), stock_primus(input_shape=(24, 32, 40))
+    for strides in ([TWO] * 4, [[1, 1, 1]]):
+        plans = init_args([24, 32, 40], *strides)
+        line = load(net, stock.state_dict(), init_args=plans, trainer_name="nnUNet_Primus_M_Trainer")
+        assert "positions interpolated from (3, 4, 5) to (4, 4, 4) tokens" in line
+
+
+def test_sparse_weights_with_tokens_of_its_own(small_primus: Build, load: Callable[..., str]) -> None:
+    """Trained with scd_patch_size = 4, where the plans would give tokens of 8."""
+    source, net = small_primus(img_size=(16, 16, 24), patch_size=4), small_primus(img_size=16, patch_size=4)
+    line = load(net, source.state_dict(), init_args=init_args([16, 16, 24]), trainer_name="nnUNetTrainerMine")
+    assert "adapted: positions interpolated from (4, 4, 6) to (4, 4, 4) tokens\n" in line
 
 
 def test_sparse_weights_of_another_crop(small_primus: Build, load: Callable[..., str]) -> None:
@@ -102,12 +141,32 @@ def test_checkpoint_of_masked_pretraining(small_primus: Build, stock_primus: Sto
     assert "positions interpolated from (5, 5, 5) to (4, 4, 4) tokens, decoder starts anew, stages start anew" in line
 
 
-def test_another_token_size_is_refused(small_primus: Build, stock_primus: Stock, load: Callable[..., str]) -> None:
-    net = small_primus(img_size=16, patch_size=4)
+def test_pretraining_with_register_tokens(small_primus: Build, stock_primus: Stock, load: Callable[..., str]) -> None:
+    net, source = small_primus(num_register_tokens=3), stock_primus(input_shape=(40, 40, 40), num_register_tokens=3)
+    line = load(net, source.state_dict(), trainer_name="BaseMAETrainer")
+    assert "positions interpolated from (5, 5, 5) to (4, 4, 4) tokens" in line
+    # registers come first, and stay
+    assert torch.equal(net.eva.pos_embed[:, :3], source.eva.pos_embed[:, :3])
+
+
+def test_positions_of_no_cube_are_refused(small_primus: Build, stock_primus: Stock, load: Callable[..., str]) -> None:
+    weights = stock_primus(input_shape=(32, 32, 40)).state_dict()
+    with pytest.raises(ValueError, match=r"wrong shape: eva.pos_embed \(1, 80, 48\) instead of \(1, 64, 48\)"):
+        load(small_primus(), weights, trainer_name="BaseMAETrainer")
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_another_token_size_is_refused(
+    small_primus: Build, stock_primus: Stock, load: Callable[..., str], version: int
+) -> None:
+    """The stems of versions 2 and 3 would take the weights."""
+    net = small_primus(img_size=(16, 32, 32), patch_size=(4, 8, 8), version=version)
     with pytest.raises(
-        ValueError, match=r"of trainer nnUNet_Primus_M_Trainer do not fit .*down_projection.*scd_patch_size = 8"
+        ValueError,
+        match=r"of trainer nnUNet_Primus_M_Trainer do not fit .*: tokens of \(8, 8, 8\) voxels instead of "
+        r"\(4, 8, 8\)\. .*scd_patch_size = 8",
     ) as e:
-        load(net, stock_primus().state_dict(), **of_stock([32, 32, 32]))
+        load(net, stock_primus(version).state_dict(), **of_stock([32, 32, 32]))
     assert "\n" not in str(e.value)
 
 
