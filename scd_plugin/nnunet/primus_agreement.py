@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.transforms import ResizeWithPadOrCrop
-from torch import Tensor
+from torch import Tensor, nn
 
 from scd_plugin.networks.agreement import Agreement, sweep_agreement
 
-__all__ = ["model_agreement", "write_agreement"]
+__all__ = ["middle_crops", "model_agreement", "trained_network", "write_agreement"]
+
+_COLUMNS = ("prior", "keep_ratio", "voxels", "logit_error", "operations", "seconds", "dense_seconds")
 
 
 def model_agreement(
@@ -38,34 +39,64 @@ def model_agreement(
         cases: their identifiers, best those that the fold was not trained on.
         fold: whose weights.
         checkpoint: file name in the fold's folder.
-        device: where to predict.
+        device: where to predict; the seconds are its own.
         sweep: `priors`, `keep_ratios`, `prune_after`.
 
     Raises:
         ValueError: if the model is no Primus, or no case is given.
     """
+    dense, crop = trained_network(model_folder, fold=fold, checkpoint=checkpoint, device=device)
+    images = [image.to(device) for image, _ in middle_crops(preprocessed, cases, crop)]
+    return sweep_agreement(dense, images, **sweep)
+
+
+def trained_network(
+    model_folder: str | Path,
+    *,
+    fold: int | str = 0,
+    checkpoint: str = "checkpoint_final.pth",
+    device: torch.device | str = "cpu",
+) -> tuple[nn.Module, tuple[int, ...]]:
+    """A trained network of nnU-Net in evaluation mode, and the crop that it takes, in voxels per axis.
+
+    Args:
+        model_folder: as in `model_agreement`, of any trainer.
+        fold: whose weights.
+        checkpoint: file name in the fold's folder.
+        device: where to put it.
+    """
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-    from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
     on = torch.device(device)
     predictor = nnUNetPredictor(device=on, perform_everything_on_device=on.type == "cuda", allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(model_folder), (fold,), checkpoint)
-    dense = predictor.network.to(on).eval()
+    return predictor.network.to(on).eval(), tuple(predictor.configuration_manager.patch_size)
+
+
+def middle_crops(
+    preprocessed: str | Path, cases: Sequence[str], crop: Sequence[int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The middle of each case, cropped or padded with zeros: (1, channels, *crop) image and (1, *crop) label.
+
+    Args:
+        preprocessed: folder of the configuration's preprocessed cases.
+        cases: their identifiers.
+        crop: voxels per axis.
+    """
+    from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+
     folder = str(preprocessed)
     dataset = infer_dataset_class(folder)(folder, list(cases))
-    middle = ResizeWithPadOrCrop(tuple(predictor.configuration_manager.patch_size))
-    images: list[Tensor] = []
+    middle = ResizeWithPadOrCrop(tuple(crop))
     for case in cases:
-        data = dataset.load_case(case)[0]
-        images.append(torch.as_tensor(middle(torch.as_tensor(data[:]))).unsqueeze(0).float().to(on))
-    return sweep_agreement(dense, images, **sweep)
+        image, label = (torch.as_tensor(middle(torch.as_tensor(part[:]))) for part in dataset.load_case(case)[:2])
+        yield image.unsqueeze(0).float(), label.long()
 
 
 def write_agreement(results: Sequence[Agreement], path: str | Path) -> None:
     """One row for each pruned network, as CSV; Dice per class in columns of their own."""
-    names = [field.name for field in fields(Agreement) if field.name != "dice"]
     with Path(path).open("w", newline="") as file:
         writer = csv.writer(file)
         classes = len(results[0].dice) if results else 0
-        writer.writerow([*names, *[f"dice_{number}" for number in range(1, classes + 1)]])
-        writer.writerows([[*[getattr(result, name) for name in names], *result.dice] for result in results])
+        writer.writerow([*_COLUMNS, *[f"dice_{number}" for number in range(1, classes + 1)]])
+        writer.writerows([[*[getattr(result, name) for name in _COLUMNS], *result.dice] for result in results])

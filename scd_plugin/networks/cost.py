@@ -1,0 +1,31 @@
+"""Multiply-accumulates of a network, counted without a device."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = ["multiply_accumulates"]
+
+
+def multiply_accumulates(network: nn.Module, image: Tensor) -> int:
+    """Multiply-accumulates of a forward pass in evaluation mode: convolutions, matrix products and attention.
+
+    Counted on PyTorch's meta device, whatever device the network is on; its weights stay where they are.
+
+    Args:
+        network: left in the mode in which it was.
+        image: (B, in_channels, *img_size) to count for; its values are not looked at.
+    """
+    on_meta = {name: tensor.to("meta") for name, tensor in chain(network.named_parameters(), network.named_buffers())}
+    training = network.training
+    network.eval()
+    # the counter does not know every fused attention; as two matrix products it is counted in full everywhere
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        torch.func.functional_call(network, on_meta, (image.to("meta"),))
+    network.train(training)
+    return int(counter.get_total_flops()) // 2
