@@ -6,8 +6,9 @@
     done
     python docs/studies/primus_hippocampus.py 4
 
-writes primus-hippocampus.md beside this file, its pictures and its CSV. Seconds are measured here, so the machine
-should do nothing else; the trainings may have shared theirs.
+writes primus-hippocampus.md beside this file, its pictures and its CSV. Any other trainer of trainers/primus_study.py
+that has been trained is listed too. Seconds are measured here, so the machine should do nothing else; the trainings may
+have shared theirs.
 """
 
 from __future__ import annotations
@@ -15,32 +16,35 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from scd_plugin.bench.machine import machine
-from scd_plugin.bench.steps import forward_step, random_batch, seconds_per_step, training_step
 from scd_plugin.networks.agreement import Agreement
-from scd_plugin.nnunet.primus_agreement import model_agreement, write_agreement
+from scd_plugin.nnunet.primus_agreement import middle_crops, model_agreement, trained_network, write_agreement
 
 sys.path.insert(0, str(Path(__file__).parent / "trainers"))
 import primus_study
+from primus_measures import (
+    Boundary,
+    Curve,
+    at_equal_time,
+    boundary_leaving,
+    curve,
+    finished,
+    step_seconds,
+    validation_dice,
+    write_curves,
+    write_quality,
+)
 
 HERE = Path(__file__).parent
 NAME = "primus-hippocampus"
-RUNS = {
-    "Primus": "stock Primus",
-    "Keep50": "SCD-Primus, keep 0.5",
-    "Keep25": "SCD-Primus, keep 0.25",
-    "Mask25": "mask tokens, keep 0.25",
-}
+ABOUT = {run: trainer.about for run, trainer in primus_study.TRAINERS.items()}
 PRIORS = ("attention", "entropy", "neighbors", "change", "norm", "random")
 KEEP = (0.9, 0.75, 0.5, 0.25)
 REPEATS = 5
@@ -52,86 +56,52 @@ def main(dataset: str) -> None:
     """Read the trainings that are there, stock Primus among them, measure, and write."""
     torch.set_num_threads(os.cpu_count() or 1)
     name = convert_id_to_dataset_name(int(dataset))
-    results = Path(os.environ["nnUNet_results"]) / name
-    folders = {run: results / f"nnUNetTrainerStudy{run}__nnUNetPlans__3d_fullres" for run in RUNS}
-    folders = {
-        run: folder for run, folder in folders.items() if (folder / "fold_0" / "validation" / "summary.json").exists()
-    }
-    curves = {run: _logging(folder)["ema_fg_dice"] for run, folder in folders.items()}
-    quality = {run: _validation(folder) for run, folder in folders.items()}
-    seconds = _seconds(folders["Primus"])
-    (HERE / NAME).mkdir(exist_ok=True)
+    folders = finished(Path(os.environ["nnUNet_results"]) / name)
+    curves = {run: curve(folder) for run, folder in folders.items()}
+    quality = {run: validation_dice(folder) for run, folder in folders.items()}
+    seconds = step_seconds(folders["Primus"], folders, repeats=REPEATS)
+    beside = HERE / NAME
+    beside.mkdir(exist_ok=True)
+    write_curves(beside / "curves.csv", curves, seconds["train"])
+    write_quality(beside / "quality.csv", quality)
     _draw_curves(curves, seconds["train"])
     preprocessed = Path(os.environ["nnUNet_preprocessed"]) / name
     split = json.loads((preprocessed / "splits_final.json").read_text(encoding="utf-8"))[0]["val"]
     tried = split[:NUM_AGREEMENT]
     cases = preprocessed / "nnUNetPlans_3d_fullres"
     agreements = model_agreement(folders["Primus"], cases, tried, priors=PRIORS, keep_ratios=KEEP)
-    write_agreement(agreements, HERE / NAME / "agreement.csv")
+    write_agreement(agreements, beside / "agreement.csv")
     early = model_agreement(
         folders["Primus"], cases, tried, priors=("entropy",), keep_ratios=KEEP, prune_after=(primus_study.DEPTH // 6,)
     )
     _draw_agreements(agreements)
-    page = HERE / f"{NAME}.md"
-    page.write_text(_page(quality, seconds, curves, agreements, early, len(split)), encoding="utf-8")
+    parts = [
+        _trained_side_by_side(quality, seconds, curves, len(split)),
+        _boundaries(_leaving(folders, cases, split)),
+        _without_training(agreements),
+        _right_after_loading(agreements, early),
+    ]
+    (HERE / f"{NAME}.md").write_text("\n".join(part for part in parts if part), encoding="utf-8")
 
 
-def _logging(folder: Path) -> dict[str, Any]:
-    checkpoint = torch.load(folder / "fold_0" / "checkpoint_final.pth", map_location="cpu", weights_only=False)
-    logging: dict[str, Any] = checkpoint["logging"]
-    return logging
+def _leaving(folders: Mapping[str, Path], cases: Path, split: Sequence[str]) -> dict[str, Boundary]:
+    """Of every network that prunes."""
+    found = {}
+    for run, folder in folders.items():
+        network, crop = trained_network(folder)
+        if hasattr(network, "exit_stages"):
+            found[run] = boundary_leaving(network, middle_crops(cases, split, crop))
+    return found
 
 
-def _validation(folder: Path) -> dict[str, float]:
-    """Dice per class, and the mean, over the fold's validation cases."""
-    summary = json.loads((folder / "fold_0" / "validation" / "summary.json").read_text(encoding="utf-8"))
-    dice = {label: values["Dice"] for label, values in summary["mean"].items()}
-    return {**dice, "mean": summary["foreground_mean"]["Dice"]}
-
-
-def _seconds(model: Path) -> dict[str, dict[str, float]]:
-    """Median seconds of a training step and of a forward pass of each network, taken in turn."""
-    plans = PlansManager(str(model / "plans.json"))
-    configuration = plans.get_configuration("3d_fullres")
-    image, label = random_batch(1, 3, configuration.patch_size, batch=2, device="cpu")
-    taken: dict[str, dict[str, list[float]]] = {mode: {run: [] for run in RUNS} for mode in ("train", "forward")}
-    networks = {
-        run: getattr(primus_study, f"nnUNetTrainerStudy{run}").build_network_architecture(
-            plans, configuration, 1, 3, False
-        )
-        for run in RUNS
-    }
-    for mode, times in taken.items():
-        steps = {
-            run: training_step(network, image, label, torch.enable_grad, scale=False)
-            if mode == "train"
-            else forward_step(network, image[:1], torch.inference_mode)
-            for run, network in networks.items()
-        }
-        for turn in range(1 + REPEATS):
-            for run, step in steps.items():
-                measured = seconds_per_step(step, 1, cuda=False)
-                if turn:
-                    times[run].append(measured)
-    return {mode: {run: median(values) for run, values in times.items()} for mode, times in taken.items()}
-
-
-def _at_equal_time(
-    curves: dict[str, Sequence[float]], train_seconds: dict[str, float]
-) -> tuple[float, dict[str, float]]:
-    """Minutes of steps that the fastest run takes, and every run's Dice by then."""
-    epoch = {run: primus_study.STEPS_PER_EPOCH * train_seconds[run] for run in curves}
-    end = min(len(dice) * epoch[run] for run, dice in curves.items())
-    return end / 60, {run: dice[max(1, int(end / epoch[run] + 1e-6)) - 1] for run, dice in curves.items()}
-
-
-def _draw_curves(curves: dict[str, Sequence[float]], train_seconds: dict[str, float]) -> None:
+def _draw_curves(curves: Mapping[str, Curve], train_seconds: Mapping[str, float]) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     over_steps, over_time = figure.subplots(1, 2, sharey=True)
-    for run, dice in curves.items():
-        steps = [primus_study.STEPS_PER_EPOCH * (epoch + 1) for epoch in range(len(dice))]
-        over_steps.plot(steps, dice, label=RUNS[run])
-        over_time.plot([step * train_seconds[run] / 60 for step in steps], dice, label=RUNS[run])
+    for run, one in curves.items():
+        steps = [primus_study.STEPS_PER_EPOCH * (epoch + 1) for epoch in range(len(one.running))]
+        style = "--" if primus_study.TRAINERS[run].ablation else "-"
+        over_steps.plot(steps, one.running, style, label=ABOUT[run])
+        over_time.plot([step * train_seconds[run] / 60 for step in steps], one.running, style, label=ABOUT[run])
     over_steps.set_xlabel("training steps")
     over_time.set_xlabel("minutes of training steps on this machine alone")
     over_steps.set_ylabel("validation Dice, running mean of nnU-Net")
@@ -154,24 +124,21 @@ def _draw_agreements(agreements: Sequence[Agreement]) -> None:
     figure.savefig(HERE / NAME / "agreement.png", dpi=110, metadata={"Software": None})
 
 
-def _page(
-    quality: dict[str, dict[str, float]],
-    seconds: dict[str, dict[str, float]],
-    curves: dict[str, Sequence[float]],
-    agreements: Sequence[Agreement],
-    early: Sequence[Agreement],
+def _trained_side_by_side(
+    quality: Mapping[str, Mapping[str, float]],
+    seconds: Mapping[str, Mapping[str, float]],
+    curves: Mapping[str, Curve],
     num_cases: int,
 ) -> str:
     classes = list(quality["Primus"])
-    quality_rows = [
+    rows = [
         [
-            about,
-            *(f"{quality[run][label]:.3f}" for label in classes),
+            ABOUT[run],
+            *(f"{dice[label]:.3f}" for label in classes),
             *(f"{seconds[mode][run]:.2f}" for mode in ("train", "forward")),
             *(f"{seconds[mode]['Primus'] / seconds[mode][run]:.2f} x" for mode in ("train", "forward")),
         ]
-        for run, about in RUNS.items()
-        if run in quality
+        for run, dice in quality.items()
     ]
     heads = [
         "Network",
@@ -181,70 +148,105 @@ def _page(
         "training",
         "inference",
     ]
-    agreement_rows = [
-        [
-            prior,
-            *(
-                f"{_mean(result.dice):.3f}"
-                for keep in KEEP
-                for result in agreements
-                if (result.prior, result.keep_ratio) == (prior, keep)
-            ),
-        ]
-        for prior in PRIORS
-    ]
-    # a network that has just been loaded prunes by its prior, and MTA adds nothing to it yet
-    ways = {
-        "one stage, `entropy`: the default": early,
-        "three stages, `attention`": [result for result in agreements if result.prior == "attention"],
-    }
-    loaded_rows = [
-        [way, measure, *(show(result) for keep in KEEP for result in found if result.keep_ratio == keep)]
-        for way, found in ways.items()
-        for measure, show in _MEASURES.items()
-    ]
-    minutes, by_then = _at_equal_time(curves, seconds["train"])
-    time_rows = [[RUNS[run], f"{by_then[run]:.3f}", f"{curves[run][-1]:.3f}"] for run in curves]
-    here = machine("cpu")
-    epochs = len(curves["Primus"])
+    minutes, by_then = at_equal_time(curves, seconds["train"])
+    time_rows = [[ABOUT[run], f"{by_then[run]:.3f}", f"{one.running[-1]:.3f}"] for run, one in curves.items()]
+    here, epochs = machine("cpu"), len(curves["Primus"].running)
     return f"""# Primus, pruned: hippocampus MR
 
 Made by `docs/studies/primus_hippocampus.py`; [what SCD-Primus is](../explanation/scd-primus.md). All networks have
 about half the width of Primus S ({primus_study.WIDTH}), {primus_study.DEPTH} blocks and tokens of
 {primus_study.PATCH} voxels, of which nnU-Net's crop of this task has 1400. One run each: {epochs} epochs of
-{primus_study.STEPS_PER_EPOCH} steps of 2 crops, nnU-Net's split (fold 0) and
+{primus_study.STEPS_PER_EPOCH} steps of 2 crops, where nothing else is said, nnU-Net's split (fold 0) and
 augmentation, Primus's AdamW at 1e-3. Dice is that of
 nnU-Net's validation on {num_cases} cases. Seconds are medians of {REPEATS} steps taken in turn on
 {here["processor"]}, {here["cores"]} cores,
 without loading of data.
 
-{_table(heads, quality_rows)}
+{_table(heads, rows)}
+
+[Dice per class]({NAME}/quality.csv), [all epochs]({NAME}/curves.csv).
 
 ![validation Dice over steps and over minutes]({NAME}/curves.png)
 
-At equal time, when the fastest run ends, against equal steps; Dice is the running mean that nnU-Net keeps of crops in
-training, which lags behind:
+At equal time, when the fastest of the main runs ends, against equal steps; Dice is the running mean that nnU-Net keeps
+of crops in training, which lags behind:
 
 {_table(["Network", f"after {minutes:.1f} minutes of steps", "after all steps"], time_rows)}
+"""
 
-## Pruning the trained dense network without training
+
+def _boundaries(leaving: Mapping[str, Boundary]) -> str:
+    if not leaving:
+        return ""
+    rows = [
+        [
+            ABOUT[run],
+            f"{100 * sum(found.leaving):.0f} %",
+            f"{100 * found.chance:.0f} %",
+            ", ".join(f"{100 * share:.0f} %" for share in found.leaving),
+        ]
+        for run, found in leaving.items()
+    ]
+    per_crop = next(iter(leaving.values())).per_crop
+    return f"""## Tokens that hold more than one class
+
+The middle crops of the validation cases have {per_crop:.0f} of them each. How many leave, and how many would by chance:
+
+{_table(["Network", "leave", "by chance", "at each stage"], rows)}
+"""
+
+
+def _without_training(agreements: Sequence[Agreement]) -> str:
+    def rows(show: Callable[[Agreement], str]) -> list[list[str]]:
+        return [
+            [prior, *(show(result) for keep in KEEP for result in agreements if _is(result, prior, keep))]
+            for prior in PRIORS
+        ]
+
+    heads = ["Score", *(f"keep {keep}" for keep in KEEP)]
+    return f"""## Pruning the trained dense network without training
 
 Dice between the pruned and the dense prediction, mean of both classes, on the middle crops of
 {NUM_AGREEMENT} validation cases; three stages, after a quarter, half and three quarters of the depth. The scores are
 [described here](../explanation/scd-primus.md#pruning-without-training).
 `random` leaves the choice to chance: what does not beat it is worth nothing. [All numbers]({NAME}/agreement.csv).
 
-{_table(["Score", *(f"keep {keep}" for keep in KEEP)], agreement_rows)}
+{_table(heads, rows(lambda result: f"{_mean(result.dice):.3f}"))}
 
 ![Dice with the dense prediction against the share kept]({NAME}/agreement.png)
 
-## Right after loading
+Multiply-accumulates of a prediction as a share of those of the dense one, and how many times as fast it is:
+
+{_table(heads, rows(_speed))}
+"""
+
+
+def _right_after_loading(agreements: Sequence[Agreement], early: Sequence[Agreement]) -> str:
+    # a network that has just been loaded prunes by its prior, and MTA adds nothing to it yet
+    ways = {
+        "one stage, `entropy`: the default": early,
+        "three stages, `attention`": [result for result in agreements if result.prior == "attention"],
+    }
+    rows = [
+        [way, measure, *(show(result) for keep in KEEP for result in found if result.keep_ratio == keep)]
+        for way, found in ways.items()
+        for measure, show in _MEASURES.items()
+    ]
+    return f"""## Right after loading
 
 Where `SCDPrimus` starts from a dense checkpoint, before any training: it prunes by its prior, and MTA adds nothing yet.
 The difference is the norm of the logits' difference divided by that of the dense logits.
 
-{_table(["", "", *(f"keep {keep}" for keep in KEEP)], loaded_rows)}
+{_table(["", "", *(f"keep {keep}" for keep in KEEP)], rows)}
 """
+
+
+def _is(result: Agreement, prior: str, keep: float) -> bool:
+    return (result.prior, result.keep_ratio) == (prior, keep)
+
+
+def _speed(result: Agreement) -> str:
+    return f"{100 * result.operations:.0f} %, {result.dense_seconds / result.seconds:.2f} x"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
