@@ -12,7 +12,6 @@ import torch
 
 from scd_plugin.bench.case import WholeCase
 from scd_plugin.bench.contestants import CONTESTANTS, build, parse_contestant
-from scd_plugin.bench.cost import multiply_accumulates, parameters
 from scd_plugin.bench.entries import Entry
 from scd_plugin.bench.memory import held_bytes, peak_bytes
 from scd_plugin.bench.messages import Description, Failed, Prepared
@@ -20,6 +19,7 @@ from scd_plugin.bench.parts import part_shares
 from scd_plugin.bench.settings import CASE
 from scd_plugin.bench.steps import Step, autocast, forward_step, random_batch, seconds_per_step, training_step
 from scd_plugin.bench.windows import volume_step
+from scd_plugin.networks.cost import multiply_accumulates, parameters
 
 __all__ = ["Subject", "serve"]
 

@@ -91,7 +91,7 @@ def primus_decoder(hidden_size: int, out_channels: int, patch_size: Sequence[int
     return decoder
 
 
-class PrimusDecoder(PatchDecode):  # type: ignore[misc]  # the library has no types
+class PrimusDecoder(PatchDecode):
     """The library's `PatchDecode`, on a CPU by a way that takes half the time.
 
     A transposed convolution whose kernel is its stride makes the voxels of a place from that place alone: it is a

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of a network, counted without a device."""
+"""What a network costs on paper: multiply-accumulates and parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["multiply_accumulates"]
+__all__ = ["multiply_accumulates", "parameters"]
 
 
 def multiply_accumulates(network: nn.Module, image: Tensor) -> int:
@@ -29,3 +29,8 @@ def multiply_accumulates(network: nn.Module, image: Tensor) -> int:
         torch.func.functional_call(network, on_meta, (image.to("meta"),))
     network.train(training)
     return int(counter.get_total_flops()) // 2
+
+
+def parameters(network: nn.Module) -> int:
+    """Learned numbers."""
+    return sum(parameter.numel() for parameter in network.parameters())
