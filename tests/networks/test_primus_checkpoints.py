@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -240,7 +241,7 @@ class TestOtherPrimus:
             ),
             ({"rope_kwargs": {"grid_offset": 0.5}}, r"rope_kwargs: eva.rope is .*grid_offset=0.5, .*grid_offset=0,"),
             ({"decoder_act": nn.ReLU}, r"decoder_act: up_projection.decode.0.2 is ReLU\(\), where GELU\("),
-            ({"decoder_act": lambda: nn.GELU("tanh")}, r"decode.0.2 is GELU\(approximate='tanh'\), where"),
+            ({"decoder_act": partial(nn.GELU, "tanh")}, r"decode.0.2 is GELU\(approximate='tanh'\), where"),
             ({"decoder_norm": nn.BatchNorm3d}, r"decoder_norm or decoder_act: up_projection.decode.0.1 is BatchNorm3d"),
             ({"decoder_norm": nn.InstanceNorm3d}, r"decode.0.1 is InstanceNorm3d\(.*, where LayerNormNd\("),
             (
