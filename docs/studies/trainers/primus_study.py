@@ -133,15 +133,6 @@ class nnUNetTrainerStudyPrior25(nnUNetTrainerStudyKeep25):
     completion = "restore"
 
 
-class nnUNetTrainerStudyRestore25(nnUNetTrainerStudyKeep25):
-    """Tokens that leave are decoded as they are, and nothing learns which."""
-
-    about = "no learned score and no MTA, keep 0.25"
-    ablation = True
-    sampling = "prior"
-    completion = "restore"
-
-
 class nnUNetTrainerStudyThreeNoise50(nnUNetTrainerStudyKeep50):
     """As the first SCDPrimus was: tokens leave three times, by attention and a learned score with Gumbel noise."""
 
