@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from scd_plugin.networks.wrappers import without_wrappers
 from scd_plugin.nnunet.model_folder import CHECKPOINT, ModelFolder
 from scd_plugin.nnunet.recipe import NnunetRecipe, read_json
 
@@ -40,7 +40,7 @@ def refuse_cascade(recipe: NnunetRecipe, configuration: str) -> None:
 
 def flat_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """A state dict without DDP's and torch.compile's prefixes, and without heads for training alone."""
-    flat = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): value for name, value in weights.items()}
+    flat = without_wrappers(weights)
     return {name: value.detach().cpu() for name, value in flat.items() if not name.startswith("decoder.heads.")}
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scd_plugin.networks.scd_unetr import SCDUNETR
+from scd_plugin.networks.wrappers import without_wrappers
 
 __all__ = ["load_tokensparse_state_dict", "mismatch", "tokensparse_name"]
 
@@ -66,7 +67,7 @@ def load_tokensparse_state_dict(net: SCDUNETR, state_dict: Mapping[str, Tensor])
             the network is left as it was. Also if a value is no tensor.
     """
     _check_values(state_dict)
-    theirs = {name.removeprefix("module."): value for name, value in state_dict.items()}
+    theirs = without_wrappers(state_dict)
     ours = _split_layer_embed(net.state_dict())
     names = {name: tokensparse_name(name, num_ups=len(net.decoder.ups)) for name in ours}
     wanted = {foreign: ours[name] for name, foreign in names.items()}

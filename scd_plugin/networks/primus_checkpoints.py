@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from scd_plugin.networks.checkpoints import mismatch
-from scd_plugin.networks.primus_settings import primus_arguments_of, unwrapped_primus
+from scd_plugin.networks.primus_settings import primus_arguments_of
 from scd_plugin.networks.scd_primus import SCDPrimus
+from scd_plugin.networks.wrappers import unwrapped, without_wrappers
 from scd_plugin.ops import interpolate_pos_embed
 
 __all__ = [
@@ -19,14 +19,12 @@ __all__ = [
     "move_positions",
     "primus_arguments_of",
     "prune_primus",
-    "without_wrappers",
 ]
 
 # what SCD-Primus has and Primus has not
 NEW_PARTS = ("stages.", "completion.")
 
 _POSITIONS = "eva.pos_embed"
-_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 
 
 def load_primus_state_dict(
@@ -69,15 +67,6 @@ def move_positions(net: SCDPrimus, positions: Tensor, old_grid: Sequence[int]) -
     return interpolate_pos_embed(positions, old_grid, net.grid_size, num_prefix=net.eva.num_prefix_tokens)
 
 
-def without_wrappers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without the prefixes of DDP and `torch.compile`, in whatever order they are.
-
-    Args:
-        state_dict: not changed.
-    """
-    return {_WRAPPERS.sub("", name): value for name, value in state_dict.items()}
-
-
 def prune_primus(
     primus: nn.Module, *, prior: str = "entropy", prune_after: Sequence[int] | None = None, **changes: Any
 ) -> SCDPrimus:
@@ -99,7 +88,7 @@ def prune_primus(
     Raises:
         ValueError: if `primus` is no such network or prunes already, or a change is not one of the pruning.
     """
-    inner: Any = unwrapped_primus(primus)
+    inner: Any = unwrapped(primus)
     arguments = primus_arguments_of(inner)
     if fixed := sorted(set(changes) & set(arguments)):
         msg = f"changes must be of the pruning, such as keep_ratio; got {', '.join(fixed)}, which the weights settle"

@@ -18,8 +18,9 @@ from timm.layers import DropPath, RotaryEmbeddingCat
 from torch import nn
 
 from scd_plugin.networks.scd_primus import SCDPrimus
+from scd_plugin.networks.wrappers import unwrapped
 
-__all__ = ["primus_arguments_of", "unwrapped_primus"]
+__all__ = ["primus_arguments_of"]
 
 _VERSIONS = {PatchEmbed: 1, PatchEmbed_deeper: 2, PatchEmbedDeeperControlled: 3}
 # arguments of SCDPrimus that a dense network has no use for
@@ -35,19 +36,6 @@ _CAUSES = {
 }
 
 
-def unwrapped_primus(network: Any) -> Any:
-    """The network inside the wrappers of DDP and `torch.compile`, in whatever order they are.
-
-    Args:
-        network: wrapped or not.
-    """
-    for wrapper in ("_orig_mod", "module"):
-        inner = getattr(network, wrapper, None)
-        if isinstance(inner, nn.Module):
-            return unwrapped_primus(inner)
-    return network
-
-
 def primus_arguments_of(primus: nn.Module) -> dict[str, Any]:
     """Arguments of `SCDPrimus` that build a given dense Primus, without those of pruning.
 
@@ -59,7 +47,7 @@ def primus_arguments_of(primus: nn.Module) -> dict[str, Any]:
     Raises:
         ValueError: if it is no such network, prunes already, or differs from what `SCDPrimus` can be.
     """
-    network = unwrapped_primus(primus)
+    network = unwrapped(primus)
     if isinstance(network, SCDPrimus):
         return _arguments_of_dense(network)
     tokenizer, eva = getattr(network, "down_projection", None), getattr(network, "eva", None)

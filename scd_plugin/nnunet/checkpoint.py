@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scd_plugin.networks import wrappers
+
 __all__ = ["PRETRAINED_NOTE", "read_checkpoint", "trusted_checkpoint_types", "unwrapped"]
 
 PRETRAINED_NOTE = "pretrained_note"
@@ -66,8 +68,7 @@ def read_checkpoint(path: str, *, needs: Sequence[str], map_location: Any = "cpu
 
 def unwrapped(network: Any) -> nn.Module:
     """The network inside DDP's and torch.compile's wrappers, whose names have no place in checkpoints."""
-    inner = getattr(network, "module", network)
-    inner = getattr(inner, "_orig_mod", inner)
+    inner = wrappers.unwrapped(network)
     if not isinstance(inner, nn.Module):
         msg = f"the trainer has no network yet; got {type(inner).__name__}"
         raise TypeError(msg)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from scd_plugin.networks import SCDPrimus
 from scd_plugin.networks.checkpoints import mismatch
-from scd_plugin.networks.primus_checkpoints import NEW_PARTS, move_positions, without_wrappers
+from scd_plugin.networks.primus_checkpoints import NEW_PARTS, move_positions
+from scd_plugin.networks.wrappers import without_wrappers
 from scd_plugin.nnunet.checkpoint import read_checkpoint
 
 __all__ = ["adapt_primus", "grid_of", "load_primus_checkpoint"]
