@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "scd_plugin"
 # a part may import parts with a smaller number; parts of the same number do not know each other
 LAYERS = {
     "processor": 0,
+    "freed_memory": 0,
     "ops": 1,
     "blocks": 2,
     "networks": 3,

@@ -41,6 +41,13 @@ def bench(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
     compiled: Annotated[bool | None, typer.Option("--compile/--eager", help="torch.compile. Eager without it.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; PyTorch's choice without it.")] = None,
+    keep_memory: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-memory/--return-memory",
+            help="On a CPU: freed memory stays in the process, or goes back to the system. Kept without it.",
+        ),
+    ] = None,
     mode: Annotated[list[str] | None, typer.Option(help="forward or train; both without it.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Turns of each network.")] = None,
     warmup: Annotated[
@@ -75,6 +82,7 @@ def bench(
         "device": device,
         "compiled": compiled,
         "threads": threads,
+        "keep_memory": keep_memory,
         "modes": tuple(mode) if mode else None,
         "repeats": repeats,
         "warmup": warmup,

@@ -82,6 +82,11 @@ class Crew:
         seconds: float = self._ask(entry, "turn", steps)
         return seconds
 
+    def peak(self, entry: Entry) -> int:
+        """The most bytes that a contestant in memory held until now."""
+        most: int = self._ask(entry, "peak")
+        return most
+
     def stages(self, entry: Entry) -> dict[str, float]:
         """Seconds of each stage of the last turn, in mode "case"."""
         seconds: dict[str, float] = self._ask(entry, "stages")

@@ -52,7 +52,7 @@ def measured(results: Results) -> str:
     settings = results["settings"]
     with_what = ", ".join(f"{name} {version}" for name, version in results["versions"].items() if version)
     turns = f"{some(settings['repeats'], 'repeat')} in turn, {some(settings['warmup'], 'warm-up step')}"
-    return f"Measured {results['created']} on {_machine(results)}. {turns}. {with_what}."
+    return f"Measured {results['created']} on {_machine(results)}. {turns}. {_memory(results)}{with_what}."
 
 
 def footer(results: Results) -> list[str]:
@@ -81,6 +81,15 @@ def _machine(results: Results) -> str:
     if machine["gpu"]:
         where += f"; {machine['gpu']}, {machine['gpu_memory_gb']} GiB"
     return where
+
+
+def _memory(results: Results) -> str:
+    """What a CPU's process did with freed memory; files from before it was kept say nothing of it."""
+    machine = results["machine"]
+    if machine["gpu"]:
+        return ""
+    kept = results["settings"].get("keep_memory") and machine.get("can_keep_memory")
+    return "Freed memory stayed in the process. " if kept else "Freed memory went back to the system. "
 
 
 def _instructions(results: Results) -> str:

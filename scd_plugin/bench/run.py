@@ -110,6 +110,8 @@ def _turn(crew: Crew, entry: Entry, result: EntryResult, mode: str) -> None:
     """One turn; at the last one of its first mode a contestant is described, too."""
     found = result["modes"][mode]
     found["seconds"].append(crew.turn(entry, found["steps"]))
+    # kept memory grows for some steps
+    found["peak_bytes"] = max(found["peak_bytes"], crew.peak(entry))
     if mode == CASE:
         found.setdefault("stages", []).append(crew.stages(entry))
     if len(found["seconds"]) == entry.settings.repeats and result["parameters"] is None:

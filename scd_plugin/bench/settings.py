@@ -85,6 +85,8 @@ class Settings:
     """mm per voxel, which the image is resampled to"""
     overlap: float = 0.5
     """share of a window that the next one covers again"""
+    keep_memory: bool = True
+    """as SCD's trainers and `scd predict` do on a CPU: memory that is freed stays in the process, where that can be"""
     volume: tuple[int, ...] | None = None
     """voxels per axis of noise to segment in windows of `crop`, instead of one batch of windows"""
 
@@ -220,6 +222,8 @@ def command_line(settings: Settings, *, grow: str | None = None, values: tuple[s
             continue
         if field.name == "compiled":
             words.append("--compile" if value else "--eager")
+        elif field.name == "keep_memory":
+            words.append("--keep-memory" if value else "--return-memory")
         elif field.name == "modes":
             words += [word for mode in value for word in ("--mode", mode)]
         else:

@@ -19,6 +19,7 @@ from scd_plugin.bench.parts import part_shares
 from scd_plugin.bench.settings import CASE
 from scd_plugin.bench.steps import Step, autocast, forward_step, random_batch, seconds_per_step, training_step
 from scd_plugin.bench.windows import volume_step
+from scd_plugin.freed_memory import give_freed_memory_back, keep_freed_memory
 from scd_plugin.networks.cost import multiply_accumulates, parameters
 
 __all__ = ["Subject", "serve"]
@@ -39,6 +40,7 @@ class Subject:
         self.entry = entry
         self.mode = mode
         self.cuda = entry.settings.device == "cuda"
+        self.kept = False
         self._step: Step
         self.case: WholeCase
 
@@ -46,6 +48,7 @@ class Subject:
         """Build the network and warm up; the memory of that is the memory of the contestant."""
         settings = self.entry.settings
         torch.set_num_threads(settings.threads)
+        self.kept = settings.keep_memory and keep_freed_memory(settings.device)
         # as nnU-Net sets it
         torch.backends.cudnn.benchmark = True
         # without memory: what its imports take is not the contestant's; what goes wrong does so again below
@@ -67,21 +70,25 @@ class Subject:
             self._step = forward_step(run, self.image, self.amp)
         for _ in range(max(settings.warmup, STEPS_TO_PEAK.get(self.mode, 1))):
             last = seconds_per_step(self._step, 1, cuda=self.cuda)
-        prepared = Prepared(last, before, peak_bytes(cuda=self.cuda), held_bytes(cuda=self.cuda))
         if self.mode == CASE:
             # warmed up on a window
             self._step = self.case = WholeCase(run, settings, self.amp)
+        peak = self.peak()
         self._rest()
-        return prepared
+        return Prepared(last, before, peak, held_bytes(cuda=self.cuda))
 
     def turn(self, steps: int) -> float:
         """Mean seconds of some steps in a row."""
-        if self.cuda:
-            # gets back the memory that it gave away after its last turn
+        # gets back the memory that it gave away after its last turn; to a whole case that is nothing
+        if self.mode != CASE and (self.cuda or self.kept):
             self._step()
         seconds = seconds_per_step(self._step, steps, cuda=self.cuda)
         self._rest()
         return seconds
+
+    def peak(self) -> int:
+        """The most bytes held until now."""
+        return peak_bytes(cuda=self.cuda)
 
     def stages(self) -> dict[str, float]:
         """Seconds of each stage of the last turn of a whole case."""
@@ -97,8 +104,11 @@ class Subject:
         return Description(parameters(self.network), macs, shares)
 
     def _rest(self) -> None:
+        # others need it in the meantime
         if self.cuda:
             torch.cuda.empty_cache()
+        elif self.kept:
+            give_freed_memory_back()
 
 
 def serve(connection: Connection, entry: Entry, mode: str) -> None:

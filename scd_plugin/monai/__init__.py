@@ -1,5 +1,6 @@
 """MONAI as a host: what the bundles share, under the names that their configs use."""
 
+from scd_plugin.freed_memory import keep_freed_memory as keep_freed_memory
 from scd_plugin.monai.best_model import BestModel as BestModel
 from scd_plugin.monai.best_model import last_checkpoint as last_checkpoint
 from scd_plugin.monai.best_model import need_weights as need_weights
@@ -28,6 +29,7 @@ __all__ = [
     "describe",
     "intensity_config",
     "from_config",
+    "keep_freed_memory",
     "last_checkpoint",
     "layer_decay_groups",
     "list_images",

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimus
 
+from scd_plugin.freed_memory import keep_freed_memory
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.nnunet.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
 from scd_plugin.nnunet.cpu_autocast import CPU_DTYPES, autocast_on_cpu, logits_in_float32, slow_bfloat16_note
@@ -132,6 +133,8 @@ class SCDTrainer(AbstractPrimus):
 
     def on_train_start(self) -> None:
         super().on_train_start()
+        # processes of augmentation are there by now, and stay as they are
+        keep_freed_memory(self.device)
         # -pretrained_weights is printed before nnU-Net has anything to log
         if note := getattr(unwrapped(self.network), PRETRAINED_NOTE, None):
             self.print_to_log_file(note, also_print_to_console=False)
@@ -176,6 +179,11 @@ class SCDTrainer(AbstractPrimus):
             if problem := explain_unknown_labels(batch, self.label_manager):
                 raise ValueError(problem) from None
             raise
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        # --val comes without a training before it
+        keep_freed_memory(self.device)
+        super().perform_actual_validation(save_probabilities)
 
     def on_epoch_end(self) -> None:
         self.progress.close()

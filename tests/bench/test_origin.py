@@ -69,14 +69,34 @@ def test_instructions(found: dict[str, Any], said: str, results: Callable[..., R
     run["machine"] |= found
     assert measured(run) == (
         f"Measured 2026-11-24 on {said}, 23.5 GiB, 2 CPU threads. 3 repeats in turn, 2 warm-up steps. "
-        "scd_plugin 0.1.0, torch 2.14.0."
+        "Freed memory went back to the system. scd_plugin 0.1.0, torch 2.14.0."
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "machine", "said"),
+    [
+        ({}, {}, "Freed memory went back to the system."),
+        ({"keep_memory": True}, {"can_keep_memory": True}, "Freed memory stayed in the process."),
+        ({"keep_memory": True}, {"can_keep_memory": False}, "Freed memory went back to the system."),
+        ({"keep_memory": False}, {"can_keep_memory": True}, "Freed memory went back to the system."),
+    ],
+    ids=["older files", "kept", "cannot", "returned"],
+)
+def test_freed_memory(
+    settings: dict[str, Any], machine: dict[str, Any], said: str, results: Callable[..., Results]
+) -> None:
+    run = results()
+    run["settings"] |= settings
+    run["machine"] |= machine
+    assert said in measured(run)
 
 
 def test_gpu_is_named(results: Callable[..., Results]) -> None:
     run = results()
     run["machine"] |= {"gpu": "Big GPU", "gpu_memory_gb": 80.0}
     assert "23.5 GiB, 2 CPU threads; Big GPU, 80.0 GiB. 3 repeats" in measured(run)
+    assert "memory" not in measured(run)
 
 
 def test_lines_below_a_picture(results: Callable[..., Results]) -> None:

@@ -89,9 +89,10 @@ def test_command_says_everything_that_was_asked_for() -> None:
         modes=("train",),
         repeats=7,
         turn_seconds=0.5,
+        keep_memory=False,
     )
     assert shlex.split(command_line(settings, grow="batch", values=("1", "2"))) == [
         *("scd", "bench", "scd:keep_ratio=0.5,feature_size=8", "dense", "--settings", "brats", "--crop", "64x64x32"),
         *("--batch", "2", "--dtype", "float16", "--device", "cuda", "--compile", "--threads", "4", "--mode", "train"),
-        *("--repeats", "7", "--turn-seconds", "0.5", "--grow", "batch", "--values", "1,2"),
+        *("--repeats", "7", "--turn-seconds", "0.5", "--return-memory", "--grow", "batch", "--values", "1,2"),
     ]

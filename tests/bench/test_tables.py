@@ -120,7 +120,7 @@ def test_everything_is_said_once(results: Callable[..., Results]) -> None:
     assert text.startswith("## btcv: scd, dense, unetr; crop 96")
     assert (
         "Measured 2026-11-24 on Abacus 7 (AVX2), 2 cores, 23.5 GiB, 2 CPU threads. 3 repeats in turn, "
-        "2 warm-up steps. scd_plugin 0.1.0, torch 2.14.0."
+        "2 warm-up steps. Freed memory went back to the system. scd_plugin 0.1.0, torch 2.14.0."
     ) in text
     assert "```bash\nscd bench scd dense unetr --settings btcv --device cpu --threads 2\n```" in text
     assert [line for line in text.splitlines() if line.startswith("| Against")] == [

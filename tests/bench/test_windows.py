@@ -67,7 +67,7 @@ def test_no_volume() -> None:
 
 
 def test_worker_segments_a_volume() -> None:
-    settings = replace(SETTINGS["quick"], warmup=1, volume=(32, 48, 32))
+    settings = replace(SETTINGS["quick"], warmup=1, volume=(32, 48, 32), keep_memory=False)
     subject = Subject(Entry("scd:size=tiny", settings), "forward")
     windows: list[tuple[int, ...]] = []
     threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark

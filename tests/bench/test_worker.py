@@ -82,6 +82,28 @@ def test_turns_on_a_gpu_get_their_memory_back_first(
     assert done == ["step", "step", "step", "emptied"]
 
 
+def test_turns_with_kept_memory_get_it_back_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr("scd_plugin.bench.worker.keep_freed_memory", lambda device: done.append(device) or True)
+    monkeypatch.setattr("scd_plugin.bench.worker.give_freed_memory_back", lambda: done.append("given back"))
+    subject = Subject(Entry("scd:size=tiny", TINY), "forward")
+    subject.prepare()
+    subject._step = lambda: done.append("step")
+    subject.turn(2)
+    assert done == ["cpu", "given back", "step", "step", "step", "given back"]
+
+
+def test_memory_is_not_kept_where_it_was_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr("scd_plugin.bench.worker.keep_freed_memory", done.append)
+    monkeypatch.setattr("scd_plugin.bench.worker.give_freed_memory_back", lambda: done.append("given back"))
+    subject = Subject(Entry("scd:size=tiny", replace(TINY, keep_memory=False)), "forward")
+    subject.prepare()
+    subject._step = lambda: done.append("step")
+    subject.turn(2)
+    assert done == ["step", "step"]
+
+
 def test_settings_reach_the_step() -> None:
     subject = Subject(Entry("dense:size=tiny", replace(TINY, batch=2, in_channels=2, crop=(32, 32, 16))), "forward")
     subject.prepare()

@@ -176,6 +176,18 @@ class TestBundle:
         (tmp_path / "models" / "model.pt").touch()
         assert parser.get_parsed_content("run#0") is None
 
+    @pytest.mark.parametrize("names", [["train"], ["train", "evaluate"], ["inference"]], ids="-".join)
+    def test_freed_memory_is_kept(self, folder: Path, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Not in `initialize`, since whoever loads a bundle into a program of theirs decides for that program."""
+        asked: list[torch.device] = []
+        monkeypatch.setattr("scd_plugin.monai.keep_freed_memory", asked.append)
+        parser = ConfigParser()
+        parser.read_config([str(folder / "configs" / f"{name}.json") for name in names])
+        parser["device"] = "$torch.device('cpu')"
+        number = parser["run"].index("$scd.keep_freed_memory(@device)")
+        parser.get_parsed_content(f"run#{number}")
+        assert asked == [torch.device("cpu")]
+
     def test_logging(self, folder: Path) -> None:
         parser = configparser.RawConfigParser()
         parser.read(folder / "configs" / "logging.conf")

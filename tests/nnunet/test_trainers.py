@@ -17,9 +17,10 @@ pytest.importorskip("nnunetv2")
 
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimus
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from scd_plugin.nnunet import trainers
+from scd_plugin.nnunet import trainer_base, trainers
 from scd_plugin.nnunet.progress import EpochProgress
 
 TRAINERS = [getattr(trainers, name) for name in trainers.__all__]
@@ -289,3 +290,14 @@ class TestDeepSupervision:
         net = build(type(trainer), enable_deep_supervision=True)
         assert scales == [[1.0] * 3, [0.5] * 3, [0.25] * 3]
         assert len(net.decoder.heads) == 2
+
+
+@pytest.mark.parametrize("method", ["on_train_start", "perform_actual_validation"])
+def test_freed_memory_is_kept(make_trainer: MakeTrainer, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    monkeypatch.setattr(trainer_base, "keep_freed_memory", asked.append)
+    monkeypatch.setattr(AbstractPrimus, method, lambda *_: None)
+    trainer = make_trainer(trainers.nnUNetTrainerSCD_demo, initialize=True)
+    assert asked == []
+    getattr(trainer, method)()
+    assert asked == [torch.device("cpu")]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
+from scd_plugin.freed_memory import can_keep_freed_memory, freed_memory_kept
 from scd_plugin.nnunet.cpu_autocast import slow_bfloat16_note
 from scd_plugin.nnunet.model_folder import ModelFolder
 from scd_plugin.nnunet.network import build_network
@@ -80,7 +81,11 @@ def predict(
     done: list[CaseTimes] = []
     start = perf_counter()
     try:
-        with pytorch_threads(settings.torch_device), progress.shown(len(cases), len(model.folds)):
+        with (
+            freed_memory_kept(settings.torch_device),
+            pytorch_threads(settings.torch_device),
+            progress.shown(len(cases), len(model.folds)),
+        ):
             _run(cases, Steps(recipe, predictor, settings.save_probabilities), model, done, progress)
     finally:
         compute_gaussian.cache_clear()
@@ -188,5 +193,6 @@ def _described(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
         "dtype": settings.network_dtype,
         "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {platform.processor() or platform.machine()}",
         "threads": 1 if on_gpu else settings.threads or nnunets_threads(),
+        "keeps_freed_memory": not on_gpu and can_keep_freed_memory(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}},
     }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,29 @@ def test_an_interrupted_run_keeps_its_times(
     (run,) = json.loads((tmp_path / "ours" / "scd_predict.json").read_text())["runs"]
     assert [one["case"] for one in run["cases"]] == ["a"]
     assert torch.get_num_threads() == before
+
+
+def test_freed_memory_is_kept_while_it_predicts_and_no_longer(
+    make_model: MakeModel, make_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    @contextmanager
+    def kept(device: torch.device) -> Iterator[bool]:
+        order.append(f"kept on {device}")
+        yield True
+        order.append("given back")
+
+    network = Steps.network
+
+    def noted(self: Steps, prepared: Any, times: CaseTimes) -> Any:
+        order.append(times.case)
+        return network(self, prepared, times)
+
+    monkeypatch.setattr("scd_plugin.nnunet.predict.run.freed_memory_kept", kept)
+    monkeypatch.setattr(Steps, "network", noted)
+    predict(make_images(["a", "b"]), tmp_path / "ours", make_model(), ON_CPU)
+    assert order == ["kept on cpu", "a", "b", "given back"]
 
 
 def test_what_is_not_written_whole_is_not_there(

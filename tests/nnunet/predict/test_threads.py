@@ -13,6 +13,7 @@ import torch
 from nnunetv2.inference import predict_from_raw_data
 from torch import Tensor, nn
 
+from scd_plugin.freed_memory import can_keep_freed_memory
 from scd_plugin.nnunet.predict import threads
 from scd_plugin.nnunet.predict.run import predict
 from scd_plugin.nnunet.predict.settings import PredictSettings
@@ -123,6 +124,7 @@ def test_as_it_is_predicted(
 
     said, settings = run("one")
     assert said.startswith("note: the network computes on 1 of 2 cores, ")
+    assert settings["keeps_freed_memory"] == can_keep_freed_memory()
     assert settings["threads"] == 1
     said, settings = run("two", threads=2)
     assert said == ""

@@ -1,0 +1,108 @@
+"""Memory that one layer frees and the next needs: kept in the process, instead of given to the system in between.
+
+glibc takes every block above 32 MiB from the system and gives it back when it is freed. One feature map of 16 channels
+has 54 MiB at 96 x 96 x 96 voxels, and the system hands out zeroed pages of 4 KiB, one by one: a fifth of a forward pass
+on a CPU. Kept memory leaves gaps that nothing fits into, so that a process comes to hold more of it, within about ten
+steps; docs/performance-notes.md has both numbers. GPUs have PyTorch's own cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["SWITCH", "can_keep_freed_memory", "freed_memory_kept", "give_freed_memory_back", "keep_freed_memory"]
+
+SWITCH = "SCD_KEEP_FREED_MEMORY"
+"""Environment variable; 0 leaves the allocator as it is, where memory is short."""
+
+# of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_NEVER = -1
+# where glibc's own adaptive thresholds end up, and its default number of blocks straight from the system
+_BLOCK, _TRIM, _BLOCKS = 32 * 2**20, 64 * 2**20, 65536
+
+
+def can_keep_freed_memory() -> bool:
+    """Whether this process may and can.
+
+    Not where `SCD_KEEP_FREED_MEMORY` is 0, on other systems than Linux with glibc, and where the allocator has settings
+    of the user's, as in `MALLOC_TRIM_THRESHOLD_` or `GLIBC_TUNABLES`.
+
+    Raises:
+        ValueError: if the variable is neither 0 nor 1.
+    """
+    wanted = os.environ.get(SWITCH, "1")
+    if wanted not in ("0", "1"):
+        msg = f"{SWITCH} must be 1, to keep freed memory on a CPU, or 0, to leave the allocator alone; got {wanted!r}"
+        raise ValueError(msg)
+    return wanted == "1" and not _set_by_user() and _glibc() is not None
+
+
+def keep_freed_memory(device: torch.device | str = "cpu") -> bool:
+    """From now on this process keeps what it frees, if the network computes on a CPU and `can_keep_freed_memory`.
+
+    Children that are forked later do so too.
+
+    Args:
+        device: where the network is; other devices than a CPU have their own allocators, and nothing is changed.
+
+    Returns:
+        Whether it does.
+
+    Raises:
+        ValueError: see `can_keep_freed_memory`.
+    """
+    if not can_keep_freed_memory() or torch.device(device).type != "cpu" or (library := _glibc()) is None:
+        return False
+    # nothing from the system but what the heap grows by, and nothing back
+    return bool(library.mallopt(_M_MMAP_MAX, 0)) and bool(library.mallopt(_M_TRIM_THRESHOLD, _NEVER))
+
+
+@contextmanager
+def freed_memory_kept(device: torch.device | str = "cpu") -> Iterator[bool]:
+    """`keep_freed_memory` for a while; at the end what is free goes back to the system.
+
+    Args:
+        device: see `keep_freed_memory`.
+
+    Yields:
+        Whether it is kept.
+
+    Raises:
+        ValueError: see `keep_freed_memory`.
+    """
+    kept = keep_freed_memory(device)
+    try:
+        yield kept
+    finally:
+        if kept and (library := _glibc()) is not None:
+            library.mallopt(_M_MMAP_MAX, _BLOCKS)
+            library.mallopt(_M_MMAP_THRESHOLD, _BLOCK)
+            library.mallopt(_M_TRIM_THRESHOLD, _TRIM)
+            give_freed_memory_back()
+
+
+def give_freed_memory_back() -> None:
+    """What is free now goes to the system, once; what is freed later is kept or not as before."""
+    if (library := _glibc()) is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    # other C libraries of Linux do not tell a version of glibc
+    return (
+        library if all(hasattr(library, name) for name in ("gnu_get_libc_version", "mallopt", "malloc_trim")) else None
+    )
+
+
+def _set_by_user() -> bool:
+    return any(name == "GLIBC_TUNABLES" or (name.startswith("MALLOC_") and name.endswith("_")) for name in os.environ)
