@@ -12,6 +12,7 @@ from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_early as nnUNetTrainerSC
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_fast as nnUNetTrainerSCD_fast
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_large as nnUNetTrainerSCD_large
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_small as nnUNetTrainerSCD_small
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_small_fast as nnUNetTrainerSCD_small_fast
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusB as nnUNetTrainerSCDPrimusB
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusL as nnUNetTrainerSCDPrimusL
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusM as nnUNetTrainerSCDPrimusM

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 
+from scd_plugin.bench.parts import PART_NAMES
 from scd_plugin.bench.results import EntryResult, Results
 
-__all__ = ["COSTS", "WORK", "Fit", "Series", "fit_power", "growth_series"]
+__all__ = ["COSTS", "WORK", "Cost", "Fit", "Series", "fit_power", "growth_series", "part_series"]
+
+Cost = Callable[[EntryResult], float | None]
+"""amount of a cost in a result; None where it was not measured"""
 
 TOKEN_VOXELS = 8**3
 """Of the published token size; the U-Nets' crops are counted in the same unit."""
@@ -25,11 +29,11 @@ WORK: dict[str, tuple[str, Callable[[EntryResult], float]]] = {
 }
 
 
-def _seconds(mode: str) -> Callable[[EntryResult], float | None]:
+def _seconds(mode: str) -> Cost:
     return lambda entry: median(entry["modes"][mode]["seconds"]) if mode in entry["modes"] else None
 
 
-def _memory(mode: str) -> Callable[[EntryResult], float | None]:
+def _memory(mode: str) -> Cost:
     def gigabytes(entry: EntryResult) -> float | None:
         found = entry["modes"].get(mode)
         return (found["peak_bytes"] - found["before_bytes"]) / 1e9 if found else None
@@ -44,8 +48,18 @@ def _operations(entry: EntryResult) -> float | None:
     return entry["macs"] / 1e9 * entry.get("windows", entry["batch"]) / entry["batch"]
 
 
-# what a cost is called, and its amount in a result; None where it was not measured
-COSTS: dict[str, Callable[[EntryResult], float | None]] = {
+def _part_seconds(part: str) -> Cost:
+    """Of a forward pass; a part's share was measured once, after the turns."""
+
+    def seconds(entry: EntryResult) -> float | None:
+        whole = _seconds("forward")(entry)
+        return whole * entry["parts"][part] if whole is not None and part in entry["parts"] else None
+
+    return seconds
+
+
+# by what it is called
+COSTS: dict[str, Cost] = {
     "inference, s": _seconds("forward"),
     "training step, s": _seconds("train"),
     "inference memory, GB": _memory("forward"),
@@ -105,20 +119,37 @@ def growth_series(results: Results) -> list[Series]:
     Raises:
         ValueError: if the run did not grow.
     """
+    return _all_series(results, COSTS)
+
+
+def part_series(results: Results) -> list[Series]:
+    """Seconds of every part of a forward pass, so that what grows fastest can be named.
+
+    Raises:
+        ValueError: if the run did not grow.
+    """
+    return _all_series(results, {part: _part_seconds(part) for part in PART_NAMES})
+
+
+def _all_series(results: Results, costs: Mapping[str, Cost]) -> list[Series]:
     if results["grow"] is None:
         msg = f"growth needs results of scd bench --grow; got those of {results['command']!r}"
         raise ValueError(msg)
     amount = WORK[results["grow"]["variable"]][1]
     contestants = dict.fromkeys(entry["contestant"] for entry in results["entries"])
     return [
-        _series([entry for entry in results["entries"] if entry["contestant"] == contestant], contestant, cost, amount)
+        _series(
+            [entry for entry in results["entries"] if entry["contestant"] == contestant], contestant, cost, of, amount
+        )
         for contestant in contestants
-        for cost in COSTS
+        for cost, of in costs.items()
     ]
 
 
-def _series(entries: list[EntryResult], contestant: str, cost: str, amount: Callable[[EntryResult], float]) -> Series:
-    points = [(amount(entry), value) for entry in entries if (value := COSTS[cost](entry)) is not None]
+def _series(
+    entries: list[EntryResult], contestant: str, cost: str, of: Cost, amount: Callable[[EntryResult], float]
+) -> Series:
+    points = [(amount(entry), value) for entry in entries if (value := of(entry)) is not None]
     work, amounts = [x for x, _ in points], [y for _, y in points]
     # crops of another shape can be as much work; memory below what the process can tell apart is 0
     fits = len(set(work)) > 1 and min(amounts) > 0

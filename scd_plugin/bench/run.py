@@ -43,6 +43,8 @@ def run_bench(
     if settings.device == "cuda" and not torch.cuda.is_available():
         msg = "device 'cuda' was asked for and PyTorch sees no GPU; use --device cpu"
         raise ValueError(msg)
+    # before hours of measuring, since a setting of the machine can be wrong
+    where = machine(settings.device)
     entries = grown_entries(settings, grow, values) if grow else entries_of(settings)
     measured = {entry: _blank(entry) for entry in entries}
     for mode in settings.measured_modes:
@@ -51,7 +53,7 @@ def run_bench(
         "schema": SCHEMA,
         "created": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "command": command_line(settings, grow=grow, values=tuple(values)),
-        "machine": machine(settings.device),
+        "machine": where,
         "versions": versions(),
         "settings": {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()

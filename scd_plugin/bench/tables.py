@@ -8,7 +8,7 @@ from typing import Any
 
 from scd_plugin.bench.contestants import CONTESTANTS, parse_contestant, twins
 from scd_plugin.bench.entries import place
-from scd_plugin.bench.growth import COSTS, WORK, Fit, growth_series
+from scd_plugin.bench.growth import COSTS, WORK, Fit, Series, growth_series, part_series
 from scd_plugin.bench.origin import measured, title
 from scd_plugin.bench.parts import PART_NAMES
 from scd_plugin.bench.results import EntryResult, ModeResult, Results, Spread, paired_ratio, spread
@@ -136,22 +136,7 @@ def growth_tables(results: Results) -> list[str]:
     """Exponents of every cost, and the amounts that they were fitted to."""
     work, amount = WORK[results["grow"]["variable"]] if results["grow"] else WORK["crop"]
     series = growth_series(results)
-    costs = [cost for cost in COSTS if any(each.cost == cost and each.amounts for each in series)]
-    exponents = [
-        [f"`{contestant}`"]
-        + [
-            next(
-                (
-                    _exponent(each.fit)
-                    for each in series
-                    if each.contestant == contestant and each.cost == cost and each.fit
-                ),
-                NOTHING,
-            )
-            for cost in costs
-        ]
-        for contestant in dict.fromkeys(_names(results))
-    ]
+    costs = _measured_costs(series)
     points = [
         [
             f"`{entry['contestant']}`",
@@ -160,12 +145,39 @@ def growth_tables(results: Results) -> list[str]:
         ]
         for entry in results["entries"]
     ]
+    parts = part_series(results)
+    of_parts = [
+        "Exponents of the seconds of each part of a forward pass; attention itself has an exponent of 2 in its tokens:",
+        _exponent_table(parts),
+    ]
     return [
         f"Exponents: cost grows like ({work}) to the power of",
-        _table(["Network", *costs], exponents),
+        _exponent_table(series),
+        *(of_parts if _measured_costs(parts) else []),
         "Medians that they were fitted to:",
         _table(["Network", work, *costs], points),
     ]
+
+
+def _measured_costs(series: Sequence[Series]) -> list[str]:
+    return [cost for cost in dict.fromkeys(each.cost for each in series) if _of_cost(series, cost)]
+
+
+def _of_cost(series: Sequence[Series], cost: str) -> dict[str, Series]:
+    """By contestant."""
+    return {each.contestant: each for each in series if each.cost == cost and each.amounts}
+
+
+def _exponent_table(series: Sequence[Series]) -> str:
+    columns = {cost: _of_cost(series, cost) for cost in _measured_costs(series)}
+    rows = [
+        [
+            f"`{contestant}`",
+            *(_exponent(column[contestant].fit if contestant in column else None) for column in columns.values()),
+        ]
+        for contestant in dict.fromkeys(each.contestant for each in series)
+    ]
+    return _table(["Network", *columns], rows)
 
 
 def problem_list(results: Results) -> str:
@@ -183,7 +195,9 @@ def number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:#.3g}".rstrip(".")
 
 
-def _exponent(fit: Fit) -> str:
+def _exponent(fit: Fit | None) -> str:
+    if fit is None:
+        return NOTHING
     sureness = "two points alone" if fit.r_squared is None else f"R² {fit.r_squared:.3f}"
     return f"{fit.exponent:.2f} ({sureness})"
 

@@ -34,6 +34,7 @@ _TRAINERS = (
     "nnUNetTrainerSCD_early",
     "nnUNetTrainerSCD_fast",
     "nnUNetTrainerSCD_small",
+    "nnUNetTrainerSCD_small_fast",
     "nnUNetTrainerSCD_large",
     "nnUNetTrainerSCD_demo",
 )

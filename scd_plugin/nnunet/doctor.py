@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
+from scd_plugin.freed_memory import SWITCH, can_keep_freed_memory
 from scd_plugin.processor import bfloat16_instructions
 
 __all__ = ["Finding", "examine"]
@@ -42,7 +43,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """All findings, in the order in which to mend them."""
-    findings = [*_versions(), _device(), _bfloat16(), *_threads(), _compile(), *_folders()]
+    findings = [*_versions(), _device(), _bfloat16(), _freed_memory(), *_threads(), _compile(), *_folders()]
     findings.append(_found("trainer found by nnU-Net", _as_nnunet_looks, "pip install --force-reinstall scd-plugin"))
     findings.append(
         _found("trainer found by MONAI's nnU-Net wrapper", _as_monai_looks, "pip install --force-reinstall scd-plugin")
@@ -84,6 +85,17 @@ def _bfloat16() -> Finding:
     if name is None:
         return Finding("bfloat16 on the CPU", True, "neither AMX nor AVX512-BF16, so float32 is faster")
     return Finding("bfloat16 on the CPU", True, f"{name}: scd predict --dtype auto, or scd_cpu_dtype in training")
+
+
+def _freed_memory() -> Finding:
+    name = "freed memory on the CPU"
+    try:
+        kept = can_keep_freed_memory()
+    except ValueError as error:
+        return Finding(name, False, str(error), f"unset {SWITCH}")
+    if kept:
+        return Finding(name, True, f"stays in the process, which is faster; {SWITCH}=0 where memory is short")
+    return Finding(name, True, f"goes back to the system, as {SWITCH}, a setting of malloc, or the C library has it")
 
 
 def _threads() -> list[Finding]:

@@ -43,6 +43,7 @@ __all__ = [
     "nnUNetTrainerSCD_fast",
     "nnUNetTrainerSCD_large",
     "nnUNetTrainerSCD_small",
+    "nnUNetTrainerSCD_small_fast",
     "nnUNetTrainerSCDPrimusS",
     "nnUNetTrainerSCDPrimusB",
     "nnUNetTrainerSCDPrimusM",
@@ -131,6 +132,12 @@ class nnUNetTrainerSCD_fast(nnUNetTrainerSCD_early):
     """The base size as fast as it gets: the same with the light decoder."""
 
     scd_size = "base-fast"
+
+
+class nnUNetTrainerSCD_small_fast(nnUNetTrainerSCD_fast):
+    """The small size as fast as it gets, for machines without a GPU."""
+
+    scd_size = "small-fast"
 
 
 class nnUNetTrainerSCD_dense(nnUNetTrainerSCD):

@@ -133,7 +133,10 @@ def fake_events(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 @pytest.fixture
 def grown(entry: Callable[..., EntryResult], results: Callable[..., Results]) -> Results:
-    """A run in which the crop grew: time with the tokens, memory with their square, operations with their root."""
+    """A run in which the crop grew: time with the tokens, memory with their square, operations with their root.
+
+    Completion takes time with the power of 1.5 of the tokens, the decoder with 1.
+    """
 
     def at(crop: int, times: float) -> EntryResult:
         modes = {
@@ -144,7 +147,8 @@ def grown(entry: Callable[..., EntryResult], results: Callable[..., Results]) ->
                 "peak_bytes": int(GB * (1 + times**2)),
             }
         }
-        return entry(crop=[crop] * 3, modes=modes, macs=int(1e9 * times**0.5))
+        parts = {"completion": 0.05 * times**0.5, "decoder": 0.5}
+        return entry(crop=[crop] * 3, modes=modes, macs=int(1e9 * times**0.5), parts=parts)
 
     entries = [at(64, 1), at(128, 8), at(256, 64)]
     return results(*entries, grow={"variable": "crop", "values": ["64", "128", "256"]})

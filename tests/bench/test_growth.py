@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from scd_plugin.bench.growth import COSTS, WORK, fit_power, growth_series
+from scd_plugin.bench.growth import COSTS, WORK, fit_power, growth_series, part_series
 from scd_plugin.bench.results import EntryResult, Results
 
 
@@ -55,6 +55,19 @@ def test_series_of_a_run(grown: Results) -> None:
     ]
     assert series["training step, s"].amounts == []
     assert series["training step, s"].fit is None
+
+
+def test_series_of_parts(grown: Results) -> None:
+    series = {each.cost: each for each in part_series(grown) if each.amounts}
+    assert list(series) == ["completion", "decoder"]
+    assert series["decoder"].amounts == pytest.approx([0.05, 0.4, 3.2])
+    assert [each.fit and round(each.fit.exponent, 3) for each in series.values()] == [1.5, 1]
+
+
+def test_parts_of_a_run_of_training_alone(grown: Results) -> None:
+    for entry in grown["entries"]:
+        entry["modes"]["train"] = entry["modes"].pop("forward")
+    assert not any(each.amounts for each in part_series(grown))
 
 
 def test_one_amount_of_work_has_no_fit(entry: Callable[..., EntryResult], results: Callable[..., Results]) -> None:

@@ -68,16 +68,26 @@ def test_parts(entry: Callable[..., EntryResult], results: Callable[..., Results
 
 
 def test_growth(grown: Results) -> None:
-    said, exponents, _, points = growth_tables(grown)
+    said, exponents, _, parts, _, points = growth_tables(grown)
     assert said == "Exponents: cost grows like (tokens (8 x 8 x 8 voxels)) to the power of"
     assert exponents.splitlines()[0] == "| Network | inference, s | inference memory, GB | GMACs |"
     assert exponents.splitlines()[2] == "| `scd` | 1.00 (R² 1.000) | 2.00 (R² 1.000) | 0.50 (R² 1.000) |"
+    assert parts.splitlines()[0] == "| Network | completion | decoder |"
+    assert parts.splitlines()[2] == "| `scd` | 1.50 (R² 1.000) | 1.00 (R² 1.000) |"
     assert points.splitlines()[3] == "| `scd` | 4096 | 0.800 | 64.0 | 2.83 |"
+
+
+def test_growth_without_parts(grown: Results) -> None:
+    for entry in grown["entries"]:
+        entry["parts"] = {}
+    said, *_ = tables = growth_tables(grown)
+    assert said.startswith("Exponents: cost grows")
+    assert len(tables) == 4
 
 
 def test_growth_of_two_points_does_not_boast(grown: Results) -> None:
     del grown["entries"][1]
-    _, exponents, _, points = growth_tables(grown)
+    _, exponents, *_, points = growth_tables(grown)
     assert exponents.splitlines()[2] == (
         "| `scd` | 1.00 (two points alone) | 2.00 (two points alone) | 0.50 (two points alone) |"
     )

@@ -1,4 +1,4 @@
-"""A Primus trainer through nnU-Net's commands, on real cases."""
+"""Primus trainers through nnU-Net's commands, on real cases."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-TRAINER = "nnUNetTrainerSCDPrimus_of_mine"
 # as in docs/how-to/own-settings.md
-OWN_TRAINER = f"""
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusS
+OWN_TRAINER = """
+from scd_plugin.nnunet.trainers import {base}
 
 
-class {TRAINER}(nnUNetTrainerSCDPrimusS):
+class {base}_of_mine({base}):
     scd_num_epochs = 2
     scd_keep_ratio = 0.5
     scd_patch_size = 8
@@ -28,14 +27,27 @@ class {TRAINER}(nnUNetTrainerSCDPrimusS):
 """
 
 
-def test_train_predict_evaluate(trained: Any) -> None:
+@pytest.mark.parametrize(
+    ("base", "configuration"),
+    [
+        ("nnUNetTrainerSCDPrimusS", "3d_fullres"),
+        ("nnUNetTrainerSCDPrimusV2S", "3d_fullres"),
+        ("nnUNetTrainerSCDPrimusV3S", "3d_fullres"),
+        ("nnUNetTrainerSCDPrimusS", "2d"),
+    ],
+    ids=["V1", "V2", "V3", "V1 in 2-D"],
+)
+def test_train_predict_evaluate(trained: Any, base: str, configuration: str) -> None:
     nnunet, root = trained.nnunet, trained.nnunet.root
-    (root / "own_trainers" / "mine_primus.py").write_text(OWN_TRAINER)
-    nnunet.run("nnUNetv2_train", "4", "3d_fullres", "0", "-tr", TRAINER, "-device", "cpu")
-    output = root / "predicted_by_primus"
+    trainer = f"{base}_of_mine"
+    (root / "own_trainers" / f"mine_{base}.py").write_text(OWN_TRAINER.format(base=base))
+    if configuration == "2d":
+        nnunet.run("nnUNetv2_preprocess", "-d", "4", "-c", configuration, "-np", "1")
+    nnunet.run("nnUNetv2_train", "4", configuration, "0", "-tr", trainer, "-device", "cpu")
+    output = root / f"predicted_by_{base}_{configuration}"
     nnunet.run(
-        "nnUNetv2_predict", "-i", str(trained.images), "-o", str(output), "-d", "4", "-c", "3d_fullres", "-f", "0",
-        "-tr", TRAINER, "-device", "cpu", "-npp", "1", "-nps", "1",
+        "nnUNetv2_predict", "-i", str(trained.images), "-o", str(output), "-d", "4", "-c", configuration, "-f", "0",
+        "-tr", trainer, "-device", "cpu", "-npp", "1", "-nps", "1",
     )  # fmt: skip
     nnunet.run(
         "nnUNetv2_evaluate_folder", str(trained.labels), str(output), "-djfile", str(output / "dataset.json"),

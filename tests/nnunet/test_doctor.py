@@ -74,6 +74,28 @@ def test_bfloat16(monkeypatch: pytest.MonkeyPatch, instructions: str | None, det
 
 
 @pytest.mark.usefixtures("folders")
+@pytest.mark.parametrize(
+    ("switch", "ok", "detail"),
+    [
+        ("0", True, "goes back to the system"),
+        ("never", False, "SCD_KEEP_FREED_MEMORY must be 1, to keep freed memory on a CPU, or 0"),
+    ],
+)
+def test_freed_memory(monkeypatch: pytest.MonkeyPatch, switch: str, ok: bool, detail: str) -> None:
+    monkeypatch.setenv("SCD_KEEP_FREED_MEMORY", switch)
+    finding = by_name()["freed memory on the CPU"]
+    assert finding.ok == ok
+    assert finding.detail.startswith(detail)
+    assert finding.remedy == ("" if ok else "unset SCD_KEEP_FREED_MEMORY")
+
+
+@pytest.mark.usefixtures("folders")
+def test_freed_memory_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "can_keep_freed_memory", lambda: True)
+    assert by_name()["freed memory on the CPU"].detail.startswith("stays in the process")
+
+
+@pytest.mark.usefixtures("folders")
 def test_small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(doctor.torch.backends.mps, "is_available", lambda: False)

@@ -91,6 +91,7 @@ class TestVariants:
             (trainers.nnUNetTrainerSCD_demo, 96),
             (trainers.nnUNetTrainerSCD_early, 768),
             (trainers.nnUNetTrainerSCD_fast, 768),
+            (trainers.nnUNetTrainerSCD_small_fast, 384),
         ],
     )
     def test_sizes(self, trainer: type[nnUNetTrainer], width: int) -> None:
@@ -104,6 +105,7 @@ class TestVariants:
             (trainers.nnUNetTrainerSCD_fast, 95),
             (trainers.nnUNetTrainerSCD_early, 101),
             (trainers.nnUNetTrainerSCD_small, 30),
+            (trainers.nnUNetTrainerSCD_small_fast, 25),
             (trainers.nnUNetTrainerSCD_large, 348),
             (trainers.nnUNetTrainerSCD_dense, 93),
         ],
@@ -124,6 +126,11 @@ class TestVariants:
         assert [stage.keep_ratio for stage in net.encoder.stages] == [0.4, 0.25, 0.25, 0.25]
         assert type(net.decoder).__name__ == "LightDecoder"
         assert net.completion.refine.project.in_features == 384
+
+    def test_small_fast_is_fast_and_small(self) -> None:
+        net = build(trainers.nnUNetTrainerSCD_small_fast)
+        assert [stage.keep_ratio for stage in net.encoder.stages] == [0.4, 0.25, 0.25, 0.25]
+        assert type(net.decoder).__name__ == "LightDecoder"
 
     def test_early_is_fast_with_the_published_decoder(self) -> None:
         net = build(trainers.nnUNetTrainerSCD_early)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
-from scd_plugin.freed_memory import can_keep_freed_memory, freed_memory_kept
+from scd_plugin.freed_memory import can_keep_freed_memory, freed_memory_kept, give_freed_memory_back
 from scd_plugin.nnunet.cpu_autocast import slow_bfloat16_note
 from scd_plugin.nnunet.model_folder import ModelFolder
 from scd_plugin.nnunet.network import build_network
@@ -157,7 +157,10 @@ def _run(
 
     def network(case: Case, prepared: Any) -> Any:
         progress.case(case.name)
-        return steps.network(prepared, clock[case])
+        predicted = steps.network(prepared, clock[case])
+        # what the windows left is not needed before the next case, and resampling wants larger pieces
+        give_freed_memory_back()
+        return predicted
 
     def done(case: Case, error: Exception | None) -> None:
         times = clock[case]

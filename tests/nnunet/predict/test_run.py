@@ -308,9 +308,10 @@ def test_freed_memory_is_kept_while_it_predicts_and_no_longer(
         return network(self, prepared, times)
 
     monkeypatch.setattr("scd_plugin.nnunet.predict.run.freed_memory_kept", kept)
+    monkeypatch.setattr("scd_plugin.nnunet.predict.run.give_freed_memory_back", lambda: order.append("trimmed"))
     monkeypatch.setattr(Steps, "network", noted)
     predict(make_images(["a", "b"]), tmp_path / "ours", make_model(), ON_CPU)
-    assert order == ["kept on cpu", "a", "b", "given back"]
+    assert order == ["kept on cpu", "a", "trimmed", "b", "trimmed", "given back"]
 
 
 def test_what_is_not_written_whole_is_not_there(
