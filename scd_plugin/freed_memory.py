@@ -16,7 +16,14 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["SWITCH", "can_keep_freed_memory", "freed_memory_kept", "give_freed_memory_back", "keep_freed_memory"]
+__all__ = [
+    "SWITCH",
+    "can_keep_freed_memory",
+    "freed_memory_kept",
+    "give_freed_memory_back",
+    "keep_freed_memory",
+    "malloc_settings",
+]
 
 SWITCH = "SCD_KEEP_FREED_MEMORY"
 """Environment variable; 0 leaves the allocator as it is, where memory is short."""
@@ -41,7 +48,16 @@ def can_keep_freed_memory() -> bool:
     if wanted not in ("0", "1"):
         msg = f"{SWITCH} must be 1, to keep freed memory on a CPU, or 0, to leave the allocator alone; got {wanted!r}"
         raise ValueError(msg)
-    return wanted == "1" and not _set_by_user() and _glibc() is not None
+    return wanted == "1" and not malloc_settings() and _glibc() is not None
+
+
+def malloc_settings() -> dict[str, str]:
+    """Variables of the environment by which the user has told glibc what to do with freed memory."""
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name == "GLIBC_TUNABLES" or (name.startswith("MALLOC_") and name.endswith("_"))
+    }
 
 
 def keep_freed_memory(device: torch.device | str = "cpu") -> bool:
@@ -99,10 +115,5 @@ def _glibc() -> ctypes.CDLL | None:
         return None
     library = ctypes.CDLL(None)
     # other C libraries of Linux do not tell a version of glibc
-    return (
-        library if all(hasattr(library, name) for name in ("gnu_get_libc_version", "mallopt", "malloc_trim")) else None
-    )
-
-
-def _set_by_user() -> bool:
-    return any(name == "GLIBC_TUNABLES" or (name.startswith("MALLOC_") and name.endswith("_")) for name in os.environ)
+    needed = ("gnu_get_libc_version", "mallopt", "malloc_trim")
+    return library if all(hasattr(library, name) for name in needed) else None

@@ -22,7 +22,7 @@ def machine(device: str) -> dict[str, Any]:
     """Processor, cores and memory; with a GPU that one, too."""
     import torch
 
-    from scd_plugin.freed_memory import can_keep_freed_memory
+    from scd_plugin.freed_memory import can_keep_freed_memory, malloc_settings
     from scd_plugin.processor import bfloat16_instructions
 
     found: dict[str, Any] = {
@@ -33,6 +33,7 @@ def machine(device: str) -> dict[str, Any]:
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "can_keep_memory": can_keep_freed_memory(),
+        "malloc": malloc_settings(),
         "gpu": None,
         "gpu_memory_gb": None,
     }

@@ -88,6 +88,8 @@ def _memory(results: Results) -> str:
     machine = results["machine"]
     if machine["gpu"]:
         return ""
+    if settings := machine.get("malloc"):
+        return f"Freed memory as {', '.join(f'{name}={value}' for name, value in settings.items())} has it. "
     kept = results["settings"].get("keep_memory") and machine.get("can_keep_memory")
     return "Freed memory stayed in the process. " if kept else "Freed memory went back to the system. "
 

@@ -80,8 +80,9 @@ def test_instructions(found: dict[str, Any], said: str, results: Callable[..., R
         ({"keep_memory": True}, {"can_keep_memory": True}, "Freed memory stayed in the process."),
         ({"keep_memory": True}, {"can_keep_memory": False}, "Freed memory went back to the system."),
         ({"keep_memory": False}, {"can_keep_memory": True}, "Freed memory went back to the system."),
+        ({"keep_memory": True}, {"malloc": {"MALLOC_MMAP_MAX_": "0"}}, "Freed memory as MALLOC_MMAP_MAX_=0 has it."),
     ],
-    ids=["older files", "kept", "cannot", "returned"],
+    ids=["older files", "kept", "cannot", "returned", "the user's"],
 )
 def test_freed_memory(
     settings: dict[str, Any], machine: dict[str, Any], said: str, results: Callable[..., Results]
