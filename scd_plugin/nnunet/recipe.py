@@ -18,6 +18,13 @@ __all__ = ["NnunetRecipe", "read_json", "read_recipe"]
 
 Array = npt.NDArray[Any]
 _TAKE_THOSE = "take plans.json and dataset.json of the training"
+# beside configurations; nnU-Net itself fails at each with a KeyError
+_PLANS_NEED = (
+    "image_reader_writer",
+    "transpose_forward",
+    "transpose_backward",
+    "foreground_intensity_properties_per_channel",
+)
 
 
 class NnunetRecipe:
@@ -155,6 +162,9 @@ def _check_plans(plans: Any, configuration: str) -> None:
         raise ValueError(msg)
     if configuration not in known:
         msg = f"the plans have no configuration {configuration!r}; they have {', '.join(known) or 'none'}"
+        raise ValueError(msg)
+    if missing := [name for name in _PLANS_NEED if name not in plans]:
+        msg = f"plans.json has no {', '.join(missing)}, which nnU-Net needs at prediction; {_TAKE_THOSE}"
         raise ValueError(msg)
 
 

@@ -44,6 +44,10 @@ def make_trainer() -> Callable[..., Any]:
         plans = {
             "dataset_name": "Dataset901_Test",
             "plans_name": "nnUNetPlans",
+            "image_reader_writer": "SimpleITKIO",
+            "transpose_forward": [0, 1, 2],
+            "transpose_backward": [0, 1, 2],
+            "foreground_intensity_properties_per_channel": {},
             "label_manager": "LabelManager",
             "configurations": {"3d_fullres": configuration},
             "continue_training": False,

@@ -32,7 +32,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Pair:
         # Primus asks for none of it; without it nnU-Net takes the plans for older ones
         "architecture": {"network_class_name": "none", "arch_kwargs": {}, "_kw_requires_import": []},
     }
-    plans = {"label_manager": "LabelManager", "configurations": {"3d_fullres": configuration}}
+    plans = {
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "foreground_intensity_properties_per_channel": {},
+        "label_manager": "LabelManager",
+        "configurations": {"3d_fullres": configuration},
+    }
     dataset = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "a": 1, "b": 2}, "file_ending": ".nii.gz"}
     manager = PlansManager(plans)
     arguments = (manager, manager.get_configuration("3d_fullres"), 1, 3, False)

@@ -14,6 +14,10 @@ pytest.importorskip("nnunetv2")
 from scd_plugin.nnunet.recipe import NnunetRecipe, read_recipe
 
 PLANS: dict[str, Any] = {
+    "image_reader_writer": "SimpleITKIO",
+    "transpose_forward": [0, 1, 2],
+    "transpose_backward": [0, 1, 2],
+    "foreground_intensity_properties_per_channel": {},
     "label_manager": "LabelManager",
     "configurations": {"3d_fullres": {"architecture": {}}, "2d": {"patch_size": [32, 32]}},
 }
@@ -43,6 +47,16 @@ def test_old_name_of_channels() -> None:
         (None, DATASET, f"plans.json must be an object, {{...}}, as nnU-Net writes it, not null{TAKE}"),
         ({"configurations": ["2d"]}, DATASET, f"configurations of plans.json must be an object .*, not a list{TAKE}"),
         ({}, DATASET, "the plans have no configuration '3d_fullres'; they have none"),
+        (
+            {name: value for name, value in PLANS.items() if name != "image_reader_writer"},
+            DATASET,
+            f"plans.json has no image_reader_writer, which nnU-Net needs at prediction{TAKE}",
+        ),
+        (
+            {"configurations": PLANS["configurations"]},
+            DATASET,
+            "plans.json has no image_reader_writer, transpose_forward, transpose_backward, foreground_intensity",
+        ),
         (PLANS, [DATASET], f"dataset.json must be an object, {{...}}, as nnU-Net writes it, not a list{TAKE}"),
         (PLANS, 5, "dataset.json must be an object, {...}, as nnU-Net writes it, not the value 5"),
         (PLANS, without("labels"), f"dataset.json has no labels, which nnU-Net needs at prediction{TAKE}"),
@@ -62,7 +76,8 @@ def test_old_name_of_channels() -> None:
         ),
     ],
     ids=[
-        "plans a list", "plans null", "configurations a list", "no configurations", "dataset a list",
+        "plans a list", "plans null", "configurations a list", "no configurations", "no reader",
+        "nothing but configurations", "dataset a list",
         "dataset a number", "no labels", "no file ending", "no channels", "nothing", "labels a list", "no background",
         "ignore label",
     ],
