@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -82,11 +82,12 @@ def predict(
     start = perf_counter()
     try:
         with (
-            freed_memory_kept(settings.torch_device),
+            freed_memory_kept(settings.torch_device) as kept,
             pytorch_threads(settings.torch_device),
             progress.shown(len(cases), len(model.folds)),
         ):
-            _run(cases, Steps(recipe, predictor, settings.save_probabilities), model, done, progress)
+            steps = Steps(recipe, predictor, settings.save_probabilities)
+            _run(cases, steps, model, done, progress, after_windows=give_freed_memory_back if kept else lambda: None)
     finally:
         compute_gaussian.cache_clear()
         wall = perf_counter() - start
@@ -149,7 +150,13 @@ def _prepare_output(model: ModelFolder, output: Path, cases: Sequence[Case], set
 
 
 def _run(
-    cases: Sequence[Case], steps: Steps, model: ModelFolder, finished: list[CaseTimes], progress: PredictionProgress
+    cases: Sequence[Case],
+    steps: Steps,
+    model: ModelFolder,
+    finished: list[CaseTimes],
+    progress: PredictionProgress,
+    *,
+    after_windows: Callable[[], None],
 ) -> None:
     axes = steps.predictor.allowed_mirroring_axes or ()
     clock = {case: CaseTimes(case.name, model.folds, mirrored_passes=2 ** len(axes)) for case in cases}
@@ -158,8 +165,8 @@ def _run(
     def network(case: Case, prepared: Any) -> Any:
         progress.case(case.name)
         predicted = steps.network(prepared, clock[case])
-        # what the windows left is not needed before the next case, and resampling wants larger pieces
-        give_freed_memory_back()
+        # what they left is not needed before the next case, and resampling wants larger pieces
+        after_windows()
         return predicted
 
     def done(case: Case, error: Exception | None) -> None:

@@ -290,16 +290,29 @@ def test_an_interrupted_run_keeps_its_times(
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.parametrize(
+    ("can", "expected"),
+    [
+        (True, ["asked for cpu", "a", "trimmed", "b", "trimmed", "over"]),
+        (False, ["asked for cpu", "a", "b", "over"]),
+    ],
+    ids=["kept", "left alone"],
+)
 def test_freed_memory_is_kept_while_it_predicts_and_no_longer(
-    make_model: MakeModel, make_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_model: MakeModel,
+    make_images: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    can: bool,
+    expected: list[str],
 ) -> None:
     order: list[str] = []
 
     @contextmanager
     def kept(device: torch.device) -> Iterator[bool]:
-        order.append(f"kept on {device}")
-        yield True
-        order.append("given back")
+        order.append(f"asked for {device}")
+        yield can
+        order.append("over")
 
     network = Steps.network
 
@@ -311,7 +324,7 @@ def test_freed_memory_is_kept_while_it_predicts_and_no_longer(
     monkeypatch.setattr("scd_plugin.nnunet.predict.run.give_freed_memory_back", lambda: order.append("trimmed"))
     monkeypatch.setattr(Steps, "network", noted)
     predict(make_images(["a", "b"]), tmp_path / "ours", make_model(), ON_CPU)
-    assert order == ["kept on cpu", "a", "trimmed", "b", "trimmed", "given back"]
+    assert order == expected
 
 
 def test_what_is_not_written_whole_is_not_there(
