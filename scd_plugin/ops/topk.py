@@ -74,8 +74,9 @@ def partition_topk(scores: Tensor, keep: int, tolerance: float = 0.0) -> Tensor:
     kept = above | (tied & (tied.long().cumsum(dim=1) <= wanted))
 
     # each token's rank in its own part is a running count; writing positions to those ranks inverts the permutation
-    rank = torch.where(kept, kept.long().cumsum(dim=1) - 1, keep + (~kept).long().cumsum(dim=1) - 1)
-    position = torch.ones_like(rank).cumsum(dim=1) - 1
+    count = kept.long().cumsum(dim=1)
+    position = torch.ones_like(count).cumsum(dim=1) - 1
+    rank = torch.where(kept, count - 1, keep + position - count)
     return torch.zeros_like(rank).scatter(1, rank, position)
 
 
