@@ -31,16 +31,22 @@ class nnUNetTrainerSCD_short(nnUNetTrainerSCD_demo):
 """
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-def test_two_gpus(nnunet: Any, hippocampus: Path) -> None:
-    own = nnunet.root / "own"
-    own.mkdir()
-    (own / "short.py").write_text(OWN_TRAINER)
-    nnunet.variables["nnUNet_extTrainer"] = str(own)
+@pytest.fixture(scope="module")
+def prepared(nnunet: Any, hippocampus: Path) -> Any:
+    """nnU-Net's folders, with the real cases preprocessed."""
     nnunet.run("nnUNetv2_convert_MSD_dataset", "-i", str(hippocampus), "-np", "1")
     nnunet.run("nnUNetv2_plan_and_preprocess", "-d", "4", "-c", "3d_fullres", "-np", "1", "-npfp", "1")
-    nnunet.run("nnUNetv2_train", "4", "3d_fullres", "0", "-tr", "nnUNetTrainerSCD_short", "-num_gpus", "2")
-    results = nnunet.root / "nnUNet_results" / "Dataset004_Hippocampus"
+    return nnunet
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus(prepared: Any) -> None:
+    own = prepared.root / "own"
+    own.mkdir()
+    (own / "short.py").write_text(OWN_TRAINER)
+    prepared.variables["nnUNet_extTrainer"] = str(own)
+    prepared.run("nnUNetv2_train", "4", "3d_fullres", "0", "-tr", "nnUNetTrainerSCD_short", "-num_gpus", "2")
+    results = prepared.root / "nnUNet_results" / "Dataset004_Hippocampus"
     fold = results / "nnUNetTrainerSCD_short__nnUNetPlans__3d_fullres" / "fold_0"
     assert sorted(path.name for path in fold.glob("checkpoint*")) == ["checkpoint_best.pth", "checkpoint_final.pth"]
     checkpoint = read_checkpoint(str(fold / "checkpoint_final.pth"), needs=["network_weights", "logging"])
@@ -52,7 +58,6 @@ def test_two_gpus(nnunet: Any, hippocampus: Path) -> None:
 
 
 OWN_TRAINERS = """
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_fast, nnUNetTrainerSCDPrimusS
 
 
@@ -76,30 +81,27 @@ class nnUNetTrainerPrimusShort(Short, nnUNetTrainerSCDPrimusS):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("trainer", ["nnUNetTrainerFastShort", "nnUNetTrainerPrimusShort"])
-def test_commands(nnunet: Any, hippocampus: Path, trainer: str) -> None:
+def test_commands(prepared: Any, trainer: str) -> None:
     """Compiled and in float16, as nnU-Net does by default; then the same model predicts there and on the CPU."""
-    own = nnunet.root / "own_one"
+    own = prepared.root / "own_one"
     own.mkdir(exist_ok=True)
     (own / "short.py").write_text(OWN_TRAINERS)
-    nnunet.variables["nnUNet_extTrainer"] = str(own)
-    if not (nnunet.root / "nnUNet_preprocessed" / "Dataset004_Hippocampus").exists():
-        nnunet.run("nnUNetv2_convert_MSD_dataset", "-i", str(hippocampus), "-np", "1")
-        nnunet.run("nnUNetv2_plan_and_preprocess", "-d", "4", "-c", "3d_fullres", "-np", "1", "-npfp", "1")
-    said = nnunet.run("nnUNetv2_train", "4", "3d_fullres", "0", "-tr", trainer)
+    prepared.variables["nnUNet_extTrainer"] = str(own)
+    said = prepared.run("nnUNetv2_train", "4", "3d_fullres", "0", "-tr", trainer)
     assert "Using torch.compile" in said
-    results = nnunet.root / "nnUNet_results" / "Dataset004_Hippocampus"
+    results = prepared.root / "nnUNet_results" / "Dataset004_Hippocampus"
     fold = results / f"{trainer}__nnUNetPlans__3d_fullres" / "fold_0"
     checkpoint = read_checkpoint(str(fold / "checkpoint_final.pth"), needs=["network_weights", "logging"])
     assert not [name for name in checkpoint["network_weights"] if name.startswith("_orig_mod.")]
     assert np.isfinite(checkpoint["logging"]["train_losses"]).all()
     assert 0 <= json.loads((fold / "validation" / "summary.json").read_text())["foreground_mean"]["Dice"] <= 1
-    images, maps = nnunet.root / f"images_{trainer}", []
+    images, maps = prepared.root / f"images_{trainer}", []
     images.mkdir()
-    image = sorted((nnunet.root / "nnUNet_raw" / "Dataset004_Hippocampus" / "imagesTr").glob("*.nii.gz"))[0]
+    image = sorted((prepared.root / "nnUNet_raw" / "Dataset004_Hippocampus" / "imagesTr").glob("*.nii.gz"))[0]
     (images / image.name).symlink_to(image)
     for device in ("cuda", "cpu"):
-        output = nnunet.root / f"{trainer}_{device}"
-        nnunet.run(
+        output = prepared.root / f"{trainer}_{device}"
+        prepared.run(
             "nnUNetv2_predict", "-i", str(images), "-o", str(output), "-d", "4", "-c", "3d_fullres", "-f", "0",
             "-tr", trainer, "-device", device, "-npp", "1", "-nps", "1",
         )  # fmt: skip
