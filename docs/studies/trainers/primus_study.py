@@ -82,6 +82,7 @@ class nnUNetTrainerStudyKeep50(_Study):
     prior = "entropy"
     sampling = "topk"
     completion = "assembly"
+    completion_hidden_size: int | None = None
 
     @classmethod
     def build_network_architecture(
@@ -106,6 +107,7 @@ class nnUNetTrainerStudyKeep50(_Study):
             prior=cls.prior,
             sampling=cls.sampling,
             completion=cls.completion,
+            completion_hidden_size=cls.completion_hidden_size,
             drop_path_rate=0.2,
         )
 
@@ -122,6 +124,23 @@ class nnUNetTrainerStudyMask25(nnUNetTrainerStudyKeep25):
 
     about = "mask tokens, keep 0.25"
     completion = "mask_token"
+
+
+class nnUNetTrainerStudyNarrow25(nnUNetTrainerStudyKeep25):
+    """The faster completion: pruned tokens attend to kept ones, with half the channels."""
+
+    about = "completion from kept tokens, half as wide, keep 0.25"
+    ablation = True
+    completion = "assembly_to_kept"
+    completion_hidden_size = WIDTH // 2
+
+
+class nnUNetTrainerStudyKeep25Long(nnUNetTrainerStudyKeep25):
+    """Whether the distance to stock Primus shrinks with more steps."""
+
+    about = "SCD-Primus, keep 0.25, schedule of 36 epochs"
+    ablation = True
+    scd_num_epochs = 36
 
 
 class nnUNetTrainerStudyPrior25(nnUNetTrainerStudyKeep25):
@@ -194,11 +213,19 @@ class nnUNetTrainerStudyPrimusFour(nnUNetTrainerStudyPrimus):
 
 
 class nnUNetTrainerStudyPrimusShort(nnUNetTrainerStudyPrimus):
-    """A whole schedule, low rates at its end included, in the time that keep 0.25 takes for its own."""
+    """A whole schedule, low rates at its end included, in about the time that keep 0.25 takes for its own."""
 
-    about = "stock Primus, schedule of 12 epochs: the time of keep 0.25"
+    about = "stock Primus, schedule of 12 epochs"
     ablation = True
     scd_num_epochs = 12
+
+
+class nnUNetTrainerStudyPrimusLong(nnUNetTrainerStudyPrimus):
+    """What keep 0.25 with as long a schedule compares with."""
+
+    about = "stock Primus, schedule of 36 epochs"
+    ablation = True
+    scd_num_epochs = 36
 
 
 PREFIX = "nnUNetTrainerStudy"
