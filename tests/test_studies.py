@@ -42,7 +42,7 @@ class TestTrainers:
         trainers = study.primus_study.TRAINERS
         assert list(trainers)[:4] == ["Primus", "Keep50", "Keep25", "Mask25"]
         assert all(trainer.__name__ == f"nnUNetTrainerStudy{run}" for run, trainer in trainers.items())
-        assert len({trainer.about for trainer in trainers.values()}) == len(trainers) == 14
+        assert len({trainer.about for trainer in trainers.values()}) == len(trainers) == 17
         assert [run for run, trainer in trainers.items() if not trainer.ablation] == list(trainers)[:4]
 
     @pytest.mark.parametrize(
@@ -51,6 +51,8 @@ class TestTrainers:
             ("Keep50", [2], "entropy", "topk", 0.5, "assembly"),
             ("Keep25", [2], "entropy", "topk", 0.25, "assembly"),
             ("Mask25", [2], "entropy", "topk", 0.25, "mask_token"),
+            ("Narrow25", [2], "entropy", "topk", 0.25, "assembly_to_kept"),
+            ("Keep25Long", [2], "entropy", "topk", 0.25, "assembly"),
             ("Prior25", [2], "entropy", "prior", 0.25, "restore"),
             ("ThreeNoise50", [3, 6, 9], "attention", "soft_topk", 0.5, "assembly"),
             ("ThreeNoise25", [3, 6, 9], "attention", "soft_topk", 0.25, "assembly"),
@@ -72,8 +74,19 @@ class TestTrainers:
         assert {name: net.arguments[name] for name in wanted} == wanted
         assert net.grid_size == [10, 14, 10]
 
+    @pytest.mark.parametrize(("run", "width"), [("Keep25", 192), ("Narrow25", 96)])
+    def test_width_of_the_completion(self, study: Any, run: str, width: int) -> None:
+        net = build(study, run)
+        assert {net.completion.project[i].out_features for i in range(2)} == {width}
+
+    def test_schedules_to_compare_are_equally_long(self, study: Any) -> None:
+        trainers = study.primus_study.TRAINERS
+        assert trainers["Keep25Long"].scd_num_epochs == trainers["PrimusLong"].scd_num_epochs == 36
+        assert trainers["Keep25"].scd_num_epochs == trainers["Primus"].scd_num_epochs == 24
+
     @pytest.mark.parametrize(
-        ("run", "blocks", "epochs"), [("Primus", 12, 24), ("PrimusFour", 4, 24), ("PrimusShort", 12, 12)]
+        ("run", "blocks", "epochs"),
+        [("Primus", 12, 24), ("PrimusFour", 4, 24), ("PrimusShort", 12, 12), ("PrimusLong", 12, 36)],
     )
     def test_stock(self, study: Any, run: str, blocks: int, epochs: int) -> None:
         net = build(study, run)
@@ -163,7 +176,7 @@ class TestPage:
         page = study.primus_hippocampus._trained_side_by_side(quality, seconds, curves(study), 39)
         assert "4 epochs of\n30 steps" in page
         assert "| SCD-Primus, keep 0.25 | 0.800 | 0.600 | 0.700 | 1.00 | 1.00 | 2.00 x | 2.00 x |" in page
-        assert "| stock Primus, schedule of 12 epochs: the time of keep 0.25 | 0.050 | 0.050 |" in page
+        assert "| stock Primus, schedule of 12 epochs | 0.050 | 0.050 |" in page
         assert "after 2.0 minutes of steps" in page
         assert "mask tokens" not in page
 
