@@ -95,7 +95,7 @@ def _leaving(folders: Mapping[str, Path], cases: Path, split: Sequence[str]) -> 
 
 
 def _draw_curves(curves: Mapping[str, Curve], train_seconds: Mapping[str, float]) -> None:
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 5), layout="constrained")
     over_steps, over_time = figure.subplots(1, 2, sharey=True)
     for run, one in curves.items():
         steps = [primus_study.STEPS_PER_EPOCH * (epoch + 1) for epoch in range(len(one.running))]
@@ -105,7 +105,8 @@ def _draw_curves(curves: Mapping[str, Curve], train_seconds: Mapping[str, float]
     over_steps.set_xlabel("training steps")
     over_time.set_xlabel("minutes of training steps on this machine alone")
     over_steps.set_ylabel("validation Dice, running mean of nnU-Net")
-    over_steps.legend(fontsize=8)
+    # inside, so many names would cover the curves
+    figure.legend(*over_steps.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     for panel in (over_steps, over_time):
         panel.grid(alpha=0.3)
     figure.savefig(HERE / NAME / "curves.png", dpi=110, metadata={"Software": None})
