@@ -13,6 +13,7 @@ from scd_plugin.monai.describe import intensity_config as intensity_config
 from scd_plugin.monai.errors import show_sentences_on_the_command_line
 from scd_plugin.monai.images import list_images as list_images
 from scd_plugin.monai.images import output_name as output_name
+from scd_plugin.monai.processes import leave_process_group as leave_process_group
 from scd_plugin.monai.training import clip_gradients as clip_gradients
 from scd_plugin.monai.training import layer_decay_groups as layer_decay_groups
 from scd_plugin.monai.training import prepare_training as prepare_training
@@ -32,6 +33,7 @@ __all__ = [
     "keep_freed_memory",
     "last_checkpoint",
     "layer_decay_groups",
+    "leave_process_group",
     "list_images",
     "need_weights",
     "output_name",
