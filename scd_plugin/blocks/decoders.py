@@ -154,12 +154,12 @@ class _UpWithSkip(nn.Module):
 class OutBlock(UnetOutBlock):
     """MONAI's `UnetOutBlock`; at full resolution its convolution takes a CPU three times as long as a product."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *size) -> (B, out_channels, *size)."""
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """(B, C, *size), or two of them, -> (B, out_channels, *size) of their sum."""
         if takes_short_ways(x):
             conv = self.conv.conv
-            return pointwise_convolution(x, conv.weight, conv.bias)
-        y: Tensor = self.conv(x)
+            return pointwise_convolution([x] if added is None else [x, added], conv.weight, conv.bias)
+        y: Tensor = self.conv(x if added is None else x + added)
         return y
 
 

@@ -25,7 +25,9 @@ class LightDecoder(nn.Module):
     the same sequence. Here there is one. The image joins at level 1, the first of `strides`, folded into channels by a
     convolution with that stride, so that no voxel is lost. The last step unfolds each cell's features into
     `feature_size` channels a voxel, by a transposed convolution without overlap, and one 3x3x3 convolution sees them
-    together with the image. Level l has `feature_size * 2**l` channels, as in `UNETRDecoder`.
+    together with the image. The class head takes the sum of both: with the convolution alone, all that reaches the head
+    goes through its norm and activation, and learning is slow. Level l has `feature_size * 2**l` channels, as in
+    `UNETRDecoder`.
 
     Args:
         in_channels: image channels.
@@ -90,7 +92,7 @@ class LightDecoder(nn.Module):
         self.ups = nn.ModuleList(ups)
         self.blocks = nn.ModuleList(blocks)
         self.unfold = unfold(inputs, feature_size, steps[0], bias=True)
-        self.refine = Convolution(
+        self.boundaries = Convolution(
             spatial_dims,
             feature_size + in_channels,
             feature_size,
@@ -125,7 +127,8 @@ class LightDecoder(nn.Module):
                 x = torch.cat((x, folded), dim=1)
             x = block(x)
             coarse.append(x)
-        logits = self.out(self._draw_boundaries(x, image))
+        unfolded, drawn = self._draw_boundaries(x, image)
+        logits = self.out(drawn, unfolded)
         if not self.deep_supervision:
             return logits
         outputs = [logits]
@@ -133,13 +136,13 @@ class LightDecoder(nn.Module):
             outputs.insert(1, head(coarse[i]))
         return outputs
 
-    def _draw_boundaries(self, x: Tensor, image: Tensor) -> Tensor:
-        """(B, 2F, *half) and the image -> (B, F, *img_size)."""
+    def _draw_boundaries(self, x: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 2F, *half) and the image -> two maps (B, F, *img_size): x unfolded, and what is drawn on it."""
         if takes_short_ways(x):
-            conv = self.refine.conv
-            x = joined_convolution([self.unfold(channels_last(x)), image], conv.weight, conv.bias, list(conv.padding))
+            unfolded = self.unfold(channels_last(x))
+            conv = self.boundaries.conv
+            joined = joined_convolution([unfolded, image], conv.weight, conv.bias, list(conv.padding))
             # norms of maps with channels last are slow, and sum a million voxels with less care
-            y: Tensor = self.refine.adn(x.contiguous())
-        else:
-            y = self.refine(torch.cat((self.unfold(x), image), dim=1))
-        return y
+            return unfolded, self.boundaries.adn(joined.contiguous())
+        unfolded = self.unfold(x)
+        return unfolded, self.boundaries(torch.cat((unfolded, image), dim=1))

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from monai.networks.blocks import UnetOutBlock
+from torch import nn
 
 from scd_plugin.blocks import LightDecoder
 
@@ -35,18 +36,28 @@ def test_one_convolution_at_full_resolution_sees_features_and_image(spatial_dims
     image = torch.randn(2, 2, *(16,) * spatial_dims)
     logits = decoder(image, [torch.randn(2, 24, *(4,) * spatial_dims)])
     # the modules as MONAI would run them
-    seen = decoder.refine(torch.cat((unfolded[0], image), dim=1))
-    torch.testing.assert_close(logits, UnetOutBlock.forward(decoder.out, seen))
+    seen = decoder.boundaries(torch.cat((unfolded[0], image), dim=1))
+    torch.testing.assert_close(logits, UnetOutBlock.forward(decoder.out, seen + unfolded[0]))
 
 
 def test_neighbouring_cells_meet_at_full_resolution() -> None:
     decoder = LightDecoder(1, 2, hidden_size=24, strides=[(2, 2, 2)] * 2, feature_size=8, norm_name="batch").eval()
     image = torch.randn(1, 1, 16, 16, 16, requires_grad=True)
-    fine = decoder.refine(torch.cat((torch.zeros(1, 8, 16, 16, 16), image), dim=1))
+    fine = decoder.boundaries(torch.cat((torch.zeros(1, 8, 16, 16, 16), image), dim=1))
     fine[0, :, 7, 7, 7].sum().backward()
     assert image.grad is not None
     assert image.grad[0, 0].nonzero().min() == 6
     assert image.grad[0, 0].nonzero().max() == 8
+
+
+def test_the_head_sees_features_past_norm_and_activation() -> None:
+    decoder = LightDecoder(1, 2, hidden_size=24, strides=[(2, 2, 2)] * 2, feature_size=8)
+    for parameter in decoder.boundaries.parameters():
+        nn.init.zeros_(parameter)
+    unfolded: list[torch.Tensor] = []
+    decoder.unfold.register_forward_hook(lambda _module, _inputs, output: unfolded.append(output))
+    logits = decoder(torch.randn(1, 1, 16, 16, 16), [torch.randn(1, 24, 4, 4, 4)])
+    torch.testing.assert_close(logits, UnetOutBlock.forward(decoder.out, unfolded[0]))
 
 
 def test_every_voxel_and_every_token_counts() -> None:

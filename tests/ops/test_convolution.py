@@ -49,11 +49,15 @@ class TestJoinedConvolution:
 
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("size", [(5, 6), (3, 4, 5)], ids=str)
-def test_pointwise_convolution_equals_the_convolution(size: tuple[int, ...], with_bias: bool) -> None:
-    x = torch.randn(2, 4, *size, dtype=torch.float64)
+@pytest.mark.parametrize("number", [1, 3])
+def test_pointwise_convolution_equals_the_convolution_of_the_sum(
+    size: tuple[int, ...], with_bias: bool, number: int
+) -> None:
+    inputs = [torch.randn(2, 4, *size, dtype=torch.float64) for _ in range(number)]
+    inputs[-1] = channels_last(inputs[-1])
     weight = torch.randn(3, 4, *[1] * len(size), dtype=torch.float64)
     bias = torch.randn(3, dtype=torch.float64) if with_bias else None
-    expected = CONVOLUTIONS[len(size)](x, weight, bias)
-    found = pointwise_convolution(x, weight, bias)
+    expected = CONVOLUTIONS[len(size)](sum(inputs), weight, bias)
+    found = pointwise_convolution(inputs, weight, bias)
     torch.testing.assert_close(found, expected)
-    assert found.is_contiguous()
+    assert found.shape == expected.shape
