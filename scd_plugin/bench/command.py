@@ -28,7 +28,9 @@ def bench(
             help="Networks, with arguments if need be: scd, dense, scd:keep_ratio=0.5,feature_size=8. Everyone without."
         ),
     ] = None,
-    settings: Annotated[str, typer.Option(help=f"Where options are not given: {', '.join(SETTINGS)}.")] = "btcv",
+    settings: Annotated[
+        str | None, typer.Option(help=f"Where options are not given: {', '.join(SETTINGS)}. btcv without it.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="As --settings quick: a smoke test, under a minute.")] = False,
     crop: Annotated[str | None, typer.Option(help="Voxels: 96, or 96x128x128.")] = None,
     batch: Annotated[int | None, typer.Option(help="Windows at a time.")] = None,
@@ -95,7 +97,10 @@ def bench(
         if image and (mode or grow):
             msg = f"image {image} is measured alone; leave out --mode and --grow"
             raise ValueError(msg)
-        chosen = settings_from_options("quick" if quick else settings, grow=grow, **options)
+        if quick and settings not in (None, "quick"):
+            msg = f"settings {settings} and --quick, which is --settings quick, exclude each other; leave one out"
+            raise ValueError(msg)
+        chosen = settings_from_options("quick" if quick else settings or "btcv", grow=grow, **options)
         if output is not None:
             _must_be_writable(output)
         results = _run(chosen, grow, tuple(values.split(",")) if values else ())

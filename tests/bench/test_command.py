@@ -29,6 +29,10 @@ def test_help_is_light() -> None:
     [
         (["unet"], "contestant must be one of scd, dense"),
         (["--settings", "lits"], "settings must be one of btcv, brats, quick; got 'lits'"),
+        (
+            ["--settings", "brats", "--quick"],
+            "settings brats and --quick, which is --settings quick, exclude each other",
+        ),
         (["--crop", "96x96"], "crop must be one size such as 96"),
         (["--output", "run.md"], "output must end in .json; got run.md"),
         (["--values", "1,2"], "values 1,2 need --grow, which says what they are of: crop, keep, batch, volume"),
