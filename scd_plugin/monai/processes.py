@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
-
-# Imported while no group exists: DistributedDataParallel imports it otherwise, and its functions' default arguments
-# would then hold the group, whose threads would outlive the interpreter.
-import torch.distributed.nn.functional
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+if dist.is_available():
+    # Imported while no group exists: DistributedDataParallel imports it otherwise, and its functions' default arguments
+    # would then hold the group, whose threads would outlive the interpreter.
+    import torch.distributed.nn.functional
 
 
 def leave_process_group(network: nn.Module) -> None:
@@ -23,7 +24,7 @@ def leave_process_group(network: nn.Module) -> None:
     Args:
         network: what was trained or evaluated; wrapped in ``DistributedDataParallel``, it can't be called afterwards.
     """
-    if not dist.is_initialized():
+    if not (dist.is_available() and dist.is_initialized()):
         return
     dist.barrier(device_ids=[torch.cuda.current_device()] if dist.get_backend() == "nccl" else None)
     dist.destroy_process_group()
