@@ -100,7 +100,8 @@ def bench(
         if quick and settings not in (None, "quick"):
             msg = f"settings {settings} and --quick, which is --settings quick, exclude each other; leave one out"
             raise ValueError(msg)
-        chosen = settings_from_options("quick" if quick else settings or "btcv", grow=grow, **options)
+        name = "quick" if quick else "btcv" if settings is None else settings
+        chosen = settings_from_options(name, grow=grow, **options)
         if output is not None:
             _must_be_writable(output)
         results = _run(chosen, grow, tuple(values.split(",")) if values else ())

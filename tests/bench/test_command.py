@@ -28,6 +28,7 @@ def test_help_is_light() -> None:
     ("words", "message"),
     [
         (["unet"], "contestant must be one of scd, dense"),
+        (["--settings", ""], "settings must be one of btcv, brats, quick; got ''"),
         (["--settings", "lits"], "settings must be one of btcv, brats, quick; got 'lits'"),
         (
             ["--settings", "brats", "--quick"],
