@@ -1,27 +1,5 @@
 """nnU-Net looks for trainer classes by name in every module of its trainer folder, where this file is installed."""
 
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCD as nnUNetTrainerSCD
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_5epochs as nnUNetTrainerSCD_5epochs
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_50epochs as nnUNetTrainerSCD_50epochs
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_100epochs as nnUNetTrainerSCD_100epochs
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_250epochs as nnUNetTrainerSCD_250epochs
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_deepsupervision as nnUNetTrainerSCD_deepsupervision
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo as nnUNetTrainerSCD_demo
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_dense as nnUNetTrainerSCD_dense
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_early as nnUNetTrainerSCD_early
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_fast as nnUNetTrainerSCD_fast
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_large as nnUNetTrainerSCD_large
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_small as nnUNetTrainerSCD_small
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_small_fast as nnUNetTrainerSCD_small_fast
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusB as nnUNetTrainerSCDPrimusB
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusL as nnUNetTrainerSCDPrimusL
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusM as nnUNetTrainerSCDPrimusM
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusS as nnUNetTrainerSCDPrimusS
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV2B as nnUNetTrainerSCDPrimusV2B
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV2L as nnUNetTrainerSCDPrimusV2L
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV2M as nnUNetTrainerSCDPrimusV2M
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV2S as nnUNetTrainerSCDPrimusV2S
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV3B as nnUNetTrainerSCDPrimusV3B
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV3L as nnUNetTrainerSCDPrimusV3L
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV3M as nnUNetTrainerSCDPrimusV3M
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCDPrimusV3S as nnUNetTrainerSCDPrimusV3S
+from scd_plugin.nnunet.trainers import TRAINERS
+
+globals().update(TRAINERS)

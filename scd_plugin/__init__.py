@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scd_plugin.networks import SCDUNETR as SCDUNETR
+    from scd_plugin.networks import ComposedNetwork as ComposedNetwork
+    from scd_plugin.networks import SCDNetwork as SCDNetwork
     from scd_plugin.networks import SCDPrimus as SCDPrimus
+    from scd_plugin.networks import build_network as build_network
     from scd_plugin.networks import load_primus_state_dict as load_primus_state_dict
     from scd_plugin.networks import load_tokensparse_state_dict as load_tokensparse_state_dict
     from scd_plugin.networks import prune_primus as prune_primus
@@ -15,9 +18,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ComposedNetwork",
+    "SCDNetwork",
     "SCDPrimus",
     "SCDUNETR",
     "__version__",
+    "build_network",
     "load_primus_state_dict",
     "load_tokensparse_state_dict",
     "prune_primus",

@@ -244,7 +244,7 @@ def export(
     ] = None,
 ) -> None:
     """Export a bundle's network for deployment, and check that the written file answers as the network does."""
-    from scd_plugin.monai.export import ParityError, export_bundle
+    from scd_plugin.monai.export.exporter import ParityError, export_bundle
 
     try:
         done = export_bundle(bundle, format=model_format, output=output, tolerance=tolerance)

@@ -19,12 +19,13 @@ LAYERS = {
     "ops": 1,
     "blocks": 2,
     "networks": 3,
-    "nnunet": 4,
-    "monai": 4,
-    "bench": 4,
-    "bridge": 5,
-    "demo": 5,
-    "cli": 6,
+    "measure": 4,
+    "nnunet": 5,
+    "monai": 5,
+    "bench": 5,
+    "bridge": 6,
+    "demo": 6,
+    "cli": 7,
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in LAYERS)
 
@@ -79,7 +80,7 @@ def test_imports_point_down(path: Path) -> None:
         ("from scd_plugin.ops import tokens", "processor", ["scd_plugin.ops"]),
         ("from scd_plugin.networks.encoder import SparseViT", "networks", []),
         ("from scd_plugin.networks import SCDUNETR", "blocks", ["scd_plugin.networks"]),
-        ("import scd_plugin.monai.data", "nnunet", ["scd_plugin.monai.data"]),
+        ("import scd_plugin.monai.dataset.data", "nnunet", ["scd_plugin.monai.dataset.data"]),
         ("from scd_plugin import SCDUNETR", "bench", ["scd_plugin.SCDUNETR"]),
         ("import scd_plugin", "bench", ["scd_plugin"]),
         ("def f():\n    from scd_plugin import cli", "demo", ["scd_plugin.cli"]),
@@ -104,7 +105,7 @@ def test_core_does_not_know_its_hosts(part: str, forbidden: str) -> None:
     [
         ("scd_plugin", {"nnunetv2", "matplotlib"}),
         # a process of its own loads MONAI, which takes seconds
-        pytest.param("scd_plugin.nnunet.plans", {"nnunetv2"}, marks=pytest.mark.slow),
+        pytest.param("scd_plugin.nnunet.planning.token_sizes", {"nnunetv2"}, marks=pytest.mark.slow),
     ],
 )
 def test_importing_is_light(module: str, without: set[str]) -> None:

@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("nnunetv2")
 
 from scd_plugin import SCDPrimus
-from scd_plugin.networks.agreement import Agreement
+from scd_plugin.measure.agreement import Agreement
 
 STUDIES = Path(__file__).parents[1] / "docs" / "studies"
 MODULES = ("primus_study", "primus_measures", "primus_hippocampus")

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
 
 from scd_plugin.bench.machine import machine
-from scd_plugin.networks.agreement import Agreement
+from scd_plugin.measure.agreement import Agreement
 from scd_plugin.nnunet.primus_agreement import middle_crops, model_agreement, trained_network, write_agreement
 
 sys.path.insert(0, str(Path(__file__).parent / "trainers"))

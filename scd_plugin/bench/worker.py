@@ -20,7 +20,7 @@ from scd_plugin.bench.settings import CASE
 from scd_plugin.bench.steps import Step, autocast, forward_step, random_batch, seconds_per_step, training_step
 from scd_plugin.bench.windows import volume_step
 from scd_plugin.freed_memory import give_freed_memory_back, keep_freed_memory
-from scd_plugin.networks.cost import multiply_accumulates, parameters
+from scd_plugin.measure.cost import multiply_accumulates, parameters
 
 __all__ = ["Subject", "serve"]
 

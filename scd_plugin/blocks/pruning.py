@@ -28,7 +28,7 @@ class PrunedTokens(NamedTuple):
     """What one stage returns; `K` tokens kept, `M = N - K` left, both in ascending grid place."""
 
     kept: Tensor
-    """(B, K, D)"""
+    """(B, P + K, D), behind the P tokens without a place, which always stay"""
     kept_idx: Tensor
     """(B, K), int64, places in the grid"""
     left: Tensor
@@ -100,19 +100,33 @@ class SoftTopKPruning(nn.Module):
         self.norm_left = nn.LayerNorm(hidden_size, eps=1e-6) if norm_left else nn.Identity()
 
     def forward(
-        self, tokens: Tensor, grid_idx: Tensor, policy: Tensor | None = None, prior: Tensor | None = None
+        self,
+        tokens: Tensor,
+        grid_idx: Tensor,
+        policy: Tensor | None = None,
+        prior: Tensor | None = None,
+        num_prefix: int = 0,
     ) -> PrunedTokens:
         """Split tokens into those kept and those that leave.
 
         Args:
-            tokens: (B, N, D), without a CLS token, in ascending grid place.
+            tokens: (B, P + N, D), in ascending grid place.
             grid_idx: (B, N), int64, each token's place in the grid.
             policy: (B, N), the tokens' policy from the stage before.
             prior: (B, N), float32, scores that are not learned here; they are added to the learned ones.
+            num_prefix: P, leading tokens without a place (CLS, registers), which stay.
 
         Raises:
             ValueError: if neither a predictor nor chance nor `prior` gives scores.
         """
+        pruned = self._prune(tokens[:, num_prefix:], grid_idx, policy, prior)
+        if num_prefix == 0:
+            return pruned
+        kept = torch.cat((tokens[:, :num_prefix], pruned.kept), dim=1)
+        return PrunedTokens(kept, pruned.kept_idx, pruned.left, pruned.left_idx, pruned.policy)
+
+    def _prune(self, tokens: Tensor, grid_idx: Tensor, policy: Tensor | None, prior: Tensor | None) -> PrunedTokens:
+        """The same without leading tokens."""
         keep = keep_count(tokens.shape[1], self.keep_ratio)
         if self.score is None and self.sampling != "random":
             if prior is None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from scd_plugin.networks import SCDUNETR
 from scd_plugin.networks.scd_unetr import MAX_POOLED_DEPTH
-from scd_plugin.nnunet.network import find_any_trainer
-from scd_plugin.nnunet.plans import network_arguments
+from scd_plugin.nnunet.model.trained_network import find_any_trainer
+from scd_plugin.nnunet.planning.token_sizes import network_arguments
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD
-from scd_plugin.nnunet.trainers_primus import SCDPrimusTrainer
+from scd_plugin.nnunet.trainers.primus import SCDPrimusTrainer
 from scd_plugin.ops.grid import per_axis, stage_strides
 
 __all__ = ["choose_trainer", "difference", "find_trainer", "full_arguments", "trainer_arguments"]

@@ -21,11 +21,11 @@ from scd_plugin.bridge.bundle_files import (
     weights_file,
 )
 from scd_plugin.bridge.folders import empty_folder
-from scd_plugin.bridge.model_folder import read_model
+from scd_plugin.bridge.movable_model import read_model
 from scd_plugin.bridge.network import find_trainer, trainer_arguments
 from scd_plugin.networks import SCDUNETR
 from scd_plugin.networks.checkpoints import mismatch
-from scd_plugin.nnunet.model_folder import CHECKPOINT, ModelFolder
+from scd_plugin.nnunet.model.trained_model import CHECKPOINT, ModelFolder
 
 __all__ = ["to_monai"]
 

@@ -14,19 +14,25 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 
 from scd_plugin.bridge.bundle_files import weights_file
-from scd_plugin.bridge.bundle_reader import Bundle, read_weights
 from scd_plugin.bridge.folders import empty_folder
-from scd_plugin.bridge.inferer import NnunetInferer
-from scd_plugin.bridge.model_folder import model_card, refuse_cascade
+from scd_plugin.bridge.from_monai.bundle_reader import Bundle, read_weights
+from scd_plugin.bridge.from_monai.new_plans import (
+    CONFIGURATION,
+    build_dataset,
+    build_plans,
+    build_region_dataset,
+    check_dataset,
+)
+from scd_plugin.bridge.from_monai.postprocessing import region_painting, window_notes
+from scd_plugin.bridge.from_monai.preprocessing import express
+from scd_plugin.bridge.from_monai.regions import in_painting_order, with_outputs
+from scd_plugin.bridge.movable_model import model_card, refuse_cascade
 from scd_plugin.bridge.network import choose_trainer, find_trainer, full_arguments, trainer_arguments
-from scd_plugin.bridge.plans import CONFIGURATION, build_dataset, build_plans, build_region_dataset, check_dataset
-from scd_plugin.bridge.prediction import region_painting, window_notes
-from scd_plugin.bridge.preprocessing import express
-from scd_plugin.bridge.regions import in_painting_order, with_outputs
+from scd_plugin.bridge.runtime.inferer import NnunetInferer
 from scd_plugin.networks import SCDUNETR
 from scd_plugin.networks.checkpoints import mismatch
-from scd_plugin.nnunet.model_folder import CHECKPOINT
-from scd_plugin.nnunet.recipe import NnunetRecipe, read_json, read_recipe
+from scd_plugin.nnunet.model.recipe import NnunetRecipe, read_json, read_recipe
+from scd_plugin.nnunet.model.trained_model import CHECKPOINT
 
 __all__ = ["Moved", "bundle_to_nnunet", "weights_to_nnunet"]
 

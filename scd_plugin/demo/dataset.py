@@ -65,7 +65,7 @@ def check_data(data: Path) -> dict[str, Any]:
     Raises:
         ValueError: if it is neither, is not named as nnU-Net asks for, or its `dataset.json` is damaged or lacks keys.
     """
-    from scd_plugin.nnunet.recipe import read_json
+    from scd_plugin.nnunet.model.recipe import read_json
 
     data = data.resolve()
     file = data / "dataset.json"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from scd_plugin.networks.keep_map import keep_map
+from scd_plugin.measure.keep_map import keep_map
 
 __all__ = ["Views", "draw", "predict_views"]
 

@@ -1,24 +1,24 @@
 """MONAI as a host: what the bundles share, under the names that their configs use."""
 
 from scd_plugin.freed_memory import keep_freed_memory as keep_freed_memory
-from scd_plugin.monai.best_model import BestModel as BestModel
-from scd_plugin.monai.best_model import last_checkpoint as last_checkpoint
-from scd_plugin.monai.best_model import need_weights as need_weights
-from scd_plugin.monai.best_model import recorded as recorded
-from scd_plugin.monai.data import cache_rate as cache_rate
-from scd_plugin.monai.data import data_lists as data_lists
-from scd_plugin.monai.data import describe as describe
-from scd_plugin.monai.data import from_config as from_config
-from scd_plugin.monai.describe import intensity_config as intensity_config
+from scd_plugin.monai.dataset.data import cache_rate as cache_rate
+from scd_plugin.monai.dataset.data import data_lists as data_lists
+from scd_plugin.monai.dataset.data import describe as describe
+from scd_plugin.monai.dataset.data import from_config as from_config
+from scd_plugin.monai.dataset.describe import intensity_config as intensity_config
+from scd_plugin.monai.dataset.images import list_images as list_images
+from scd_plugin.monai.dataset.images import output_name as output_name
+from scd_plugin.monai.dataset.region_transforms import LabelsToRegionsd as LabelsToRegionsd
+from scd_plugin.monai.dataset.region_transforms import RegionsToLabelsd as RegionsToLabelsd
 from scd_plugin.monai.errors import show_sentences_on_the_command_line
-from scd_plugin.monai.images import list_images as list_images
-from scd_plugin.monai.images import output_name as output_name
-from scd_plugin.monai.processes import leave_process_group as leave_process_group
-from scd_plugin.monai.training import clip_gradients as clip_gradients
-from scd_plugin.monai.training import layer_decay_groups as layer_decay_groups
-from scd_plugin.monai.training import prepare_training as prepare_training
-from scd_plugin.monai.transforms import LabelsToRegionsd as LabelsToRegionsd
-from scd_plugin.monai.transforms import RegionsToLabelsd as RegionsToLabelsd
+from scd_plugin.monai.training.best_model import BestModel as BestModel
+from scd_plugin.monai.training.best_model import last_checkpoint as last_checkpoint
+from scd_plugin.monai.training.best_model import need_weights as need_weights
+from scd_plugin.monai.training.best_model import recorded as recorded
+from scd_plugin.monai.training.prepare import clip_gradients as clip_gradients
+from scd_plugin.monai.training.prepare import layer_decay_groups as layer_decay_groups
+from scd_plugin.monai.training.prepare import prepare_training as prepare_training
+from scd_plugin.monai.training.processes import leave_process_group as leave_process_group
 
 __all__ = [
     "BestModel",

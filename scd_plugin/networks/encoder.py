@@ -15,12 +15,12 @@ __all__ = ["EncodedTokens", "SparseViT"]
 
 
 class EncodedTokens(NamedTuple):
-    """What the encoder returns. With S pruning stages there are S + 1 token sets; without any there is one."""
+    """What an encoder returns. With S pruning stages there are S + 1 token sets; without any there is one."""
 
-    cls: Tensor
-    """(B, 1, D), after the final LayerNorm"""
+    prefix: Tensor
+    """(B, P, D), tokens without a place, such as CLS"""
     token_sets: list[Tensor]
-    """(B, K_i, D): tokens that left at stage 0..S-1, then the survivors"""
+    """(B, K_i, D): tokens that left at stage 0..S-1, each as it was then; last the survivors"""
     grid_idx: list[Tensor]
     """(B, K_i), int64: for each set the tokens' places in the grid, ascending"""
     hidden_states: list[Tensor]
@@ -116,7 +116,7 @@ class SparseViT(nn.Module):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def forward(self, image: Tensor) -> EncodedTokens:
-        """Encode an image.
+        """Encode an image. CLS and survivors come after the final LayerNorm.
 
         Args:
             image: (B, in_channels, *img_size).
@@ -135,8 +135,8 @@ class SparseViT(nn.Module):
                 hidden_states.append(tokens[:, 1:])
             for stage in self.stages:
                 if stage.after_block == i + 1:
-                    pruned = stage(tokens[:, 1:], idx, policy)
-                    tokens = torch.cat((tokens[:, :1], pruned.kept), dim=1)
+                    pruned = stage(tokens, idx, policy, None, 1)
+                    tokens = pruned.kept
                     idx = pruned.kept_idx
                     policy = pruned.policy
                     token_sets.append(pruned.left)

@@ -1,12 +1,24 @@
-"""Network sizes by name: what differs between small, base and large, as arguments of the networks."""
+"""Presets: every setting that makes a network, under one name. `build_network` is what turns one into a network."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["FAST_KEEP_RATIO", "PRIMUS_SIZES", "SIZES", "primus_size_arguments", "size_arguments"]
+__all__ = ["PRESETS", "Preset", "get_preset", "primus_preset"]
 
+
+class Preset(NamedTuple):
+    """A network but for what a data set settles: channels, classes, crop and token size."""
+
+    network: str
+    """Name of its class in `scd_plugin`."""
+    arguments: Mapping[str, Any]
+    """Of that class."""
+
+
+# width, depth and decoder width; `prune_after` is after each quarter of the depth
 _SIZES: dict[str, dict[str, Any]] = {
     # for demonstrations and tests on a CPU
     "tiny": {
@@ -44,67 +56,87 @@ _SIZES: dict[str, dict[str, Any]] = {
     },
 }
 
-# Shares that the early and the fast sizes keep at their four stages: gentler steps than 0.25 three times.
-FAST_KEEP_RATIO = (0.4, 0.25, 0.25, 0.25)
+
+def _published(size: dict[str, Any]) -> dict[str, Any]:
+    """The method as published, but for norms with a learned scale and shift."""
+    return {
+        **size,
+        "keep_ratio": 0.25,
+        "sampling": "soft_topk",
+        "completion": "assembly",
+        "completion_hidden_size": None,
+        "decoder": "unetr",
+        # as in nnU-Net's own networks: without them small classes are learned far later
+        "norm_name": ("instance", {"affine": True}),
+        "drop_path_rate": 0.1,
+    }
 
 
 def _early(size: dict[str, Any]) -> dict[str, Any]:
-    """The same transformer and decoder; tokens leave earlier, and completion is the cheaper one."""
+    """The same transformer and decoder; tokens leave earlier, in gentler steps, and completion is the cheaper one."""
     first = max(1, size["prune_after"][0] // 3)
     return {
-        **size,
+        **_published(size),
         "prune_after": (first, *size["prune_after"]),
+        "keep_ratio": (0.4, 0.25, 0.25, 0.25),
         "completion": "assembly_to_kept",
         "completion_hidden_size": size["hidden_size"] // 2,
     }
 
 
+def _fast(size: dict[str, Any]) -> dict[str, Any]:
+    """The early one with the light decoder."""
+    return {**_early(size), "decoder": "light"}
+
+
+def _primus(version: int, size: str) -> dict[str, Any]:
+    """Primus with one pruning stage; its widths stand in `PRIMUS_SIZES` of `scd_plugin.networks.scd_primus`."""
+    return {
+        "version": version,
+        "size": size,
+        "prune_after": None,
+        "keep_ratio": 0.25,
+        "sampling": "topk",
+        "prior": "entropy",
+        "completion": "assembly",
+        "completion_hidden_size": None,
+        # as nnU-Net's Primus trainers
+        "drop_path_rate": 0.2,
+    }
+
+
+def primus_preset(version: int, size: str) -> str:
+    """Name of a preset of SCD-Primus: `"primus-m"`, `"primusv3-s"`.
+
+    Args:
+        version: of Primus, 1 to 3.
+        size: S, B, M or L.
+    """
+    return f"primus{'' if version == 1 else f'v{version}'}-{size.lower()}"
+
+
 # what is measured of the early and the fast ones stands in docs/performance-notes.md
-SIZES = MappingProxyType(
+PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        **_SIZES,
-        **{f"{name}-early": _early(size) for name, size in _SIZES.items()},
-        **{f"{name}-fast": {**_early(size), "decoder": "light"} for name, size in _SIZES.items()},
-    }
-)
-
-# Primus's own sizes, alike in its three versions: arXiv 2503.01835, and `_PRIMUS_CONFIGS` of
-# dynamic-network-architectures 0.4.4
-PRIMUS_SIZES = MappingProxyType(
-    {
-        "S": {"hidden_size": 396, "num_layers": 12, "num_heads": 6},
-        "B": {"hidden_size": 792, "num_layers": 12, "num_heads": 12},
-        "M": {"hidden_size": 864, "num_layers": 16, "num_heads": 12},
-        "L": {"hidden_size": 1056, "num_layers": 24, "num_heads": 16},
+        **{name: Preset("SCDUNETR", _published(size)) for name, size in _SIZES.items()},
+        **{f"{name}-early": Preset("SCDUNETR", _early(size)) for name, size in _SIZES.items()},
+        **{f"{name}-fast": Preset("SCDUNETR", _fast(size)) for name, size in _SIZES.items()},
+        **{
+            primus_preset(version, size): Preset("SCDPrimus", _primus(version, size))
+            for version in (1, 2, 3)
+            for size in "SBML"
+        },
     }
 )
 
 
-def size_arguments(size: str) -> dict[str, Any]:
-    """Arguments of `SCDUNETR` for a size.
-
-    Args:
-        size: a key of `SIZES`.
+def get_preset(name: str) -> Preset:
+    """A preset by its name; its arguments are a copy.
 
     Raises:
-        ValueError: if there is no such size.
+        ValueError: if there is none of that name.
     """
-    if size not in SIZES:
-        msg = f"size must be one of {', '.join(SIZES)}; got {size!r}"
+    if name not in PRESETS:
+        msg = f"the preset (size) must be one of {', '.join(PRESETS)}; got {name!r}"
         raise ValueError(msg)
-    return dict(SIZES[size])
-
-
-def primus_size_arguments(size: str) -> dict[str, int]:
-    """Width, depth and heads of a size of Primus.
-
-    Args:
-        size: a key of `PRIMUS_SIZES`.
-
-    Raises:
-        ValueError: if there is no such size.
-    """
-    if size not in PRIMUS_SIZES:
-        msg = f"size must be one of {', '.join(PRIMUS_SIZES)}, those of Primus; got {size!r}"
-        raise ValueError(msg)
-    return dict(PRIMUS_SIZES[size])
+    return Preset(PRESETS[name].network, dict(PRESETS[name].arguments))

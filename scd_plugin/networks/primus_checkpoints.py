@@ -10,21 +10,10 @@ from torch import Tensor, nn
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.networks.primus_settings import primus_arguments_of
 from scd_plugin.networks.scd_primus import SCDPrimus
+from scd_plugin.networks.transfer import move_positions
 from scd_plugin.networks.wrappers import unwrapped, without_wrappers
-from scd_plugin.ops import interpolate_pos_embed
 
-__all__ = [
-    "NEW_PARTS",
-    "load_primus_state_dict",
-    "move_positions",
-    "primus_arguments_of",
-    "prune_primus",
-]
-
-# what SCD-Primus has and Primus has not
-NEW_PARTS = ("stages.", "completion.")
-
-_POSITIONS = "eva.pos_embed"
+__all__ = ["load_primus_state_dict", "prune_primus"]
 
 
 def load_primus_state_dict(
@@ -42,29 +31,15 @@ def load_primus_state_dict(
             the network is left as it was.
     """
     theirs = without_wrappers(state_dict)
-    if old_grid is not None and _POSITIONS in theirs:
-        theirs[_POSITIONS] = move_positions(net, theirs[_POSITIONS], old_grid)
+    if old_grid is not None and net.positions in theirs:
+        theirs[net.positions] = move_positions(net, theirs[net.positions], old_grid)
     own = net.state_dict()
-    shared = {name: value for name, value in own.items() if not name.startswith(NEW_PARTS)}
+    shared = {name: value for name, value in own.items() if not name.startswith(net.new_parts)}
     problems = mismatch(shared, theirs)
     if problems:
         msg = f"the checkpoint is not of the dense Primus inside of this {type(net).__name__}; {problems}"
         raise ValueError(msg)
     net.load_state_dict({**own, **theirs})
-
-
-def move_positions(net: SCDPrimus, positions: Tensor, old_grid: Sequence[int]) -> Tensor:
-    """Learned positions of another token grid, interpolated to that of a network.
-
-    Args:
-        net: whose grid is wanted.
-        positions: (1, R + prod(old_grid), D).
-        old_grid: tokens per axis.
-
-    Raises:
-        ValueError: if the number of axes differs, or the positions do not belong to `old_grid`.
-    """
-    return interpolate_pos_embed(positions, old_grid, net.grid_size, num_prefix=net.eva.num_prefix_tokens)
 
 
 def prune_primus(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
-from typing import NamedTuple
 
 import torch
 from dynamic_network_architectures.building_blocks.eva import Eva
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from scd_plugin.blocks import SoftTopKPruning
 from scd_plugin.blocks.primus import decode_octants, primus_decoder, primus_tokenizer
-from scd_plugin.networks.common import (
+from scd_plugin.networks.checks import (
     build_completion,
     check_counts,
     check_image,
@@ -20,29 +19,28 @@ from scd_plugin.networks.common import (
     check_rates,
     pruning_plan,
 )
-from scd_plugin.networks.presets import primus_size_arguments
+from scd_plugin.networks.encoder import EncodedTokens
+from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.priors import PRIORS, prior_scores
-from scd_plugin.ops import exit_stages, restore_tokens, take_tokens
+from scd_plugin.ops import restore_tokens, take_tokens
 from scd_plugin.ops.grid import per_axis, token_grid
 
-__all__ = ["SCDPrimus"]
+__all__ = ["PRIMUS_SIZES", "SCDPrimus"]
 
 SAMPLING = ("soft_topk", "topk", "random", "prior")
 COMPLETION = ("assembly", "assembly_to_kept", "mask_token", "restore")
 
-
-class PrimusTokens(NamedTuple):
-    """What the encoder leaves behind: with S pruning stages S + 1 token sets, before the final LayerNorm."""
-
-    registers: Tensor
-    """(B, R, D), tokens without a place; Primus has none by default"""
-    token_sets: list[Tensor]
-    """(B, K_i, D): tokens that left at stage 0..S-1, as they were then; last the survivors"""
-    grid_idx: list[Tensor]
-    """(B, K_i), int64: for each set the tokens' places in the grid, ascending"""
+# Primus's own, alike in its three versions: arXiv 2503.01835, and `_PRIMUS_CONFIGS` of dynamic-network-architectures
+# 0.4.4
+PRIMUS_SIZES = {
+    "S": {"hidden_size": 396, "num_layers": 12, "num_heads": 6},
+    "B": {"hidden_size": 792, "num_layers": 12, "num_heads": 12},
+    "M": {"hidden_size": 864, "num_layers": 16, "num_heads": 12},
+    "L": {"hidden_size": 1056, "num_layers": 24, "num_heads": 16},
+}
 
 
-class SCDPrimus(nn.Module):
+class SCDPrimus(SCDNetwork):
     """Primus that prunes tokens between its blocks and decodes all of them.
 
     Tokenizer, EVA blocks, rotary positions and patch decoder are those of dynamic-network-architectures, under the
@@ -96,6 +94,11 @@ class SCDPrimus(nn.Module):
     grid_idx: Tensor
     mask_token: Tensor
 
+    positions = "eva.pos_embed"
+    outputs = ("up_projection.",)
+    outputs_called = "decoder"
+    new_parts = ("stages.", "completion.")
+
     def __init__(
         self,
         in_channels: int,
@@ -133,7 +136,8 @@ class SCDPrimus(nn.Module):
             raise ValueError(msg)
         check_rates(dropout_rate=dropout_rate, drop_path_rate=drop_path_rate)
         _check_pruning_options(sampling, prior, completion)
-        sizes = primus_size_arguments(size)
+        check_option("size", size, tuple(PRIMUS_SIZES))
+        sizes = PRIMUS_SIZES[size]
         width = sizes["hidden_size"] if hidden_size is None else hidden_size
         depth = sizes["num_layers"] if num_layers is None else num_layers
         heads = sizes["num_heads"] if num_heads is None else num_heads
@@ -233,19 +237,12 @@ class SCDPrimus(nn.Module):
             kept = sets if self.keeps_left else [*[torch.zeros_like(left) for left in sets[:-1]], sets[-1]]
             completed = restore_tokens(kept, encoded.grid_idx)
         if self.completion is not None:
-            completed = completed + self.completion(self.eva.norm(encoded.registers), sets, encoded.grid_idx)
+            completed = completed + self.completion(self.eva.norm(encoded.prefix), sets, encoded.grid_idx)
         logits = self._decode(completed)
         return logits.squeeze(2) if len(self.grid_size) == 2 else logits
 
-    def encode(self, image: Tensor) -> PrimusTokens:
-        """All tokens of an image, each as the last block left it that it passed.
-
-        Args:
-            image: (B, in_channels, *img_size).
-
-        Raises:
-            ValueError: if the image has other channels or another size.
-        """
+    def encode(self, image: Tensor) -> EncodedTokens:
+        """All tokens of an image, before the final LayerNorm; see `SCDNetwork.encode`."""
         check_image(image, self.image_shape)
         tokens = self.down_projection(self._to_volume(image)).flatten(2).transpose(1, 2)
         if self.register_tokens is not None:
@@ -266,27 +263,19 @@ class SCDPrimus(nn.Module):
                     prior = None
                     if self.prior is not None:
                         prior = self._prior_scores(self.prior, i, before, tokens, rope, idx)
-                    pruned = stage(tokens[:, first:], idx, policy, prior)
-                    tokens = torch.cat((tokens[:, :first], pruned.kept), dim=1)
-                    idx, policy = pruned.kept_idx, pruned.policy
+                    pruned = stage(tokens, idx, policy, prior, first)
+                    tokens, idx, policy = pruned.kept, pruned.kept_idx, pruned.policy
                     token_sets.append(pruned.left)
                     grid_idx.append(pruned.left_idx)
                     rope = take_tokens(everywhere.expand(idx.shape[0], -1, -1), idx).unsqueeze(1)
-        return PrimusTokens(tokens[:, :first], [*token_sets, tokens[:, first:]], [*grid_idx, idx])
+        return EncodedTokens(tokens[:, :first], [*token_sets, tokens[:, first:]], [*grid_idx, idx], [])
 
-    @torch.no_grad()
-    def exit_stages(self, image: Tensor) -> Tensor:
-        """At which pruning stage each token leaves; the map behind a picture of where the network looks.
-
-        Args:
-            image: (B, in_channels, *img_size).
-
-        Returns:
-            (B, *grid), int64: 0 for tokens that leave at the first stage, 1 at the second, ..., the number of stages
-            for those that stay to the end. In training mode it is a random draw, as the forward pass is.
-        """
-        stages = exit_stages(self.encode(image).grid_idx)
-        return stages.reshape([stages.shape[0], *self.grid_size])
+    def why_not(self, weights: Mapping[str, Tensor]) -> str:
+        """Other token sizes: the stems of V2 and V3 have the same shapes for several of them."""
+        found, wanted = decoded_edges(weights), decoded_edges(self.state_dict())
+        if prod(found) == 1 or found == wanted:
+            return ""
+        return f"tokens of {tuple(found)} voxels instead of {tuple(wanted)}"
 
     @torch.no_grad()
     def _prior_scores(
@@ -319,6 +308,19 @@ class SCDPrimus(nn.Module):
     def _to_volume(self, image: Tensor) -> Tensor:
         """A 2-D image as a volume of one slice."""
         return image.unsqueeze(2) if len(self.grid_size) == 2 else image
+
+
+def decoded_edges(weights: Mapping[str, Tensor]) -> list[int]:
+    """Voxels per axis of a token, three axes, from the steps of a Primus decoder; 1 each where there is none.
+
+    Neither plans nor a trainer's name tell: stock Primus has 8 whatever the plans say.
+
+    Args:
+        weights: a state dict.
+    """
+    decoder = [value for name, value in weights.items() if name.startswith("up_projection.decode.")]
+    steps = [value.shape[2:] for value in decoder if value.ndim == 5]
+    return [prod(step[axis] for step in steps) for axis in range(3)]
 
 
 def _first_sixth(num_layers: int) -> list[int]:

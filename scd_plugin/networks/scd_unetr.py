@@ -6,26 +6,22 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from scd_plugin.blocks import LightDecoder, UNETRDecoder
 from scd_plugin.blocks.assembly import COMPLETION
 from scd_plugin.blocks.decoders import num_taps
 from scd_plugin.blocks.pruning import check_sampling
-from scd_plugin.networks.common import (
+from scd_plugin.networks.checks import (
     build_completion,
     check_counts,
-    check_image,
     check_option,
     check_rates,
     pruning_plan,
 )
 from scd_plugin.networks.encoder import SparseViT
-from scd_plugin.ops import exit_stages
+from scd_plugin.networks.family import ComposedNetwork
 from scd_plugin.ops.grid import per_axis, stage_strides, token_grid
 
-__all__ = ["DECODERS", "MAX_POOLED_DEPTH", "SCDUNETR"]
+__all__ = ["DECODERS", "MAX_POOLED_DEPTH", "SCDUNETR", "resolved_strides"]
 
 DECODERS = ("unetr", "light")
 
@@ -34,7 +30,7 @@ DECODERS = ("unetr", "light")
 MAX_POOLED_DEPTH = 3
 
 
-class SCDUNETR(nn.Module):
+class SCDUNETR(ComposedNetwork):
     """UNETR whose vision transformer prunes tokens and whose decoder still sees all of them.
 
     A drop-in for `monai.networks.nets.UNETR`: the same arguments in the same order, then SCD's own. As in the published
@@ -126,8 +122,6 @@ class SCDUNETR(nn.Module):
     ) -> None:
         # what was asked for, as it was asked for: a bundle records it beside the weights
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        super().__init__()
-        self.arguments = arguments
         if spatial_dims not in (2, 3):
             msg = f"spatial_dims must be 2 or 3; got {spatial_dims}"
             raise ValueError(msg)
@@ -151,17 +145,15 @@ class SCDUNETR(nn.Module):
         size = per_axis(img_size, spatial_dims, name="img_size")
         patch = per_axis(patch_size, spatial_dims, name="patch_size")
         grid = _check_grid(size, patch)
-        steps = stage_strides(patch)
         if strides is not None:
-            steps = [per_axis(step, spatial_dims, name="each of strides") for step in strides]
-        _check_strides(steps, patch)
+            strides = [per_axis(step, spatial_dims, name="each of strides") for step in strides]
+            _check_strides(strides, patch)
         if pool_stride is not None:
             pool_stride = per_axis(pool_stride, spatial_dims, name="pool_stride")
-        elif len(steps) <= MAX_POOLED_DEPTH:
-            pool_stride = (2,) * spatial_dims
+        steps, pool_stride = resolved_strides(patch, strides, pool_stride)
         stages = pruning_plan(prune_after, keep_ratio, num_layers)
         taps = num_taps(steps, pool_stride) if decoder == "unetr" else 1
-        self.encoder = SparseViT(
+        encoder = SparseViT(
             in_channels,
             size,
             patch,
@@ -179,7 +171,7 @@ class SCDUNETR(nn.Module):
             dropout_rate=dropout_rate,
             drop_path_rate=drop_path_rate,
         )
-        self.completion = (
+        completing = (
             build_completion(
                 completion,
                 grid,
@@ -202,56 +194,38 @@ class SCDUNETR(nn.Module):
             "res_block": res_block,
             "deep_supervision": deep_supervision,
         }
-        self.decoder = (
+        decoding = (
             UNETRDecoder(in_channels, out_channels, pool_stride=pool_stride, conv_block=conv_block, **common)
             if decoder == "unetr"
             else LightDecoder(in_channels, out_channels, **common)
         )
-        self.image_shape = [in_channels, *size]
-        self.out_channels = out_channels
-        self.grid_size = list(grid)
-        self.num_taps = taps
+        super().__init__(encoder, completing, decoding, out_channels=out_channels, num_taps=taps, arguments=arguments)
+        levels = taps if decoder == "unetr" else len(steps)
+        self.level_strides = steps[: levels - 1]
 
-    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
-        """Segment an image.
+    def output_scales(self) -> list[list[float]]:
+        """Those of the decoder's levels; nnU-Net's go down to a bottleneck that tokens may not reach, or pass."""
+        dims = range(len(self.grid_size))
+        return [
+            [1 / prod(step[axis] for step in self.level_strides[:level]) for axis in dims]
+            for level in range(len(self.level_strides) + 1)
+        ]
 
-        Args:
-            image: (B, in_channels, *img_size).
 
-        Returns:
-            (B, out_channels, *img_size) logits; a list of them, full resolution first, while
-            `decoder.deep_supervision` is true.
+def resolved_strides(
+    patch_size: tuple[int, ...], strides: Sequence[tuple[int, ...]] | None, pool_stride: tuple[int, ...] | None
+) -> tuple[list[tuple[int, ...]], tuple[int, ...] | None]:
+    """Steps from the image to the tokens, finest first, and the one below them; both as given, or by default.
 
-        Raises:
-            ValueError: if the image has other channels or another size.
-        """
-        check_image(image, self.image_shape)
-        encoded = self.encoder(image)
-        if self.completion is None:
-            sequences = encoded.hidden_states + encoded.token_sets
-        else:
-            completed = self.completion(encoded.cls, encoded.token_sets, encoded.grid_idx)
-            sequences = [completed] * self.num_taps
-        return self.decoder(image, [self._to_map(sequence) for sequence in sequences])
-
-    @torch.no_grad()
-    def exit_stages(self, image: Tensor) -> Tensor:
-        """At which pruning stage each token leaves; the map behind a picture of where the network looks.
-
-        Args:
-            image: (B, in_channels, *img_size).
-
-        Returns:
-            (B, *grid), int64: 0 for tokens that leave at the first stage, 1 at the second, ..., the number of stages
-            for those that stay to the end. In training mode it is a random draw, as the forward pass is.
-        """
-        check_image(image, self.image_shape)
-        stages = exit_stages(self.encoder(image).grid_idx)
-        return stages.reshape([stages.shape[0], *self.grid_size])
-
-    def _to_map(self, tokens: Tensor) -> Tensor:
-        """(B, L, D) -> (B, D, *grid)."""
-        return tokens.transpose(1, 2).unflatten(2, self.grid_size)  # type: ignore[no-untyped-call]
+    Args:
+        patch_size: voxels of a token per axis.
+        strides: see `SCDUNETR`.
+        pool_stride: see `SCDUNETR`.
+    """
+    steps = stage_strides(patch_size) if strides is None else list(strides)
+    if pool_stride is None and len(steps) <= MAX_POOLED_DEPTH:
+        pool_stride = (2,) * len(patch_size)
+    return steps, pool_stride
 
 
 def _check_unetr_options(proj_type: str, save_attn: bool) -> None:

@@ -11,7 +11,7 @@ import torch
 from monai.transforms import ResizeWithPadOrCrop
 from torch import Tensor, nn
 
-from scd_plugin.networks.agreement import Agreement, sweep_agreement
+from scd_plugin.measure.agreement import Agreement, sweep_agreement
 
 __all__ = ["middle_crops", "model_agreement", "trained_network", "write_agreement"]
 

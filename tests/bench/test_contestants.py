@@ -10,7 +10,7 @@ from torch import nn
 from scd_plugin import SCDUNETR, SCDPrimus
 from scd_plugin.bench.contestants import CONTESTANTS, build, parse_contestant, parse_value, prunes, twins
 from scd_plugin.bench.settings import EVERYONE, SETTINGS
-from scd_plugin.networks.cost import multiply_accumulates, parameters
+from scd_plugin.measure.cost import multiply_accumulates, parameters
 
 QUICK, BTCV = SETTINGS["quick"], SETTINGS["btcv"]
 

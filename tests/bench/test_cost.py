@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from scd_plugin.networks.cost import multiply_accumulates, parameters
+from scd_plugin.measure.cost import multiply_accumulates, parameters
 
 
 def test_a_convolution_and_a_matrix_product() -> None:

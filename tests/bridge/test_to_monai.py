@@ -19,8 +19,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from scd_plugin.bridge import NnunetLoadImaged, NnunetPreprocessd, NnunetRestored, NnunetSaveImaged, read_recipe
 from scd_plugin.bridge.to_monai import to_monai
-from scd_plugin.monai.export import export_bundle
-from scd_plugin.monai.export_describe import describe
+from scd_plugin.monai.export.description import describe
+from scd_plugin.monai.export.exporter import export_bundle
 
 
 def run_bundle(bundle: Path, images: Path, **overrides: Any) -> Any:

@@ -13,10 +13,10 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
 from scd_plugin import SCDUNETR
-from scd_plugin.bridge.bundle_reader import read_weights
+from scd_plugin.bridge.from_monai.bundle_reader import read_weights
 from scd_plugin.bridge.network import find_trainer, trainer_arguments
 from scd_plugin.bridge.to_nnunet import weights_to_nnunet
-from scd_plugin.nnunet.recipe import read_recipe
+from scd_plugin.nnunet.model.recipe import read_recipe
 
 
 class TestWeightsAlone:

@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 from monai.transforms import SaveImaged
 
 from scd_plugin import SCDUNETR, __version__
-from scd_plugin.monai.best_model import record
+from scd_plugin.monai.training.best_model import record
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 FOLDERS = sorted(path.parent for path in BUNDLES.glob("*/configs"))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scd_plugin.nnunet.checkpoint import read_checkpoint
+from scd_plugin.nnunet.model.checkpoint import read_checkpoint
 
 BIN = Path(sys.executable).parent
 

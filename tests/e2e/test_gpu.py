@@ -14,7 +14,7 @@ import SimpleITK as sitk
 import torch
 
 from scd_plugin.bench.results import read_results
-from scd_plugin.nnunet.checkpoint import read_checkpoint
+from scd_plugin.nnunet.model.checkpoint import read_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.gpu]
 

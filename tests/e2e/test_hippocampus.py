@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from scd_plugin.nnunet.checkpoint import read_checkpoint, trusted_checkpoint_types
+from scd_plugin.nnunet.model.checkpoint import read_checkpoint, trusted_checkpoint_types
 
 pytestmark = pytest.mark.slow
 

@@ -92,7 +92,7 @@ def test_found_through_the_variable(python: Path) -> None:
         [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
         check=True, capture_output=True, text=True,
     ).stdout.strip())  # fmt: skip
-    folder = site / "scd_plugin_nnunet_trainers"
+    folder = site / "scd_plugin_ext_trainer"
     assert folder.is_dir()
     result = find(python, "nnUNetTrainerSCD_dense", nnUNet_extTrainer=str(folder))
     assert result.returncode == 0, result.stderr

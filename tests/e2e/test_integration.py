@@ -21,7 +21,7 @@ import SimpleITK as sitk
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
 
-from scd_plugin.nnunet.checkpoint import read_checkpoint
+from scd_plugin.nnunet.model.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.slow
 

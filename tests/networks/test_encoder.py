@@ -16,7 +16,7 @@ def test_every_token_leaves_exactly_once() -> None:
     assert [tuple(idx.shape) for idx in encoded.grid_idx] == [(2, k) for k in (32, 16, 8, 8)]
     assert torch.equal(torch.cat(encoded.grid_idx, dim=1).sort(dim=1).values, torch.arange(64).expand(2, -1))
     assert all((idx.diff(dim=1) > 0).all() for idx in encoded.grid_idx)
-    assert encoded.cls.shape == (2, 1, 48)
+    assert encoded.prefix.shape == (2, 1, 48)
 
 
 def test_dense_encoder_gives_its_taps() -> None:

@@ -70,11 +70,11 @@ def test_evaluation(net: SCDUNETR, golden: Mapping[str, Tensor]) -> None:
         policy = torch.zeros(idx.shape[0], 65, dtype=torch.bool).scatter(1, idx + 1, value=True)
         if i == num_sets - 1:
             policy[:, 0] = True
-            tokens = torch.cat((encoded.cls, tokens), dim=1)
+            tokens = torch.cat((encoded.prefix, tokens), dim=1)
         assert torch.equal(policy, golden[f"eval_policy_{i}"])
         assert_near(tokens, golden[f"eval_tokens_{i}"])
     assert net.completion is not None
-    assert_near(net.completion(encoded.cls, encoded.token_sets, encoded.grid_idx), golden["eval_completed"])
+    assert_near(net.completion(encoded.prefix, encoded.token_sets, encoded.grid_idx), golden["eval_completed"])
     assert_near(net(golden["input"]), golden["eval_logits"])
 
 

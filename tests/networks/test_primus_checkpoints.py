@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from scd_plugin import SCDPrimus, load_primus_state_dict, prune_primus
-from scd_plugin.networks.primus_checkpoints import NEW_PARTS, primus_arguments_of
+from scd_plugin.networks.primus_settings import primus_arguments_of
 
 Build = Callable[..., SCDPrimus]
 Stock = Callable[..., nn.Module]
@@ -28,7 +28,7 @@ class TestStateDict:
         load_primus_state_dict(net, {prefix + name: value for name, value in stock.state_dict().items()})
         wanted = stock.state_dict()
         for name, value in net.state_dict().items():
-            new = name.startswith(NEW_PARTS)
+            new = name.startswith(net.new_parts)
             assert new == (name not in wanted)
             assert torch.equal(value, before[name] if new else wanted[name]), name
 

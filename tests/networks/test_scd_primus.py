@@ -149,7 +149,7 @@ class TestPruning:
             torch.testing.assert_close(
                 encoded.token_sets[2][sample], alone[0, num_register_tokens:], atol=1e-5, rtol=1e-4
             )
-            torch.testing.assert_close(encoded.registers[sample], alone[0, :num_register_tokens], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(encoded.prefix[sample], alone[0, :num_register_tokens], atol=1e-5, rtol=1e-4)
 
     def test_leaving_tokens_are_decoded_as_they_left(self, small_primus: Build) -> None:
         net, batch = small_primus(prune_after=(2,), **PRIMUS).eval(), image()
@@ -311,7 +311,7 @@ class TestBadInput:
         ("changes", "message"),
         [
             ({"version": 4}, "version must be one of 1, 2, 3, those of Primus; got 4"),
-            ({"size": "XL"}, "size must be one of S, B, M, L, those of Primus; got 'XL'"),
+            ({"size": "XL"}, "size must be one of S, B, M, L; got 'XL'"),
             ({"patch_size": 7}, r"patch_size \(7, 7, 7\) does not divide .* token patch that divides 32 is 8"),
             ({"img_size": 36, "patch_size": 12}, r"patch_size must be a power of two .*got \(12, 12, 12\)"),
             ({"patch_size": 1}, r"patch_size must be larger than 1 on at least one axis; got \(1, 1, 1\)"),

@@ -21,7 +21,7 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
     (tmp_path / "host_app" / "finder.py").write_text("own = 1\n")
     (tmp_path / "guest_home.py").write_text("class WantedTrainer: pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    spec = importlib.util.spec_from_file_location("scd_door_under_test", SITE / "scd_plugin_nnunet.py")
+    spec = importlib.util.spec_from_file_location("scd_door_under_test", SITE / "scd_plugin_startup.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -68,7 +68,7 @@ def test_no_host_no_spec(door: ModuleType, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_doors_open_on_modules_that_nnunet_has() -> None:
-    from scd_plugin_nnunet import DOORS
+    from scd_plugin_startup import DOORS
 
     pytest.importorskip("nnunetv2")
     for module, (prefix, home) in DOORS.items():

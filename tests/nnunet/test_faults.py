@@ -20,7 +20,7 @@ from nnunetv2.run import run_training
 from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimus
 
 from scd_plugin.nnunet import trainers
-from scd_plugin.nnunet.nonfinite import MAX_IN_A_ROW
+from scd_plugin.nnunet.trainers.nonfinite import MAX_IN_A_ROW
 
 MakeTrainer = Callable[..., Any]
 Demo = trainers.nnUNetTrainerSCD_demo

@@ -15,7 +15,7 @@ from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import nnUNet_Primus
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from scd_plugin import prune_primus
-from scd_plugin.networks.agreement import Agreement
+from scd_plugin.measure.agreement import Agreement
 from scd_plugin.nnunet.primus_agreement import middle_crops, model_agreement, write_agreement
 
 Pair = tuple[Path, np.ndarray]

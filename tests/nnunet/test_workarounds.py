@@ -77,7 +77,7 @@ def test_nan_becomes_background_in_silence(
 
 
 def test_old_signature_of_build_network_architecture(make_trainer: Callable[..., Any]) -> None:
-    """nnunetv2 2.8.1 still takes it; see scd_plugin.nnunet.network."""
+    """nnunetv2 2.8.1 still takes it; see scd_plugin.nnunet.model.trained_network."""
 
     class Old(nnUNetTrainer):
         @staticmethod
@@ -93,7 +93,7 @@ def test_old_signature_of_build_network_architecture(make_trainer: Callable[...,
 
 
 def test_pretrained_weights_must_have_every_shape(tmp_path: Path) -> None:
-    """nnunetv2 2.8.1; see scd_plugin.nnunet.pretrained."""
+    """nnunetv2 2.8.1; see scd_plugin.nnunet.trainers.pretrained."""
     torch.save({"network_weights": {"weight": torch.ones(3, 3), "bias": torch.ones(1)}}, tmp_path / "c.pth")
     with pytest.raises(AssertionError, match="shape of the parameters of key weight is not the same"):
         load_pretrained_weights(torch.nn.Linear(1, 1), str(tmp_path / "c.pth"))

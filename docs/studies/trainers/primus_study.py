@@ -9,7 +9,7 @@ import torch
 from dynamic_network_architectures.architectures.primus import Primus
 
 from scd_plugin import SCDPrimus
-from scd_plugin.nnunet.trainer_base import SCDTrainer
+from scd_plugin.nnunet.trainers.base import SCDTrainer
 
 # about half the width of Primus S, and tokens of 4 voxels, of which the hippocampus crop has 1400
 WIDTH, DEPTH, HEADS, PATCH = 192, 12, 4, 4

@@ -14,19 +14,19 @@ import torch
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
 from scd_plugin.freed_memory import can_keep_freed_memory, freed_memory_kept, give_freed_memory_back
-from scd_plugin.nnunet.cpu_autocast import slow_bfloat16_note
-from scd_plugin.nnunet.model_folder import ModelFolder
-from scd_plugin.nnunet.network import build_network
-from scd_plugin.nnunet.predict.cases import Case, find_cases, left_out, left_to_do
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
+from scd_plugin.nnunet.model.trained_model import ModelFolder
+from scd_plugin.nnunet.model.trained_network import build_network
+from scd_plugin.nnunet.predict.bars import PredictionProgress
 from scd_plugin.nnunet.predict.clock import CaseTimes, write_times
+from scd_plugin.nnunet.predict.jobs import Case, find_cases, left_out, left_to_do
 from scd_plugin.nnunet.predict.pipeline import run_pipeline
-from scd_plugin.nnunet.predict.progress import PredictionProgress
 from scd_plugin.nnunet.predict.resampling import torch_resampling
 from scd_plugin.nnunet.predict.settings import PredictSettings, check_cascade
 from scd_plugin.nnunet.predict.steps import Steps
 from scd_plugin.nnunet.predict.threads import idle_cores_note, nnunets_threads, pytorch_threads
 from scd_plugin.nnunet.predict.windows import WindowPredictor, make_predictor
-from scd_plugin.nnunet.recipe import NnunetRecipe
+from scd_plugin.nnunet.trainers.cpu_autocast import slow_bfloat16_note
 
 __all__ = ["TIMES_FILE", "predict"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from scd_plugin.nnunet.model_folder import CHECKPOINT
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
+from scd_plugin.nnunet.model.trained_model import CHECKPOINT
 from scd_plugin.nnunet.predict.resampling import RESAMPLING
-from scd_plugin.nnunet.recipe import NnunetRecipe
 from scd_plugin.processor import bfloat16_instructions
 
 __all__ = ["DEVICES", "DTYPES", "PredictSettings", "check_cascade"]

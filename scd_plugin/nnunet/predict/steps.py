@@ -12,13 +12,20 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import save_pickle
 from torch import Tensor
 
-from scd_plugin.nnunet.predict.cases import Case
+from scd_plugin.nnunet.model.recipe import Array, NnunetRecipe
 from scd_plugin.nnunet.predict.clock import CaseTimes
+from scd_plugin.nnunet.predict.jobs import Case
 from scd_plugin.nnunet.predict.windows import WindowPredictor
-from scd_plugin.nnunet.prediction import non_finite_channels
-from scd_plugin.nnunet.recipe import Array, NnunetRecipe
 
-__all__ = ["Steps"]
+__all__ = ["Steps", "non_finite_channels"]
+
+
+def non_finite_channels(data: Tensor) -> list[int]:
+    """Channels of (C, D, H, W) that hold NaN or infinite voxels.
+
+    Normalisation spreads a single one over the whole image, and the label map of NaN logits is background everywhere.
+    """
+    return [channel for channel, image in enumerate(data) if not torch.isfinite(image).all()]
 
 
 @dataclass(frozen=True)

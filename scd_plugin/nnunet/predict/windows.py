@@ -16,7 +16,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 
-from scd_plugin.nnunet.recipe import NnunetRecipe
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
 
 __all__ = ["MAX_CONSTANTS", "WindowPredictor", "constant_values", "make_predictor", "window_logits"]
 

@@ -15,9 +15,9 @@ import SimpleITK as sitk
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from scd_plugin.nnunet.network import find_any_trainer
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
+from scd_plugin.nnunet.model.trained_network import find_any_trainer
 from scd_plugin.nnunet.predict import threads
-from scd_plugin.nnunet.recipe import NnunetRecipe
 
 RESAMPLE = "resample_data_or_seg_to_shape"
 

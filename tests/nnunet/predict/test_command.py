@@ -13,8 +13,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from scd_plugin.cli import app
-from scd_plugin.nnunet import cpu_autocast
 from scd_plugin.nnunet.predict import settings
+from scd_plugin.nnunet.trainers import cpu_autocast
 
 MakeModel = Callable[..., Path]
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.predict.resampling import torch_resampling
-from scd_plugin.nnunet.recipe import NnunetRecipe
 
 KEY = "resampling_fn_probabilities"
 # where two classes are nearer to each other than float16 can tell, either may win

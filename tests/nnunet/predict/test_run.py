@@ -15,11 +15,11 @@ import SimpleITK as sitk
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
 
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.predict.clock import STAGES, CaseTimes
 from scd_plugin.nnunet.predict.run import predict
 from scd_plugin.nnunet.predict.settings import PredictSettings
 from scd_plugin.nnunet.predict.steps import Steps
-from scd_plugin.nnunet.recipe import NnunetRecipe
 
 MakeModel = Callable[..., Path]
 ON_CPU = PredictSettings(device="cpu")

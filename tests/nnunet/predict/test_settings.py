@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.predict import settings as settings_module
 from scd_plugin.nnunet.predict.settings import PredictSettings, check_cascade
-from scd_plugin.nnunet.recipe import NnunetRecipe
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from nnunetv2.inference import predict_from_raw_data
 from torch import Tensor, nn
 
 from scd_plugin.freed_memory import can_keep_freed_memory
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.predict import threads
 from scd_plugin.nnunet.predict.run import predict
 from scd_plugin.nnunet.predict.settings import PredictSettings
 from scd_plugin.nnunet.predict.windows import make_predictor
-from scd_plugin.nnunet.recipe import NnunetRecipe
 
 CPU = torch.device("cpu")
 

@@ -11,8 +11,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 
 from scd_plugin import SCDUNETR
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.predict.windows import MAX_CONSTANTS, constant_values, make_predictor, window_logits
-from scd_plugin.nnunet.recipe import NnunetRecipe
 
 CPU = torch.device("cpu")
 # Sums in float16, as nnU-Net has them, round differences in the network's float32 up to one step of float16.

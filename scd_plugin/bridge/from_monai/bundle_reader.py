@@ -1,0 +1,137 @@
+"""A MONAI bundle as it would run: its network's arguments, weights, transforms and window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+from torch import Tensor
+
+from scd_plugin.bridge.from_monai.components import components_for
+from scd_plugin.bridge.from_monai.preprocessing import Component
+from scd_plugin.bridge.movable_model import flat_weights
+from scd_plugin.nnunet.model.checkpoint import read_checkpoint
+from scd_plugin.nnunet.model.recipe import read_json
+
+__all__ = ["Bundle", "read_weights"]
+
+_CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
+_NETWORKS = ("scd_plugin.SCDUNETR", "scd_plugin.networks.SCDUNETR", "scd_plugin.networks.scd_unetr.SCDUNETR")
+# where training programs keep a state dict inside their checkpoints
+_ENTRIES = ("model", "state_dict", "network_weights")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What has to be known of a bundle to do without it."""
+
+    root: Path
+    network: dict[str, Any]
+    """Arguments of `SCDUNETR`, as in the config."""
+    preprocessing: list[Component]
+    """What happens to `image`."""
+    postprocessing: list[Component]
+    """What happens to `pred`."""
+    inferer: Any
+    channel_names: dict[str, str]
+    output_names: dict[str, str]
+    dataset: dict[str, Any]
+    """What its training wrote down of the data set; empty where it did not."""
+
+    @property
+    def from_nnunet(self) -> bool:
+        """Whether its preprocessing is nnU-Net's."""
+        return any(one.name == "NnunetPreprocessd" for one in self.preprocessing)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Bundle:
+        """Read a bundle's inference config and metadata. Like `monai.bundle run`, this evaluates its expressions.
+
+        Args:
+            folder: with `configs/inference.json` (or .yaml) and `configs/metadata.json`.
+
+        Raises:
+            ValueError: if a file or one of the ids is missing, or the network is none of SCD's.
+        """
+        root = Path(folder).expanduser()
+        config = next((root / "configs" / name for name in _CONFIGS if (root / "configs" / name).is_file()), None)
+        if config is None:
+            msg = f"{root} is no MONAI bundle: it has no configs/inference.json"
+            raise ValueError(msg)
+        parser = ConfigParser()
+        parser.read_config(str(config))
+        missing = [
+            name for name in ("network_def", "preprocessing", "postprocessing", "inferer") if name not in parser.get()
+        ]
+        if missing:
+            msg = f"{config} has no {', '.join(missing)}"
+            raise ValueError(msg)
+        parser["bundle_root"] = str(root.resolve())
+        parser.parse()
+        metadata = read_json(root / "configs" / "metadata.json")
+        meta = metadata.get("network_data_format", {})
+        return cls(
+            root=root,
+            network=_network(parser, config),
+            preprocessing=components_for("image", _built(parser, "preprocessing", config)),
+            postprocessing=components_for("pred", _built(parser, "postprocessing", config)),
+            inferer=_built(parser, "inferer", config),
+            channel_names=_channels(meta, "inputs", "image"),
+            output_names=_channels(meta, "outputs", "pred"),
+            dataset=metadata.get("dataset", {}),
+        )
+
+
+def _built(parser: ConfigParser, name: str, config: Path) -> Any:
+    """A part of the config as an object."""
+    try:
+        return parser.get_parsed_content(name)
+    except (ImportError, KeyError, RuntimeError, TypeError) as error:
+        # MONAI wraps what went wrong once for each level of the config
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        msg = f"{name} in {config} can't be built: {(str(cause).splitlines() or [type(cause).__name__])[0]}"
+        raise ValueError(msg) from None
+
+
+def _network(parser: ConfigParser, config: Path) -> dict[str, Any]:
+    """Arguments of the network, each evaluated."""
+    given = parser["network_def"]
+    target = given.get("_target_") if isinstance(given, Mapping) else None
+    if target not in _NETWORKS:
+        msg = f"network_def in {config} must be {_NETWORKS[0]}; it is {target}, which no nnU-Net trainer of SCD builds"
+        raise ValueError(msg)
+    return {name: parser.get_parsed_content(f"network_def::{name}") for name in given if not name.startswith("_")}
+
+
+def _channels(meta: Mapping[str, Any], part: str, tensor: str) -> dict[str, str]:
+    return {
+        str(number): str(name) for number, name in meta.get(part, {}).get(tensor, {}).get("channel_def", {}).items()
+    }
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """A state dict from a file: flat, or inside a checkpoint.
+
+    Args:
+        path: written by `torch.save`. Nothing but tensors and numbers is unpickled.
+
+    Raises:
+        ValueError: if the file is missing, damaged, holds more than that, or holds no state dict.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        msg = f"{file} is missing, so there are no weights"
+        raise ValueError(msg)
+    content = read_checkpoint(str(file), needs=())
+    for name in _ENTRIES:
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = dict(content[name])
+    if not isinstance(content, Mapping) or not content or not all(isinstance(one, Tensor) for one in content.values()):
+        msg = f"{file} holds no state dict, neither flat nor under {', '.join(_ENTRIES)}"
+        raise ValueError(msg)
+    return flat_weights(dict(content))

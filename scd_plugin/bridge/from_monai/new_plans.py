@@ -1,0 +1,140 @@
+"""nnU-Net's plans and data set description for a network and its preprocessing. Plain values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scd_plugin.bridge.from_monai.preprocessing import Preprocessing
+
+__all__ = ["CONFIGURATION", "build_dataset", "build_plans", "build_region_dataset", "check_dataset", "plan_strides"]
+
+CONFIGURATION = "3d_fullres"
+PLANS_NAME = "nnUNetPlansFromMONAI"
+# arrays of nnU-Net's readers are z, y, x, those of MONAI x, y, z
+_TO_XYZ = [2, 1, 0]
+
+
+def plan_strides(network: Mapping[str, Any]) -> list[list[int]]:
+    """Pooling steps from which a trainer derives a network's token patch, its decoder and its bottleneck.
+
+    Args:
+        network: as returned by `full_arguments`.
+    """
+    steps = [list(step) for step in network["strides"]]
+    pool = [] if network["pool_stride"] is None else [list(network["pool_stride"])]
+    return [[1] * network["spatial_dims"], *steps, *pool]
+
+
+def build_plans(network: Mapping[str, Any], preprocessing: Preprocessing, *, name: str) -> dict[str, Any]:
+    """Plans with one configuration.
+
+    The network was trained on arrays whose axes are x, y, z. So plans turn nnU-Net's arrays round, and their crops and
+    spacings count x, y, z.
+
+    Args:
+        network: as returned by `full_arguments`.
+        preprocessing: what the plans have to do.
+        name: of the data set.
+    """
+    resampled = preprocessing.spacing is not None
+    data, labels, logits = (_resampling(resampled, order=order, is_seg=seg) for order, seg in (
+        (preprocessing.order, False), (1, True), (1, False),
+    ))  # fmt: skip
+    configuration = {
+        "data_identifier": f"{PLANS_NAME}_{CONFIGURATION}",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": list(network["img_size"]),
+        "median_image_size_in_voxels": list(network["img_size"]),
+        "spacing": preprocessing.spacing or [1.0] * network["spatial_dims"],
+        "normalization_schemes": [one.scheme for one in preprocessing.intensity],
+        "use_mask_for_norm": [one.use_mask for one in preprocessing.intensity],
+        "resampling_fn_data": data[0],
+        "resampling_fn_data_kwargs": data[1],
+        "resampling_fn_seg": labels[0],
+        "resampling_fn_seg_kwargs": labels[1],
+        "resampling_fn_probabilities": logits[0],
+        "resampling_fn_probabilities_kwargs": logits[1],
+        "batch_dice": False,
+        "architecture": {
+            "network_class_name": "scd_plugin.SCDUNETR",
+            "arch_kwargs": {"strides": plan_strides(network)},
+            "_kw_requires_import": [],
+        },
+    }
+    return {
+        "dataset_name": name,
+        "plans_name": PLANS_NAME,
+        "image_reader_writer": "NibabelIOWithReorient" if preprocessing.to_ras else "SimpleITKIO",
+        "transpose_forward": _TO_XYZ,
+        "transpose_backward": _TO_XYZ,
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {
+            str(channel): {
+                "mean": one.mean,
+                "std": one.std,
+                "percentile_00_5": one.low,
+                "percentile_99_5": one.high,
+            }
+            for channel, one in enumerate(preprocessing.intensity)
+        },
+        "configurations": {CONFIGURATION: configuration},
+    }
+
+
+def _resampling(resampled: bool, *, order: int, is_seg: bool) -> tuple[str, dict[str, Any]]:
+    """nnU-Net's function and its arguments: MONAI treats no axis apart."""
+    if not resampled:
+        return "no_resampling_hack", {}
+    return "resample_data_or_seg_to_shape", {"is_seg": is_seg, "order": order, "order_z": 0, "force_separate_z": False}
+
+
+def build_dataset(channel_names: Mapping[str, str], output_names: Mapping[str, str]) -> dict[str, Any]:
+    """`dataset.json` for labels that exclude each other.
+
+    Args:
+        channel_names: channel number to name.
+        output_names: class number to name; class 0 is background.
+
+    Raises:
+        ValueError: if class numbers are not 0, 1, 2, ... or two classes have one name.
+    """
+    classes = sorted(output_names, key=int)
+    if [int(number) for number in classes] != list(range(len(classes))):
+        msg = f"classes in metadata.json (outputs, pred, channel_def) must be 0, 1, 2, ...; got {', '.join(classes)}"
+        raise ValueError(msg)
+    names = ["background", *(output_names[number] for number in classes[1:])]
+    if len(set(names)) < len(names):
+        msg = f"classes in metadata.json (outputs, pred, channel_def) must have names of their own; got {names}"
+        raise ValueError(msg)
+    return {
+        "channel_names": dict(channel_names),
+        "labels": {name: number for number, name in enumerate(names)},
+        "numTraining": 0,
+        "file_ending": ".nii.gz",
+    }
+
+
+def build_region_dataset(channel_names: Mapping[str, str], described: Mapping[str, Any]) -> dict[str, Any]:
+    """`dataset.json` for regions that overlap.
+
+    Args:
+        channel_names: channel number to name.
+        described: `dataset` of a trained bundle's metadata, with `labels` (region to its label values, in the order of
+            the channels) and `regions_order`.
+    """
+    return {
+        "channel_names": dict(channel_names),
+        "labels": {"background": 0, **described["labels"]},
+        "regions_class_order": list(described["regions_order"]),
+        "numTraining": 0,
+        "file_ending": ".nii.gz",
+    }
+
+
+def check_dataset(dataset: Mapping[str, Any], keys: Sequence[str] = ("channel_names", "labels", "file_ending")) -> None:
+    """Raise ValueError where a dataset.json lacks what nnU-Net needs at prediction."""
+    if missing := [key for key in keys if key not in dataset]:
+        msg = f"dataset.json has no {', '.join(missing)}"
+        raise ValueError(msg)

@@ -1,0 +1,73 @@
+"""nnU-Net's sliding window, mirroring and averaging of folds as a MONAI inferer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
+from scd_plugin.nnunet.predict.windows import make_predictor
+
+__all__ = ["NnunetInferer"]
+
+
+class NnunetInferer(Inferer):
+    """Predicts as `nnUNetv2_predict` does, with nnU-Net's own predictor.
+
+    Args:
+        recipe: plans and data set.
+        mirror_axes: axes of the preprocessed image over which to mirror, from 0; None or empty for no mirroring.
+        step_size: step of the window as a share of it, in (0, 1].
+        more_weights: state dicts of further folds, in files; logits are averaged over them and the network's own.
+    """
+
+    def __init__(
+        self,
+        recipe: NnunetRecipe,
+        mirror_axes: Sequence[int] | None = None,
+        step_size: float = 0.5,
+        more_weights: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        if not 0 < step_size <= 1:
+            msg = f"step_size must be in (0, 1], the step as a share of the window; got {step_size}"
+            raise ValueError(msg)
+        self.recipe = recipe
+        self.mirror_axes = tuple(mirror_axes) if mirror_axes else None
+        self.step_size = step_size
+        self.more_weights = list(more_weights)
+        self._folds: list[dict[str, Tensor]] | None = None
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *_: Any, **__: Any) -> Tensor:
+        """Logits of a batch.
+
+        Args:
+            inputs: (B, C, *size), preprocessed.
+            network: with the weights of the first fold.
+
+        Returns:
+            (B, classes or regions, *size), float16 on the CPU, as nnU-Net has them.
+        """
+        images = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        if self._folds is None:
+            self._folds = [torch.load(path, map_location="cpu", weights_only=True) for path in self.more_weights]
+        own = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        predictor = make_predictor(
+            network,
+            self.recipe,
+            [own, *self._folds],
+            device=images.device,
+            trainer_name=type(network).__name__,
+            mirror_axes=self.mirror_axes,
+            step_size=self.step_size,
+        )
+        try:
+            logits = [predictor.predict_logits_from_preprocessed_data(image.cpu()) for image in images]
+        finally:
+            network.load_state_dict(own)
+        return torch.stack(logits)

@@ -1,0 +1,193 @@
+"""Looking at every case before a training starts: what would break it hours later is said now, with the file's name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from scd_plugin.monai.dataset.complete import check_complete, tells_its_size
+from scd_plugin.monai.dataset.labelled_folders import Case, DatasetFolder
+
+__all__ = ["Header", "check_cases", "check_image", "num_channels", "read_header", "read_voxels", "usable_cases"]
+
+# files written by different tools differ in the last digits of a float32
+GEOMETRY_TOLERANCE = 1e-3
+AXES_OF_A_VOLUME = 3
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Header:
+    """Geometry of an image file, in its own axis order; a fourth axis is taken for channels."""
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+    channels: int
+
+
+def read_header(path: Path) -> Header:
+    """Read an image file's header, not its voxels.
+
+    Raises:
+        ValueError: if the file can't be read.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        msg = f"{path} can't be read as an image: {reason}"
+        raise ValueError(msg) from None
+    size, spacing, origin = reader.GetSize(), reader.GetSpacing(), reader.GetOrigin()
+    axes, channels = len(size), reader.GetNumberOfComponents()
+    direction = np.asarray(reader.GetDirection()).reshape(axes, axes)
+    if axes > AXES_OF_A_VOLUME:
+        channels *= size[AXES_OF_A_VOLUME]
+        axes = AXES_OF_A_VOLUME
+    return Header(size[:axes], spacing[:axes], origin[:axes], tuple(direction[:axes, :axes].ravel()), channels)
+
+
+def read_voxels(path: Path) -> np.ndarray:
+    """Voxels of an image file in (z, y, x) order, channels where SimpleITK puts them.
+
+    Raises:
+        ValueError: if they can't be read.
+    """
+    try:
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    except RuntimeError:
+        # ITK's own reason is of many lines, and often a wrong one ("No such file")
+        msg = f"the voxels of {path} can't be read: the file is cut off or damaged; copy or download it again"
+        raise ValueError(msg) from None
+
+
+def check_image(path: Path, header: Header) -> None:
+    """Refuse a file that a network can't be given. Voxels of NIfTI files, large as a rule, are not read for it.
+
+    Args:
+        path: an image file.
+        header: of the file.
+
+    Raises:
+        ValueError: if it is flat, cut off, or holds values that are not finite.
+    """
+    if len(header.size) != AXES_OF_A_VOLUME:
+        msg = f"image {path} is flat; this bundle takes volumes, nnU-Net (-tr nnUNetTrainerSCD) flat images too"
+        raise ValueError(msg)
+    check_complete(path)
+    # what is not finite in NIfTI files ITK reads as 0
+    if not tells_its_size(path) and not np.isfinite(read_voxels(path)).all():
+        msg = f"image {path} holds values that are not finite (NaN or infinity): replace them by the background's"
+        raise ValueError(msg)
+
+
+def num_channels(case: Case) -> int:
+    """Channels of a case: one per file, or those inside its only file."""
+    return len(case.images) if len(case.images) > 1 else read_header(case.images[0]).channels
+
+
+def check_cases(cases: Iterable[Case], *, channels: int, labels: Sequence[int]) -> dict[str, str]:
+    """What is wrong with which case.
+
+    Args:
+        cases: their files are opened; labels are read whole.
+        channels: how many each image must have.
+        labels: values that label files may hold, background and ignore label among them.
+
+    Returns:
+        Case name -> one sentence, for the cases that can't be used.
+    """
+
+    def problem(case: Case) -> str | None:
+        try:
+            headers = {path: read_header(path) for path in (*case.images, case.label)}
+            for path in case.images:
+                check_image(path, headers[path])
+            check_complete(case.label)
+            return _geometry(case, headers, channels) or _label_values(case, labels)
+        except ValueError as error:
+            return str(error)
+
+    cases = list(cases)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(problem, cases))
+    return {case.name: sentence for case, sentence in zip(cases, found) if sentence}
+
+
+def usable_cases(dataset: DatasetFolder, *, channels: int, labels: Sequence[int], skip_bad: bool) -> list[Case]:
+    """The cases that can be trained on.
+
+    Args:
+        dataset: the folder.
+        channels: see `check_cases`.
+        labels: see `check_cases`.
+        skip_bad: leave damaged cases out, and log each of them, instead of refusing the data set.
+
+    Raises:
+        ValueError: if a case is damaged and `skip_bad` is false, or if no case is left.
+    """
+    problems = dataset.problems | check_cases(dataset.cases, channels=channels, labels=labels)
+    if problems and not skip_bad:
+        first = next(iter(problems.values()))
+        more = f" (and {len(problems) - 1} more cases with problems)" if len(problems) > 1 else ""
+        msg = f"{first}{more}. Mend the files, or leave such cases out with --skip_bad True"
+        raise ValueError(msg)
+    for name, sentence in problems.items():
+        _LOGGER.warning("left out: case %s: %s", name, sentence)
+    left = [case for case in dataset.cases if case.name not in problems]
+    if not left:
+        msg = f"no case of {dataset.root} can be used; the first: {next(iter(problems.values()))}"
+        raise ValueError(msg)
+    return left
+
+
+def _geometry(case: Case, headers: Mapping[Path, Header], channels: int) -> str | None:
+    label = headers[case.label]
+    if label.channels != 1:
+        return f"label {case.label} must have one channel and three axes; it has {label.channels} channels"
+    total = 0
+    for path in case.images:
+        image = headers[path]
+        total += image.channels
+        if image.size != label.size:
+            return f"image {path} has {_times(image.size)} voxels, its label {case.label} {_times(label.size)}"
+        for name in ("spacing", "origin", "direction"):
+            one, two = getattr(image, name), getattr(label, name)
+            if not np.allclose(one, two, rtol=GEOMETRY_TOLERANCE, atol=GEOMETRY_TOLERANCE):
+                return f"image {path} and its label {case.label} differ in {name}: {_short(one)} and {_short(two)}"
+    if total != channels:
+        files = ", ".join(str(path) for path in case.images)
+        return f"image {files} has {total} channels where the data set has {channels}"
+    return None
+
+
+def _label_values(case: Case, labels: Sequence[int]) -> str | None:
+    found = np.unique(read_voxels(case.label))
+    if found[0] < 0:
+        return f"label {case.label} holds the value {found[0]:g}; labels are whole numbers from 0"
+    unexpected = [value for value in found.tolist() if value not in labels]
+    if unexpected:
+        return (
+            f"label {case.label} holds the values {_short(unexpected[:5])}, which the data set does not name; "
+            f"it names {sorted(labels)}"
+        )
+    return None
+
+
+def _times(size: Sequence[int]) -> str:
+    return "x".join(str(edge) for edge in size)
+
+
+def _short(values: Sequence[float]) -> str:
+    # -0.0 + 0 is 0
+    return "(" + ", ".join(f"{value + 0:g}" for value in values) + ")"

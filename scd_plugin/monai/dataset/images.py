@@ -1,0 +1,157 @@
+"""Images to segment: files of any common format, one folder per DICOM series, or the test images of a data set."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+from monai.data.folder_layout import default_name_formatter
+from monai.transforms import Transform
+
+from scd_plugin.monai.dataset.checks import check_image, read_header
+from scd_plugin.monai.dataset.labelled_folders import IMAGE_ENDINGS, namesakes, without_ending
+
+__all__ = ["list_images", "output_name"]
+
+# where data sets keep what is to be predicted, best first
+_SUBFOLDERS = ("imagesTs", "images", "imagesTr")
+_CHANNEL = re.compile(r"_\d{4}$")
+_LOGGER = logging.getLogger(__name__)
+
+
+def list_images(dataset_dir: str | Path, *, channels: int, skip_bad: bool = False) -> list[dict[str, Any]]:
+    """What to segment, as a data list.
+
+    Args:
+        dataset_dir: an image file; a folder of NIfTI, NRRD, MHA or MHD files, channels in files of their own
+            (NAME_0000, NAME_0001, as in nnU-Net) or not; a DICOM series; a folder of such; or a data set, whose
+            imagesTs, images or imagesTr is taken.
+        channels: how many the network takes.
+        skip_bad: leave images that can't be used out, and log each of them, instead of refusing all.
+
+    Returns:
+        One `{"image": path}` for each; a list of paths where channels have files of their own.
+
+    Raises:
+        ValueError: if nothing is found, two results would be one file, or, without `skip_bad`, an image can't be used.
+    """
+    root = Path(dataset_dir).expanduser()
+    if root.is_file():
+        groups = [[root]]
+    elif root.is_dir():
+        groups = _groups(_image_folder(root), channels)
+    else:
+        msg = f"dataset_dir must be an image or a folder of images; {root} is neither. Give it with --dataset_dir"
+        raise ValueError(msg)
+    if not groups:
+        msg = f"{root} holds no image: neither a file with an ending of {', '.join(IMAGE_ENDINGS)} nor a DICOM series"
+        raise ValueError(msg)
+    usable = []
+    for group in groups:
+        try:
+            _check(group, channels)
+        except ValueError as error:
+            if not skip_bad:
+                msg = f"{error}. Mend it, take it away, or leave such images out with --skip_bad True"
+                raise ValueError(msg) from None
+            _LOGGER.warning("left out: %s", error)
+            continue
+        paths = [str(path) for path in group]
+        usable.append({"image": paths[0] if len(paths) == 1 else paths})
+    if not usable:
+        msg = f"none of the {len(groups)} images in {root} can be used"
+        raise ValueError(msg)
+    _check_names(usable)
+    return usable
+
+
+def output_name(meta: Mapping[str, Any] | None, saver: Transform) -> dict[str, Any]:
+    """For `SaveImaged`'s `output_name_formatter`: the image's name, all of it.
+
+    MONAI takes the last dotted part of a name for its ending, so that the folders 1.2.840.4 and 1.2.840.5 of two DICOM
+    series would be written to one file.
+
+    Args:
+        meta: of the image.
+        saver: the transform that writes.
+    """
+    names = default_name_formatter(dict(meta or {}), saver)
+    return {**names, "subject": f"{_name(names['subject'])}.nii.gz"}
+
+
+def _name(image: str) -> str:
+    # a series' folder may be given as "."; links keep their own names
+    path = Path(os.path.abspath(image))  # noqa: PTH100
+    return path.name if path.is_dir() else without_ending(path)
+
+
+def _check_names(entries: Sequence[Mapping[str, Any]]) -> None:
+    seen: dict[str, str] = {}
+    for entry in entries:
+        image = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
+        other = seen.setdefault(_name(image), image)
+        if other is not image:
+            msg = f"the results of {other} and {image} would be one file: rename one of them, or infer one by one"
+            raise ValueError(msg)
+
+
+def _image_folder(root: Path) -> Path:
+    if (root / "dataset.json").is_file() or (root / "labels").is_dir():
+        for name in _SUBFOLDERS:
+            folder = root / name
+            if folder.is_dir() and any(folder.iterdir()):
+                return folder
+    return root
+
+
+def _groups(folder: Path, channels: int) -> list[list[Path]]:
+    """Files that make one image each; or folders, each a DICOM series."""
+    files = sorted(
+        path for path in folder.iterdir() if path.name.lower().endswith(IMAGE_ENDINGS) and not path.name.startswith(".")
+    )
+    if files:
+        cases: dict[str, list[Path]] = {}
+        for path in files:
+            name = without_ending(path)
+            cases.setdefault(_CHANNEL.sub("", name) if channels > 1 else name, []).append(path)
+        return list(cases.values())
+    return [[place] for place in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())) if _series(place)]
+
+
+def _series(folder: Path) -> tuple[str, ...]:
+    return tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+
+
+def _check(group: Sequence[Path], channels: int) -> None:
+    if group[0].is_dir():
+        series = _series(group[0])
+        if len(series) > 1:
+            msg = (
+                f"folder {group[0]} holds {len(series)} DICOM series ({', '.join(series[:3])}), and nothing says which "
+                "to take: put each into a folder of its own"
+            )
+            raise ValueError(msg)
+        if channels != 1:
+            msg = f"DICOM series {group[0]} has one channel where the network takes {channels}"
+            raise ValueError(msg)
+        return
+    twice = namesakes(group)
+    if twice:
+        raise ValueError(twice)
+    headers = [read_header(path) for path in group]
+    for path, header in zip(group, headers):
+        check_image(path, header)
+    name = ", ".join(str(path) for path in group)
+    found = sum(header.channels for header in headers)
+    if found != channels:
+        msg = f"image {name} has {found} channels where the network takes {channels}"
+        raise ValueError(msg)
+    if any(header.size != headers[0].size for header in headers):
+        msg = f"the channels of image {name} differ in size: {json.dumps([header.size for header in headers])} voxels"
+        raise ValueError(msg)

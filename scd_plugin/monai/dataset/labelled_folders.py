@@ -1,0 +1,230 @@
+"""Labelled folders of every common layout, as one list of cases. Only names are looked at here, no image is opened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scd_plugin.monai.dataset.dataset_json import by_number, read_json, read_labels, whole_number
+
+__all__ = ["IMAGE_ENDINGS", "Case", "DatasetFolder", "namesakes", "read_dataset", "without_ending"]
+
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+# the number that ends an image's name in nnU-Net's layout
+_CHANNEL = re.compile(r"_(\d{4})$")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One labelled image; several files where each channel has its own."""
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path
+
+
+@dataclass(frozen=True)
+class DatasetFolder:
+    """What a folder says about itself."""
+
+    root: Path
+    layout: str
+    """nnU-Net, Decathlon or plain"""
+    cases: tuple[Case, ...]
+    """those whose files are all there"""
+    problems: dict[str, str] = field(default_factory=dict)
+    """name -> one sentence, for the other cases"""
+    channel_names: tuple[str, ...] = ()
+    """empty where the folder does not say; the first image tells"""
+    labels: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """name -> values in the label files, several for a region; background left out; empty where unknown"""
+    regions_order: tuple[int, ...] = ()
+    """for regions: the value that each is written as, in the order of painting; empty for plain labels"""
+    ignore_label: int | None = None
+
+
+def read_dataset(dataset_dir: str | Path) -> DatasetFolder:
+    """Recognise a folder and list its labelled cases.
+
+    Args:
+        dataset_dir: an nnU-Net raw data set (dataset.json with `channel_names`, imagesTr, labelsTr), a task of the
+            Medical Segmentation Decathlon (dataset.json with `modality` and `training`), or a folder with `images`
+            and `labels` whose files bear the same names.
+
+    Raises:
+        ValueError: if it is none of these, its dataset.json is wrong, or no case has all of its files.
+    """
+    root = Path(dataset_dir).expanduser()
+    if not root.is_dir():
+        msg = f"dataset_dir must be a folder; {root} is none. Give the folder of the data set with --dataset_dir"
+        raise ValueError(msg)
+    file = root / "dataset.json"
+    if file.is_file():
+        description = read_json(file)
+        folder = _decathlon(file, description) if "training" in description else _nnunet(file, description)
+    elif (root / "images").is_dir() and (root / "labels").is_dir():
+        folder = _plain(root)
+    else:
+        msg = (
+            f"dataset_dir {root} is no data set: it must be an nnU-Net raw data set or a Decathlon task, with "
+            "dataset.json, or hold the folders images and labels"
+        )
+        raise ValueError(msg)
+    if not folder.cases and folder.problems:
+        msg = f"no case of {root} ({folder.layout}) can be used; the first: {next(iter(folder.problems.values()))}"
+        raise ValueError(msg)
+    if not folder.cases:
+        msg = (
+            f"dataset_dir {root} ({folder.layout}) holds no labelled image with an ending of {', '.join(IMAGE_ENDINGS)}"
+        )
+        raise ValueError(msg)
+    return folder
+
+
+def without_ending(path: Path, ending: str | None = None) -> str:
+    """File name without its image ending."""
+    for known in (ending,) if ending else IMAGE_ENDINGS:
+        if known and path.name.lower().endswith(known.lower()):
+            return path.name[: -len(known)]
+    return path.stem
+
+
+def namesakes(paths: Sequence[Path]) -> str | None:
+    """A sentence where two files bear the same name but for their endings."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        other = seen.setdefault(without_ending(path), path)
+        if other is not path:
+            return f"{other} and {path.name} are two files of one name, and nothing says which to take"
+    return None
+
+
+def _nnunet(file: Path, description: dict[str, Any]) -> DatasetFolder:
+    missing = [key for key in ("channel_names", "labels") if key not in description]
+    if missing:
+        msg = (
+            f"{file} lacks {' and '.join(missing)}: an nnU-Net data set needs channel_names, labels "
+            "and file_ending, a Decathlon task modality, labels and training"
+        )
+        raise ValueError(msg)
+    root = file.parent
+    channel_names = tuple(by_number(file, "channel_names", description["channel_names"]).values())
+    labels, ignore = read_labels(file, description["labels"])
+    order: tuple[int, ...] = ()
+    if any(len(values) > 1 for values in labels.values()):
+        given = description.get("regions_class_order", [])
+        if not isinstance(given, list) or len(given) != len(labels):
+            msg = (
+                f"regions_class_order in {file} must hold one value for each of the {len(labels)} regions; got {given}"
+            )
+            raise ValueError(msg)
+        order = tuple(whole_number(file, "regions_class_order", value) for value in given)
+    if "dataset" in description:
+        cases, problems = _listed(file, description["dataset"])
+    else:
+        _need_folders(root, "imagesTr", "labelsTr")
+        cases, problems = _match(root / "imagesTr", root / "labelsTr", description.get("file_ending", ".nii.gz"))
+    for case in cases:
+        if len(case.images) != len(channel_names):
+            found = ", ".join(path.name for path in case.images)
+            problems[case.name] = (
+                f"case {case.name} has {len(case.images)} of the {len(channel_names)} channels that {file} names: "
+                f"{found}"
+            )
+    complete = tuple(case for case in cases if case.name not in problems)
+    return DatasetFolder(root, "nnU-Net", complete, problems, channel_names, labels, order, ignore)
+
+
+def _decathlon(file: Path, description: dict[str, Any]) -> DatasetFolder:
+    channel_names = tuple(by_number(file, "modality", description.get("modality", {})).values())
+    # the Decathlon writes {value: name}
+    named = by_number(file, "labels", description.get("labels", {}))
+    labels, ignore = read_labels(file, {name: value for value, name in named.items()})
+    entries = description["training"]
+    if not isinstance(entries, list) or not all(
+        isinstance(e, dict) and isinstance(e.get("image"), str) for e in entries
+    ):
+        msg = f'training in {file} must be a list of {{"image": file, "label": file}}; got {str(entries)[:80]}'
+        raise ValueError(msg)
+    names = [without_ending(Path(entry["image"])) for entry in entries]
+    files = {name: {"images": [e["image"]], "label": e.get("label")} for name, e in zip(names, entries)}
+    cases, problems = _listed(file, files)
+    return DatasetFolder(file.parent, "Decathlon", tuple(cases), problems, channel_names, labels, (), ignore)
+
+
+def _plain(root: Path) -> DatasetFolder:
+    cases, problems = _match(root / "images", root / "labels", None)
+    return DatasetFolder(root, "plain", tuple(cases), problems)
+
+
+def _match(images: Path, labels: Path, ending: str | None) -> tuple[list[Case], dict[str, str]]:
+    """Cases of a folder of images and one of labels with the same names, channels numbered as in nnU-Net or not."""
+    endings = (ending,) if ending else IMAGE_ENDINGS
+    labels_of: dict[str, list[Path]] = {}
+    for path in _files(labels, endings):
+        labels_of.setdefault(without_ending(path, ending), []).append(path)
+    images_of: dict[str, list[Path]] = {}
+    for path in _files(images, endings):
+        name = without_ending(path, ending)
+        # a plain folder may hold names that happen to end in four digits
+        if name not in labels_of:
+            name = _CHANNEL.sub("", name)
+        images_of.setdefault(name, []).append(path)
+    cases, problems = [], {}
+    for name in sorted({*images_of, *labels_of}):
+        found, truth = images_of.get(name, []), labels_of.get(name, [])
+        if not truth:
+            problem: str | None = (
+                f"image {found[0]} has no label in {labels}: a label bears the image's name, without the number of "
+                "the channel"
+            )
+        elif not found:
+            problem = f"label {truth[0]} has no image in {images}"
+        else:
+            problem = namesakes(found) or namesakes(truth)
+        if problem:
+            problems[name] = problem
+        else:
+            cases.append(Case(name, tuple(found), truth[0]))
+    return cases, problems
+
+
+def _listed(file: Path, entries: Any) -> tuple[list[Case], dict[str, str]]:
+    """Cases whose files dataset.json names."""
+    if not isinstance(entries, dict):
+        msg = f"dataset in {file} must be an object of cases; got {str(entries)[:80]}"
+        raise ValueError(msg)
+    cases, problems = [], {}
+    for name, files in sorted(entries.items()):
+        images, label = (files.get("images"), files.get("label")) if isinstance(files, dict) else (None, None)
+        if not isinstance(label, str) or not isinstance(images, list) or not all(isinstance(i, str) for i in images):
+            problems[name] = f"case {name} in {file} must name its images and its label; got {files}"
+            continue
+        case = Case(name, tuple(_path(file.parent, image) for image in images), _path(file.parent, label))
+        missing = [str(path) for path in (*case.images, case.label) if not path.is_file()]
+        if missing:
+            problems[name] = f"case {name} lacks files that {file} names: {', '.join(missing)}"
+        else:
+            cases.append(case)
+    return cases, problems
+
+
+def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    return sorted(
+        path for path in folder.iterdir() if path.name.lower().endswith(endings) and not path.name.startswith(".")
+    )
+
+
+def _path(root: Path, name: str) -> Path:
+    path = Path(name).expanduser()
+    return path if path.is_absolute() else root / path
+
+
+def _need_folders(root: Path, *names: str) -> None:
+    for name in names:
+        if not (root / name).is_dir():
+            msg = f"{root} has a dataset.json of nnU-Net, but no folder {name}"
+            raise ValueError(msg)

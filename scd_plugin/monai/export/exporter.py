@@ -1,0 +1,290 @@
+"""Export a bundle's network for deployment: MONAI's exporters, and a check that the written file answers alike."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import monai
+import torch
+from monai.bundle import ConfigParser, ckpt_export, onnx_export, trt_export
+from torch import nn
+
+from scd_plugin import __version__
+from scd_plugin.monai.export.description import describe, find_network
+from scd_plugin.monai.export.exported_parity import load_exported, parity
+
+__all__ = ["FORMATS", "Exported", "ParityError", "export_bundle"]
+
+# Largest difference allowed, for logits up to 1 in magnitude; larger logits are allowed as much more.
+TOLERANCE = 1e-4
+# TensorRT calculates in TF32, with ten bits after the leading one
+TENSORRT_TOLERANCE = 1e-2
+# at a batch of one exporters take the batch for a constant
+EXAMPLE_BATCH = 2
+TENSORRT_BATCHES = (1, 1, 4)
+
+
+class ParityError(RuntimeError):
+    """The exported file was written, but answers differently from the network."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote and found.
+
+    Args:
+        path: the exported model.
+        deployment: JSON beside it, with what a deployment must know.
+        difference: largest absolute difference of logits from the network's own, on images new to the file.
+    """
+
+    path: Path
+    deployment: Path
+    difference: float
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A bundle's files, and what its configs build."""
+
+    root: Path
+    overrides: Mapping[str, Any]
+    parser: ConfigParser
+    model: nn.Module
+
+    @property
+    def config(self) -> str:
+        return str(self.root / "configs" / "inference.json")
+
+    @property
+    def metadata(self) -> str:
+        return str(self.root / "configs" / "metadata.json")
+
+    @property
+    def weights(self) -> str:
+        return str(self.root / "models" / "model.pt")
+
+    @property
+    def example_shape(self) -> list[int]:
+        return [EXAMPLE_BATCH, *find_network(self.model).image_shape]
+
+    def arguments(self, path: Path) -> dict[str, Any]:
+        """What MONAI's three exporters have in common."""
+        return {
+            "net_id": "network_def",
+            "filepath": str(path),
+            "ckpt_file": self.weights,
+            "meta_file": self.metadata,
+            "config_file": self.config,
+            "input_shape": self.example_shape,
+            **self.overrides,
+        }
+
+
+def export_bundle(
+    bundle_dir: str | Path,
+    *,
+    format: str,  # noqa: A002
+    output: str | Path | None = None,
+    tolerance: float | None = None,
+) -> Exported:
+    """Write a bundle's network in another format, describe it, read it back and compare it with the network.
+
+    The file takes batches of any size; its input is called `image` and its output `pred`. Beside it,
+    `<file name>.deploy.json` says what a deployment must know.
+
+    Args:
+        bundle_dir: folder with `configs/inference.json`, `configs/metadata.json` and `models/model.pt`.
+        format: one of `FORMATS`.
+        output: the file to write, with the format's suffix; None for the format's usual name in `models/`. Don't
+            rename a `.ts` later: MONAI finds the config inside it by its name.
+        tolerance: largest difference of logits allowed, relative to the largest logit where that exceeds 1; None for
+            1e-4, and 1e-2 for TensorRT.
+
+    Raises:
+        ValueError: if the format is unknown, a file of the bundle is missing or does not fit, or the format needs a
+            package or a device that is not there.
+        ParityError: if the written file answers differently; nothing is removed.
+    """
+    if format not in FORMATS:
+        msg = f"format must be one of {', '.join(FORMATS)}; got {format!r}"
+        raise ValueError(msg)
+    kind = FORMATS[format]
+    _check_requirements(format, kind)
+    source = _read(Path(bundle_dir))
+    path = _output_path(source.root, kind, output)
+    description = describe(source.parser, source.model)
+    with warnings.catch_warnings(), _quiet(logging.getLogger("monai.bundle.scripts")):
+        # exporters warn of their own future, and of checks of the image's shape that hold
+        warnings.simplefilter("ignore")
+        kind.write(source, path)
+        exported = load_exported(path, device="cuda" if kind.needs_gpu else "cpu")
+        network = find_network(source.model)
+        difference, scale = parity(source.model, exported, network.image_shape)
+    allowed = (tolerance if tolerance is not None else kind.tolerance) * max(1.0, scale)
+    deployment = path.with_name(f"{path.name}.deploy.json")
+    description |= {
+        "format": format,
+        "file": {"name": path.name, "sha256": _sha256(path)},
+        "weights": {"name": "models/model.pt", "sha256": _sha256(Path(source.weights))},
+        "parity": {"largest_difference": difference, "allowed": allowed},
+        "versions": {"scd-plugin": __version__, "torch": torch.__version__, "monai": monai.__version__},
+    }
+    deployment.write_text(json.dumps(description, indent=4) + "\n")
+    if not difference <= allowed:
+        msg = (
+            f"{path} was written but answers differently from {source.weights}: logits differ by up to "
+            f"{difference:.1e}, allowed are {allowed:.1e}; do not deploy it, try another format"
+        )
+        raise ParityError(msg)
+    return Exported(path, deployment, difference)
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Without the list of arguments that MONAI's exporters log."""
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _write_script(source: _Source, path: Path) -> None:
+    ckpt_export(**source.arguments(path), use_trace=False)
+
+
+def _write_trace(source: _Source, path: Path) -> None:
+    ckpt_export(**source.arguments(path), use_trace=True)
+
+
+def _write_onnx(source: _Source, path: Path) -> None:
+    # one file: with weights apart, MONAI's exporter would leave a copy of them in the folder for temporary files
+    _export_onnx(source, path, {"dynamo": True, "external_data": False, "verbose": False})
+
+
+def _write_onnx_legacy(source: _Source, path: Path) -> None:
+    _export_onnx(source, path, {"dynamo": False})
+
+
+def _export_onnx(source: _Source, path: Path, exporter: dict[str, Any]) -> None:
+    names = {"input_names": ["image"], "output_names": ["pred"]}
+    axes = {"image": {0: "batch"}, "pred": {0: "batch"}}
+    # MONAI hands further arguments to the exporter only with use_trace, whichever exporter it is
+    onnx_export(**source.arguments(path), use_trace=True, converter_kwargs={**names, "dynamic_axes": axes, **exporter})
+
+
+def _write_torch_export(source: _Source, path: Path) -> None:
+    shapes = ({0: torch.export.Dim.DYNAMIC},)
+    with torch.no_grad():
+        program = torch.export.export(source.model, (torch.rand(source.example_shape),), dynamic_shapes=shapes)
+    configs = {Path(file).name: Path(file).read_text(encoding="utf-8") for file in (source.config, source.metadata)}
+    torch.export.save(program, path, extra_files=configs)
+
+
+def _write_tensorrt(source: _Source, path: Path) -> None:
+    trt_export(
+        **source.arguments(path),
+        precision="fp32",
+        use_trace=True,
+        use_onnx=True,
+        onnx_input_names=["image"],
+        onnx_output_names=["pred"],
+        dynamic_batchsize=TENSORRT_BATCHES,
+    )
+
+
+@dataclass(frozen=True)
+class _Format:
+    file_name: str
+    write: Callable[[_Source, Path], None]
+    packages: tuple[str, ...] = ()
+    needs_gpu: bool = False
+    tolerance: float = TOLERANCE
+
+
+FORMATS = MappingProxyType(
+    {
+        "torchscript": _Format("model.ts", _write_script),
+        "torchscript-trace": _Format("model.ts", _write_trace),
+        "onnx": _Format("model.onnx", _write_onnx, ("onnx", "onnxscript", "onnxruntime")),
+        "onnx-legacy": _Format("model.onnx", _write_onnx_legacy, ("onnx", "onnxruntime")),
+        "torch-export": _Format("model.pt2", _write_torch_export),
+        "tensorrt": _Format(
+            "model_trt.ts", _write_tensorrt, ("onnx", "tensorrt", "torch_tensorrt"), True, TENSORRT_TOLERANCE
+        ),
+    }
+)
+
+
+def _check_requirements(name: str, kind: _Format) -> None:
+    if kind.needs_gpu and not torch.cuda.is_available():
+        msg = f"format {name!r} needs an NVIDIA GPU, of the kind that will run it, and PyTorch finds none here"
+        raise ValueError(msg)
+    missing = [package for package in kind.packages if find_spec(package) is None]
+    if missing:
+        remedy = "pip install tensorrt torch_tensorrt" if kind.needs_gpu else 'pip install "scd-plugin[export]"'
+        msg = f"format {name!r} needs the package{'s' * (len(missing) > 1)} {', '.join(missing)}: {remedy}"
+        raise ValueError(msg)
+
+
+def _read(root: Path) -> _Source:
+    """Read configs and weights of a bundle, and build its network with them."""
+    root = root.resolve()
+    for name in ("configs/inference.json", "configs/metadata.json", "models/model.pt"):
+        if not (root / name).is_file():
+            remedy = "train the bundle first, or copy weights there" if name.endswith(".pt") else "is it a bundle?"
+            msg = f"{root} has no {name}; {remedy}"
+            raise ValueError(msg)
+    parser = ConfigParser()
+    parser.read_config(root / "configs" / "inference.json")
+    parser.read_meta(root / "configs" / "metadata.json")
+    overrides: dict[str, Any] = {"bundle_root": str(root)}
+    if "network_def#deep_supervision" in parser:
+        # outputs for a loss: a deployed model has one output
+        overrides["network_def#deep_supervision"] = False
+    for key, value in overrides.items():
+        parser[key] = value
+    model: nn.Module = parser.get_parsed_content("network_def")
+    find_network(model)
+    _load_weights(model, root / "models" / "model.pt")
+    return _Source(root, overrides, parser, model.eval())
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    try:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        # unpickling fails in as many ways as files are damaged
+        reason = " ".join(str(error).split())[:300]
+        msg = f"{path} must be a state dict that fits network_def of configs/inference.json: {reason}"
+        raise ValueError(msg) from error
+
+
+def _output_path(root: Path, kind: _Format, output: str | Path | None) -> Path:
+    path = Path(output) if output is not None else root / "models" / kind.file_name
+    suffix = Path(kind.file_name).suffix
+    if path.suffix != suffix:
+        msg = f"output must be a file name that ends with {suffix} for this format; got {path}"
+        raise ValueError(msg)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

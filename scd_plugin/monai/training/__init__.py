@@ -1,0 +1,1 @@
+"""What the bundles' trainings need beyond MONAI's own parts."""

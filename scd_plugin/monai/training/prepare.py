@@ -1,0 +1,107 @@
+"""What a training needs beyond declarations: going on after a stop, stopping early, clipping, layer-wise rates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from monai.engines import Evaluator, Trainer
+from monai.handlers import CheckpointLoader, CheckpointSaver, EarlyStopHandler
+from torch import nn
+
+from scd_plugin.monai.training.best_model import last_checkpoint
+
+__all__ = ["clip_gradients", "layer_decay_groups", "prepare_training"]
+
+
+def prepare_training(
+    trainer: Trainer,
+    evaluator: Evaluator,
+    state: Mapping[str, Any],
+    *,
+    ckpt_dir: str,
+    resume: bool = False,
+    early_stopping: int = 0,
+) -> None:
+    """Attach what refers to the trainer itself, which a config's own handlers can't.
+
+    Args:
+        trainer: saves its state and `state` at the end of every epoch, the last one only.
+        evaluator: its key metric decides about stopping early.
+        state: network, optimizer and the like, by name.
+        ckpt_dir: folder of the checkpoints.
+        resume: go on from the newest checkpoint there.
+        early_stopping: stop after so many validations without a better metric; 0 for never.
+
+    Raises:
+        ValueError: if there is nothing to resume from.
+    """
+    everything = {**state, "trainer": trainer}
+    if resume:
+        CheckpointLoader(load_path=last_checkpoint(ckpt_dir), load_dict=everything, map_location="cpu").attach(trainer)
+    # made by every process, since ignite waits for all of them there; used by the first
+    saver = CheckpointSaver(save_dir=ckpt_dir, save_dict=everything, file_prefix="last", save_interval=1, n_saved=1)
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        saver.attach(trainer)
+    if early_stopping:
+        EarlyStopHandler(
+            patience=early_stopping,
+            score_function=lambda engine: engine.state.metrics[engine.state.key_metric_name],
+            trainer=trainer,
+        ).attach(evaluator)
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> None:
+    """Clip the norm of all gradients before every step of `optimizer`, under a gradient scaler too.
+
+    Args:
+        optimizer: changed in place.
+        max_norm: the norm that is left.
+    """
+
+    def clip(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, max_norm)
+
+    optimizer.register_step_pre_hook(clip)
+
+
+_BLOCK = re.compile(r"^encoder\.blocks\.(\d+)\.")
+_EMBEDDING = ("encoder.patch_embed.", "encoder.cls_token", "encoder.pos_embed")
+
+
+def layer_decay_groups(
+    network: nn.Module, *, lr: float, layer_decay: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Parameter groups whose learning rate falls towards the encoder's first block.
+
+    Args:
+        network: an `SCDUNETR`.
+        lr: of all that is not in the encoder's blocks or embedding.
+        layer_decay: factor from one block to the one before it; the embedding lies one step below the first block.
+        weight_decay: of matrices and kernels; vectors (biases, norms) and positions have none.
+
+    Returns:
+        Groups for a torch optimizer.
+
+    Source: BEiT, arXiv 2106.08254, with the settings of arXiv 2303.06522.
+    """
+    depth = len(network.encoder.blocks)  # type: ignore[union-attr, arg-type]
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in network.named_parameters():
+        block = _BLOCK.match(name)
+        level = int(block.group(1)) + 1 if block else 0 if name.startswith(_EMBEDDING) else depth + 1
+        decays = parameter.ndim > 1 and not name.endswith(("pos_embed", "cls_token", "layer_embed"))
+        group = groups.setdefault(
+            (level, decays),
+            {
+                "params": [],
+                "lr": lr * layer_decay ** (depth + 1 - level),
+                "weight_decay": weight_decay if decays else 0.0,
+            },
+        )
+        group["params"].append(parameter)
+    return list(groups.values())

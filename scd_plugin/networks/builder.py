@@ -1,0 +1,132 @@
+"""From a preset, a crop and changes to a network: the one way in which every host builds one."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scd_plugin.networks.family import SCDNetwork
+from scd_plugin.networks.presets import get_preset
+from scd_plugin.networks.scd_primus import SCDPrimus
+from scd_plugin.networks.scd_unetr import SCDUNETR
+
+__all__ = ["NETWORKS", "build_network", "changes_in_words", "complete_arguments", "network_arguments", "plain_value"]
+
+NETWORKS: Mapping[str, type[SCDNetwork]] = {"SCDUNETR": SCDUNETR, "SCDPrimus": SCDPrimus}
+"""The networks that presets are of, by the names of their classes."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def build_network(
+    preset: str,
+    in_channels: int,
+    out_channels: int,
+    img_size: Sequence[int] | int,
+    patch_size: Sequence[int] | int = 8,
+    *,
+    keep_ratio: Sequence[float] | float | None = None,
+    **changes: Any,
+) -> SCDNetwork:
+    """Build the network of a preset. What differs from the preset is logged.
+
+    Args:
+        preset: a key of `scd_plugin.networks.presets.PRESETS`, for example `"base"`, `"small-fast"` or `"primus-m"`.
+        in_channels: image channels.
+        out_channels: classes or regions.
+        img_size: crop in voxels per axis.
+        patch_size: token in voxels per axis.
+        keep_ratio: share of the tokens kept at each stage; None for the preset's.
+        changes: any other argument of the network's class, in place of the preset's.
+
+    Raises:
+        ValueError: if there is no such preset, or its network takes no such argument or value.
+    """
+    kind, arguments = network_arguments(preset, img_size, patch_size, keep_ratio=keep_ratio, **changes)
+    if said := changes_in_words(preset, arguments):
+        _LOGGER.info("network %s with changes: %s", preset, said)
+    network = NETWORKS[kind](in_channels=in_channels, out_channels=out_channels, **arguments)
+    network.preset = preset
+    return network
+
+
+def network_arguments(
+    preset: str,
+    img_size: Sequence[int] | int,
+    patch_size: Sequence[int] | int = 8,
+    *,
+    keep_ratio: Sequence[float] | float | None = None,
+    strides: Sequence[Sequence[int]] | None = None,
+    pool_stride: Sequence[int] | None = None,
+    **changes: Any,
+) -> tuple[str, dict[str, Any]]:
+    """Class name and arguments of a preset's network, but for channels and classes.
+
+    Args:
+        preset: as in `build_network`.
+        img_size: as in `build_network`.
+        patch_size: as in `build_network`.
+        keep_ratio: as in `build_network`.
+        strides: of `SCDUNETR`; `SCDPrimus`, which has steps of 2 alone, is given none.
+        pool_stride: likewise.
+        changes: as in `build_network`.
+
+    Raises:
+        ValueError: as `build_network`.
+    """
+    kind, arguments = get_preset(preset)
+    if not isinstance(img_size, int):
+        arguments["spatial_dims"] = len(img_size)
+    arguments |= {"img_size": img_size, "patch_size": patch_size}
+    if kind == "SCDUNETR":
+        arguments |= {"strides": strides, "pool_stride": pool_stride}
+    if keep_ratio is not None:
+        changes["keep_ratio"] = keep_ratio
+    if unknown := sorted(set(changes) - set(inspect.signature(NETWORKS[kind]).parameters)):
+        msg = f"{kind}, the network of preset {preset}, takes no argument {', '.join(unknown)}; see its documentation"
+        raise ValueError(msg)
+    return kind, {**arguments, **changes}
+
+
+def changes_in_words(preset: str, arguments: Mapping[str, Any]) -> str:
+    """In what a network differs from its preset; empty if in nothing.
+
+    Args:
+        preset: its name.
+        arguments: of the network.
+    """
+    return ", ".join(
+        f"{name} {plain_value(arguments[name])} instead of {plain_value(value)}"
+        for name, value in get_preset(preset).arguments.items()
+        if plain_value(arguments[name]) != plain_value(value)
+    )
+
+
+def complete_arguments(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Every argument of a network's class as JSON has it, defaults filled in.
+
+    Args:
+        kind: a key of `NETWORKS`.
+        arguments: keyword arguments.
+
+    Raises:
+        ValueError: if the class takes no argument of that name, or needs one that is missing.
+    """
+    try:
+        bound = inspect.signature(NETWORKS[kind]).bind(**arguments)
+    except TypeError as error:
+        msg = f"the arguments do not fit {kind}: {error}"
+        raise ValueError(msg) from None
+    bound.apply_defaults()
+    return {name: plain_value(value) for name, value in bound.arguments.items()}
+
+
+def plain_value(value: Any) -> Any:
+    """A setting as JSON gives it back: tuples as lists, all the way down."""
+    if isinstance(value, (list, tuple)):
+        return [plain_value(part) for part in value]
+    if isinstance(value, Mapping):
+        return {name: plain_value(part) for name, part in value.items()}
+    return value

@@ -1,0 +1,159 @@
+"""What every SCD network does with its arguments: which blocks prune, which completion follows, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from torch import Tensor
+
+from scd_plugin.blocks import MaskTokenCompletion, MultiLayerTokenAssembly
+
+__all__ = ["build_completion", "check_counts", "check_image", "check_option", "check_rates", "pruning_plan"]
+
+
+def pruning_plan(
+    prune_after: Sequence[int], keep_ratio: Sequence[float] | float, num_layers: int
+) -> list[tuple[int, float]]:
+    """(block, share kept) of every stage that prunes at all.
+
+    Args:
+        prune_after: 1-based blocks after which tokens leave, ascending.
+        keep_ratio: share of the tokens kept, in (0, 1]; one number or one per stage.
+        num_layers: transformer blocks.
+
+    Raises:
+        ValueError: if blocks or shares are out of range, or differ in number.
+    """
+    blocks = list(prune_after) if isinstance(prune_after, Iterable) else []
+    if (
+        not isinstance(prune_after, Iterable)
+        or any(not isinstance(block, Integral) or not 1 <= block <= num_layers for block in blocks)
+        or sorted(set(blocks)) != blocks
+    ):
+        msg = (
+            f"prune_after must be ascending 1-based block numbers in [1, {num_layers}] (num_layers={num_layers}), "
+            f"(1,) for a single one; got {prune_after}"
+        )
+        raise ValueError(msg)
+    ratios = list(keep_ratio) if isinstance(keep_ratio, Iterable) else [keep_ratio]
+    if any(not isinstance(ratio, Real) or not 0 < ratio <= 1 for ratio in ratios):
+        msg = (
+            "keep_ratio must be in (0, 1], the share of tokens kept at each stage (1: no pruning), one number or one "
+            f"for each stage; got {keep_ratio!r}"
+        )
+        raise ValueError(msg)
+    if not isinstance(keep_ratio, Iterable):
+        ratios = ratios * len(blocks)
+    if len(ratios) != len(blocks):
+        msg = f"keep_ratio must be one number, or one for each stage of prune_after {tuple(blocks)}; got {keep_ratio}"
+        raise ValueError(msg)
+    return [(int(block), float(ratio)) for block, ratio in zip(blocks, ratios) if ratio < 1]
+
+
+def build_completion(
+    kind: str,
+    grid_size: Sequence[int],
+    num_sets: int,
+    *,
+    hidden_size: int,
+    num_heads: int,
+    completion_hidden_size: int | None,
+    completion_num_layers: int,
+    completion_num_heads: int | None,
+    qkv_bias: bool,
+) -> MultiLayerTokenAssembly | MaskTokenCompletion:
+    """MTA, its cheaper form, or its control.
+
+    Args:
+        kind: one of `COMPLETION` of `scd_plugin.blocks.assembly`.
+        grid_size: tokens per axis.
+        num_sets: token sets: one per pruning stage, and the survivors.
+        hidden_size: D.
+        num_heads: attention heads of the encoder.
+        completion_hidden_size: D_c; None for D.
+        completion_num_layers: transformer blocks.
+        completion_num_heads: their heads; None for those of the encoder.
+        qkv_bias: bias in the query, key and value projections.
+
+    Raises:
+        ValueError: if the width fits neither heads nor axes.
+    """
+    width_name = "hidden_size" if completion_hidden_size is None else "completion_hidden_size"
+    heads_name = "num_heads" if completion_num_heads is None else "completion_num_heads"
+    width = hidden_size if completion_hidden_size is None else completion_hidden_size
+    heads = num_heads if completion_num_heads is None else completion_num_heads
+    least = 2 * len(grid_size)
+    if width % heads != 0:
+        fitting = -(-max(width, least) // heads) * heads
+        msg = (
+            f"{width_name} must be divisible by {heads_name}, the heads of the completion; got {width} and {heads}. "
+            f"The next completion_hidden_size that fits is {fitting}"
+        )
+        raise ValueError(msg)
+    if width < least:
+        msg = (
+            f"{width_name} must be at least {least} for sine-cosine positions on {len(grid_size)} axes of the "
+            f"completion; got {width}"
+        )
+        raise ValueError(msg)
+    sizes: dict[str, Any] = {
+        "hidden_size": hidden_size,
+        "completion_hidden_size": width,
+        "num_layers": completion_num_layers,
+        "num_heads": heads,
+        "qkv_bias": qkv_bias,
+    }
+    if kind == "mask_token":
+        return MaskTokenCompletion(grid_size, **sizes)
+    return MultiLayerTokenAssembly(grid_size, num_sets, attend_kept=kind == "assembly_to_kept", **sizes)
+
+
+def check_image(image: Tensor, shape: list[int]) -> None:
+    """Refuse an image that is not (B, *shape).
+
+    Raises:
+        ValueError: if it has other channels or another size.
+    """
+    if list(image.shape[1:]) != shape:
+        msg = (
+            f"image must have shape (B, {', '.join([str(n) for n in shape])}): in_channels, then "
+            f"img_size; got {list(image.shape)}. Build the network with that img_size, or crop or slide a window"
+        )
+        raise ValueError(msg)
+
+
+def check_counts(**counts: int | None) -> None:
+    """Refuse sizes and numbers of things that are none; None, where it stands for a default, passes.
+
+    Raises:
+        ValueError: if one of them is no int of at least 1.
+    """
+    for name, count in counts.items():
+        if count is not None and (not isinstance(count, Integral) or count < 1):
+            msg = f"{name} must be an int of at least 1; got {count!r}"
+            raise ValueError(msg)
+
+
+def check_option(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuse a choice that there is not.
+
+    Raises:
+        ValueError: if `value` is not one of those allowed.
+    """
+    if value not in allowed:
+        msg = f"{name} must be one of {', '.join(allowed)}; got {value!r}"
+        raise ValueError(msg)
+
+
+def check_rates(**rates: float) -> None:
+    """Refuse dropout and stochastic depth that would drop everything.
+
+    Raises:
+        ValueError: if one of them is outside [0, 1).
+    """
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            msg = f"{name} must be in [0, 1); got {rate}"
+            raise ValueError(msg)

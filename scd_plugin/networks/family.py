@@ -1,0 +1,157 @@
+"""What a network of SCD is to whoever trains, predicts, measures or moves it, and the composition of one from parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scd_plugin.blocks import SoftTopKPruning
+from scd_plugin.networks.checks import check_image
+from scd_plugin.networks.encoder import EncodedTokens, SparseViT
+from scd_plugin.ops import exit_stages
+
+__all__ = ["ComposedNetwork", "SCDNetwork"]
+
+
+class SCDNetwork(nn.Module):
+    """The contract of every network that prunes tokens. Hosts rely on nothing else.
+
+    A subclass sets the attributes below, and defines `encode` and `forward`. `forward` takes (B, in_channels,
+    *img_size), raises `ValueError` for other images, and returns logits (B, out_channels, *img_size).
+    """
+
+    arguments: dict[str, Any]
+    """What it was built with: `type(network)(**network.arguments)` is the same network with new weights."""
+    image_shape: list[int]
+    """in_channels and img_size: what it takes, but for the batch."""
+    out_channels: int
+    grid_size: list[int]
+    """Tokens per axis."""
+    preset: str | None = None
+    """The preset that it was built from, where it was."""
+
+    positions: ClassVar[str]
+    """Name of the learned positions, (1, others + tokens, D), in the state dict; they are moved to another crop."""
+    outputs: ClassVar[tuple[str, ...]]
+    """Names, or their beginnings, of what starts anew for other classes."""
+    outputs_called: ClassVar[str]
+    new_parts: ClassVar[tuple[str, ...]] = ()
+    """Beginnings of names that a dense network's checkpoint lacks, and which then start anew."""
+
+    def encode(self, image: Tensor) -> EncodedTokens:
+        """All tokens of an image, each as it was when it left, and where it belongs.
+
+        Args:
+            image: (B, in_channels, *img_size).
+
+        Raises:
+            ValueError: if the image has other channels or another size.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def exit_stages(self, image: Tensor) -> Tensor:
+        """At which pruning stage each token leaves; the map behind a picture of where the network looks.
+
+        Args:
+            image: (B, in_channels, *img_size).
+
+        Returns:
+            (B, *grid), int64: 0 for tokens that leave at the first stage, 1 at the second, ..., the number of stages
+            for those that stay to the end. In training mode it is a random draw, as the forward pass is.
+        """
+        stages = exit_stages(self.encode(image).grid_idx)
+        return stages.reshape([stages.shape[0], *self.grid_size])
+
+    def pruning_stages(self) -> list[SoftTopKPruning]:
+        """The stages at which tokens leave, in their order; empty for a dense network."""
+        return [module for module in self.modules() if isinstance(module, SoftTopKPruning)]
+
+    def token_size(self) -> list[int]:
+        """Voxels per axis of a token."""
+        return [size // tokens for size, tokens in zip(self.image_shape[1:], self.grid_size)]
+
+    def output_scales(self) -> list[list[float]]:
+        """Shares of the full resolution per axis that the outputs under deep supervision have, the full one first."""
+        return [[1.0] * len(self.grid_size)]
+
+    def why_not(self, weights: Mapping[str, Tensor]) -> str:
+        """What besides names and shapes keeps weights from this network, in words; empty if nothing does.
+
+        Args:
+            weights: a state dict without prefixes of wrappers.
+        """
+        del weights
+        return ""
+
+
+class ComposedNetwork(SCDNetwork):
+    """Encoder, completion and decoder, given as they are: SCD with any of its parts replaced by one's own.
+
+    Args:
+        encoder: sparse or dense.
+        completion: called with the leading tokens, the token sets and their places (see `EncodedTokens`), returns the
+            whole sequence (B, L, D); None where the encoder prunes nothing.
+        decoder: called with the image and a list of `num_taps` token maps (B, D, *grid), returns logits.
+        out_channels: classes or regions.
+        num_taps: token maps that the decoder takes. After completion all of them are the same.
+        arguments: what `type(self)` is built with; None for the parts themselves.
+    """
+
+    positions = "encoder.pos_embed"
+    outputs = ("decoder.out.", "decoder.heads.")
+    outputs_called = "output layers"
+
+    def __init__(
+        self,
+        encoder: SparseViT,
+        completion: nn.Module | None,
+        decoder: nn.Module,
+        *,
+        out_channels: int,
+        num_taps: int = 1,
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        parts = {"encoder": encoder, "completion": completion, "decoder": decoder}
+        self.arguments = arguments or {**parts, "out_channels": out_channels, "num_taps": num_taps}
+        self.encoder = encoder
+        self.completion = completion
+        self.decoder = decoder
+        self.image_shape = [encoder.in_channels, *encoder.img_size]
+        self.out_channels = out_channels
+        self.grid_size = list(encoder.grid_size)
+        self.num_taps = num_taps
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Segment an image.
+
+        Args:
+            image: (B, in_channels, *img_size).
+
+        Returns:
+            (B, out_channels, *img_size) logits; a list of them, full resolution first, while
+            `decoder.deep_supervision` is true.
+
+        Raises:
+            ValueError: if the image has other channels or another size.
+        """
+        encoded = self.encode(image)
+        if self.completion is None:
+            sequences = encoded.hidden_states + encoded.token_sets
+        else:
+            completed = self.completion(encoded.prefix, encoded.token_sets, encoded.grid_idx)
+            sequences = [completed] * self.num_taps
+        return self.decoder(image, [self._to_map(sequence) for sequence in sequences])
+
+    def encode(self, image: Tensor) -> EncodedTokens:
+        """All tokens of an image, after the final LayerNorm; see `SCDNetwork.encode`."""
+        check_image(image, self.image_shape)
+        return self.encoder(image)
+
+    def _to_map(self, tokens: Tensor) -> Tensor:
+        """(B, L, D) -> (B, D, *grid)."""
+        return tokens.transpose(1, 2).unflatten(2, self.grid_size)  # type: ignore[no-untyped-call]

@@ -1,0 +1,1 @@
+"""What nnU-Net's training leaves behind, read back: checkpoints, plans, data set, network."""

@@ -1,0 +1,108 @@
+"""A model as nnU-Net's training leaves it: TRAINER__PLANS__CONFIGURATION with plans, data set and a folder per fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from scd_plugin.nnunet.model.checkpoint import read_checkpoint
+from scd_plugin.nnunet.model.recipe import NnunetRecipe, read_recipe
+
+__all__ = ["CHECKPOINT", "ModelFolder", "choose_folds"]
+
+CHECKPOINT = "checkpoint_final.pth"
+_NEEDS = ("network_weights", "init_args", "trainer_name")
+_MIRRORING = "inference_allowed_mirroring_axes"
+
+
+def choose_folds(found: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Folds to take.
+
+    Args:
+        found: names of those that have a checkpoint, without `fold_`.
+        wanted: those asked for; empty for all that are found, as nnU-Net does: the numbered ones, else `all`.
+
+    Raises:
+        ValueError: if one that is asked for was not found, or none was found.
+    """
+    if missing := [fold for fold in wanted if fold not in found]:
+        msg = f"fold {', '.join(missing)} has no checkpoint; folds with one: {', '.join(sorted(found)) or 'none'}"
+        raise ValueError(msg)
+    numbered = sorted((fold for fold in found if fold.isdigit()), key=int)
+    chosen = list(dict.fromkeys(wanted)) or numbered or list(found)
+    if not chosen:
+        msg = "no fold has a checkpoint"
+        raise ValueError(msg)
+    return chosen
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """What a model folder holds."""
+
+    folder: Path
+    recipe: NnunetRecipe
+    configuration: str
+    trainer_name: str
+    folds: tuple[str, ...]
+    checkpoint: str
+    """Name of the checkpoint file in each fold."""
+    weights: tuple[dict[str, Tensor], ...]
+    """A state dict for each fold."""
+    mirror_axes: tuple[int, ...] | None
+    """Axes over which nnU-Net mirrors at prediction."""
+
+    @classmethod
+    def read(cls, folder: str | Path, folds: Sequence[str] = (), checkpoint: str = CHECKPOINT) -> ModelFolder:
+        """Read a folder.
+
+        Args:
+            folder: TRAINER__PLANS__CONFIGURATION of nnU-Net's results.
+            folds: see `choose_folds`.
+            checkpoint: name of the file in each fold.
+
+        Raises:
+            ValueError: if it is no such folder, if a file is missing or damaged, if a checkpoint holds more than
+                tensors and numbers, or if folds are of different trainers.
+        """
+        root = Path(folder).expanduser()
+        for name in ("plans.json", "dataset.json"):
+            if not (root / name).is_file():
+                msg = (
+                    f"{root} is no model folder of nnU-Net: it has no {name}. Name the folder "
+                    "TRAINER__PLANS__CONFIGURATION of nnUNet_results, which holds plans.json, dataset.json and fold_0"
+                )
+                raise ValueError(msg)
+        found = [path.parent.name.removeprefix("fold_") for path in root.glob(f"fold_*/{checkpoint}")]
+        try:
+            chosen = choose_folds(found, folds)
+        except ValueError as error:
+            msg = f"{root}: {error} ({checkpoint})"
+            raise ValueError(msg) from None
+        read = [_entries(root / f"fold_{fold}" / checkpoint) for fold in chosen]
+        trainers = [entries["trainer_name"] for entries in read]
+        configurations = [entries["init_args"]["configuration"] for entries in read]
+        if len(set(zip(trainers, configurations))) > 1:
+            msg = f"folds {', '.join(chosen)} of {root} are of different models: {trainers}, {configurations}"
+            raise ValueError(msg)
+        axes = read[0][_MIRRORING]
+        return cls(
+            folder=root,
+            recipe=read_recipe(root, configurations[0]),
+            configuration=configurations[0],
+            trainer_name=trainers[0],
+            folds=tuple(chosen),
+            checkpoint=checkpoint,
+            weights=tuple(entries["network_weights"] for entries in read),
+            mirror_axes=tuple(int(axis) for axis in axes) if axes else None,
+        )
+
+
+def _entries(file: Path) -> dict[str, Any]:
+    """What prediction needs of a checkpoint; the optimiser's state, twice the size, is let go of."""
+    checkpoint = read_checkpoint(str(file), needs=_NEEDS)
+    return {name: checkpoint.get(name) for name in (*_NEEDS, _MIRRORING)}

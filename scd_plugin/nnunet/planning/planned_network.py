@@ -1,0 +1,134 @@
+"""The network that plans name: nnU-Net finds it by `architecture.network_class_name` and calls it with `arch_kwargs`.
+
+`scd_unetr` and `scd_primus` are those names' functions. Plans that were written once keep them, so they don't move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+from scd_plugin.networks.builder import NETWORKS, complete_arguments, plain_value
+from scd_plugin.networks.family import SCDNetwork
+from scd_plugin.networks.scd_unetr import resolved_strides
+from scd_plugin.ops.grid import per_axis
+
+__all__ = ["architecture_of", "check_crop", "planned_network", "scd_primus", "scd_unetr"]
+
+_DOORS = {name: f"{__name__}.{function}" for name, function in (("SCDUNETR", "scd_unetr"), ("SCDPrimus", "scd_primus"))}
+# what nnU-Net itself gives, by names of its own
+_GIVEN = ("in_channels", "out_channels", "deep_supervision")
+
+
+def scd_unetr(
+    input_channels: int,
+    num_classes: int,
+    *,
+    strides: Sequence[Sequence[int]],
+    deep_supervision: bool = False,
+    **arguments: Any,
+) -> SCDNetwork:
+    """`SCDUNETR` as nnU-Net asks for it.
+
+    Args:
+        input_channels: image channels.
+        num_classes: classes or regions.
+        strides: as in all plans: ones, then the steps down to the token, then that of the pooled bottleneck if any.
+        deep_supervision: coarser outputs too.
+        arguments: all others of `SCDUNETR`, under their names there.
+    """
+    return NETWORKS["SCDUNETR"](
+        in_channels=input_channels,
+        out_channels=num_classes,
+        deep_supervision=deep_supervision,
+        **_from_plans("SCDUNETR", {**arguments, "strides": strides}),
+    )
+
+
+def scd_primus(
+    input_channels: int, num_classes: int, *, deep_supervision: bool = False, **arguments: Any
+) -> SCDNetwork:
+    """`SCDPrimus` as nnU-Net asks for it.
+
+    Args:
+        input_channels: image channels.
+        num_classes: classes or regions.
+        deep_supervision: False alone.
+        arguments: all others of `SCDPrimus`, under their names there.
+
+    Raises:
+        ValueError: if deep supervision is asked for.
+    """
+    if deep_supervision:
+        msg = (
+            "deep supervision must be off for SCD-Primus, whose decoder has one output; train it with "
+            "nnUNetTrainerSCD, and leave scd_deep_supervision at False"
+        )
+        raise ValueError(msg)
+    return NETWORKS["SCDPrimus"](in_channels=input_channels, out_channels=num_classes, **arguments)
+
+
+def architecture_of(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What plans hold under `architecture` to have a network built again.
+
+    Args:
+        kind: `"SCDUNETR"` or `"SCDPrimus"`.
+        arguments: of that class; channels and classes, which nnU-Net gives itself, may be missing.
+
+    Raises:
+        ValueError: if the class takes no argument of that name, or needs one that is missing.
+    """
+    complete = complete_arguments(kind, {"in_channels": 1, "out_channels": 1, **arguments})
+    kept = {name: value for name, value in complete.items() if name not in _GIVEN}
+    dims = kept["spatial_dims"]
+    for name in ("img_size", "patch_size"):
+        kept[name] = list(per_axis(kept[name], dims, name=name))
+    if kind == "SCDUNETR":
+        steps, pool = resolved_strides(tuple(kept["patch_size"]), kept["strides"], kept.pop("pool_stride"))
+        kept["strides"] = plain_value([(1,) * dims, *steps, *([] if pool is None else [pool])])
+    return {"network_class_name": _DOORS[kind], "arch_kwargs": kept, "_kw_requires_import": []}
+
+
+def planned_network(configuration: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """Class name and arguments of the network of SCD that plans name; None where they name another.
+
+    Args:
+        configuration: of the plans, its `inherits_from` resolved.
+
+    Raises:
+        ValueError: if the network's crop is not that of the configuration.
+    """
+    architecture = configuration.get("architecture", {})
+    kind = next((kind for kind, door in _DOORS.items() if door == architecture.get("network_class_name")), None)
+    if kind is None:
+        return None
+    arguments = dict(architecture["arch_kwargs"])
+    check_crop(configuration["patch_size"], arguments["img_size"])
+    return kind, _from_plans(kind, arguments)
+
+
+def check_crop(patch_size: Sequence[int], img_size: Sequence[int]) -> None:
+    """Raise ValueError where someone changed the crop of plans and not the network's, which it is built for."""
+    if list(patch_size) != list(img_size):
+        msg = (
+            f"patch_size {list(patch_size)} in the plans differs from img_size {list(img_size)} of the network in them "
+            "(architecture, arch_kwargs); the crop is fixed where positions are learned: make both the same"
+        )
+        raise ValueError(msg)
+
+
+def _from_plans(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """arch_kwargs as arguments of the class."""
+    if kind != "SCDUNETR":
+        return dict(arguments)
+    first, *rest = arguments["strides"]
+    steps = rest if max(first) == 1 else [first, *rest]
+    patch = list(arguments["patch_size"])
+    depth = max((depth for depth in range(1, len(steps)) if _edges(steps[:depth]) == patch), default=len(steps))
+    pool = steps[depth] if depth < len(steps) else None
+    return {**arguments, "strides": steps[:depth], "pool_stride": pool}
+
+
+def _edges(steps: Sequence[Sequence[int]]) -> list[int]:
+    return [prod(step[axis] for step in steps) for axis in range(len(steps[0]))]

@@ -1,0 +1,127 @@
+"""nnU-Net planners whose GPU memory target counts what SCD needs instead of a U-Net's feature maps.
+
+`nnUNetv2_plan_experiment -d 4 -pl nnUNetPlannerSCD`: pruned tokens free memory, which becomes a larger crop or batch.
+The plans hold the network itself, so that nnU-Net's own commands build it whatever the trainer; see `planned_network`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+
+from scd_plugin.measure.cost import parameters
+from scd_plugin.measure.saved_memory import saved_bytes
+from scd_plugin.networks.builder import NETWORKS, network_arguments
+from scd_plugin.networks.family import SCDNetwork
+from scd_plugin.networks.presets import PRESETS
+from scd_plugin.nnunet.planning.planned_network import architecture_of
+from scd_plugin.nnunet.planning.token_sizes import PATCH_TARGET, token_geometry
+
+# nnU-Net measures a network by the elements of its convolutions' outputs and knows how many of them fit a GPU. Its
+# U-Nets keep 7.89 bytes of float32 an element for the backward pass, whatever their size (7.83 with residual blocks).
+BYTES_PER_UNIT = 7.89
+# AdamW holds weight, gradient and two moments of every parameter; the U-Net's SGD one moment less.
+BYTES_PER_PARAMETER = 16
+UNET_PARAMETER_BYTES = 31_000_000 * 12
+
+
+class nnUNetPlannerSCD(ExperimentPlanner):
+    """Crop and batch for SCD's memory, and the whole network in the plans, which any SCD trainer then builds."""
+
+    scd_size = "base"
+    """A preset, see `scd_plugin.networks.presets`; there is a planner for each of them, see `PLANNERS`."""
+    scd_keep_ratio: float | Sequence[float] | None = None
+    """Share of the tokens kept at each pruning stage; None for the preset's."""
+
+    def __init__(
+        self,
+        dataset_name_or_id: str | int,
+        gpu_memory_target_in_gb: float = 8,
+        preprocessor_name: str = "DefaultPreprocessor",
+        plans_name: str | None = None,
+        overwrite_target_spacing: Sequence[float] | None = None,
+        suppress_transpose: bool = False,
+    ) -> None:
+        plans_name = plans_name or type(self).__name__.replace("Planner", "Plans")
+        super().__init__(
+            dataset_name_or_id,
+            gpu_memory_target_in_gb,
+            preprocessor_name,
+            plans_name,
+            overwrite_target_spacing,
+            suppress_transpose,
+        )
+        # what weights and optimiser take beyond the U-Net's is not there for feature maps
+        self.UNet_vram_target_GB = max(1.0, gpu_memory_target_in_gb - self._extra_parameter_bytes() / 1e9)
+
+    def get_plans_for_configuration(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """nnU-Net's, with the network of the preset in place of its U-Net."""
+        plans: dict[str, Any] = super().get_plans_for_configuration(*args, **kwargs)
+        plans["architecture"] = architecture_of(*self._network(plans))
+        return plans
+
+    def static_estimate_VRAM_usage(  # nnU-Net's is static; ours depends on the size  # noqa: N802
+        self,
+        patch_size: Sequence[int],
+        input_channels: int,
+        output_channels: int,
+        arch_class_name: str,
+        arch_kwargs: dict[str, Any],
+        arch_kwargs_req_import: Sequence[str],
+    ) -> float:
+        """Memory of one sample in nnU-Net's unit; infinite where tokens would have to grow beyond 8 voxels."""
+        kind, arguments = self._network({"patch_size": patch_size, "architecture": {"arch_kwargs": arch_kwargs}})
+        if max(arguments["patch_size"]) > PATCH_TARGET:
+            return float("inf")
+        image_shape = (1, input_channels, *arguments["img_size"])
+
+        def build() -> SCDNetwork:
+            # memory is that of all blocks
+            settings = {**arguments, "drop_path_rate": 0.0}
+            return NETWORKS[kind](in_channels=input_channels, out_channels=output_channels, **settings)
+
+        return saved_bytes(build, image_shape) / BYTES_PER_UNIT
+
+    def generate_data_identifier(self, configuration_name: str) -> str:
+        """Share preprocessed data with nnU-Net's default planner where they are the same, as its ResEnc planners do."""
+        if configuration_name in ("2d", "3d_fullres") and self.overwrite_target_spacing is None:
+            return f"nnUNetPlans_{configuration_name}"
+        identifier: str = super().generate_data_identifier(configuration_name)
+        return identifier
+
+    def _network(self, configuration: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        geometry = token_geometry(configuration)
+        return network_arguments(self.scd_size, **geometry, keep_ratio=self.scd_keep_ratio)
+
+    def _extra_parameter_bytes(self) -> float:
+        kind, arguments = self._network(
+            {"patch_size": [96, 96, 96], "architecture": {"arch_kwargs": {"strides": [[2] * 3] * 4}}}
+        )
+        with torch.device("meta"):
+            network = NETWORKS[kind](in_channels=1, out_channels=2, **arguments)
+        return max(0.0, parameters(network) * BYTES_PER_PARAMETER - UNET_PARAMETER_BYTES)
+
+
+def _planner(name: str, preset: str) -> type[nnUNetPlannerSCD]:
+    settings = {"__module__": __name__, "__doc__": f"For the preset {preset}.", "scd_size": preset}
+    return type(name, (nnUNetPlannerSCD,), settings)
+
+
+def _name(preset: str) -> str:
+    """Of the trainer of the same preset, where there is one: nnUNetTrainerSCD_fast has the preset base-fast."""
+    if preset.startswith("primus"):
+        version, size = preset.removeprefix("primus").split("-")
+        return f"nnUNetPlannerSCDPrimus{version.upper()}{size.upper()}"
+    return "nnUNetPlannerSCD_" + preset.removeprefix("base-").replace("-", "_")
+
+
+PLANNERS: dict[str, type[nnUNetPlannerSCD]] = {
+    "nnUNetPlannerSCD": nnUNetPlannerSCD,
+    **{_name(preset): _planner(_name(preset), preset) for preset in PRESETS if preset != "base"},
+}
+globals().update(PLANNERS)
+
+__all__ = ["PLANNERS", *PLANNERS]

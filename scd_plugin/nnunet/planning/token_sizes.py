@@ -1,0 +1,135 @@
+"""From nnU-Net's plans to crop and token size. Pure functions; nnunetv2 is not imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+from scd_plugin.networks.scd_unetr import MAX_POOLED_DEPTH
+
+__all__ = ["MAX_TOKENS", "MIN_TOKENS", "PATCH_TARGET", "token_depth", "token_geometry"]
+
+# The published token patch; where token counts allow it, it is taken.
+PATCH_TARGET = 8
+# The smallest edge to which a token patch may shrink when a crop is small.
+PATCH_MIN = 4
+# Attention costs as much as the rest of a block at 6 D tokens (4608 for the base size) and grows with the square
+# beyond. 10240 admits the largest crops of nnU-Net's default plans at the published token patch: 8000 tokens for
+# 160 x 160 x 160, and 9600 for an anisotropic 80 x 192 x 160, whose tokens are 4 x 8 x 8.
+MAX_TOKENS = 10240
+# Below 512 tokens pruning has nothing to save (the decoder is nearly all of the cost), and a keep ratio of 0.25 would
+# leave a handful of tokens after three stages.
+MIN_TOKENS = 512
+
+
+def token_depth(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
+    """How many of nnU-Net's pooling steps one token patch spans.
+
+    The deepest cumulative stride with no edge above 8; one step deeper while there would be more than `MAX_TOKENS`
+    tokens, one step less while there would be fewer than `MIN_TOKENS`, as long as the longest edge stays at least 4.
+
+    Args:
+        patch_size: nnU-Net's patch size, voxels per axis.
+        strides: its pooling steps from full resolution downwards, without the leading all-ones entry.
+
+    Returns:
+        A number from 1 to `len(strides)`.
+    """
+    edges = [_cumulative(strides, depth) for depth in range(len(strides) + 1)]
+    tokens = [prod(size // edge for size, edge in zip(patch_size, axis_edges)) for axis_edges in edges]
+    depth = max([1] + [d for d in range(1, len(edges)) if max(edges[d]) <= PATCH_TARGET])
+    while tokens[depth] > MAX_TOKENS and depth < len(strides):
+        depth += 1
+    while tokens[depth] < MIN_TOKENS and depth > 1 and max(edges[depth - 1]) >= PATCH_MIN:
+        if tokens[depth - 1] > MAX_TOKENS:
+            break
+        depth -= 1
+    return depth
+
+
+def token_geometry(configuration: Mapping[str, Any], *, patch_size: int | None = None) -> dict[str, Any]:
+    """Crop and token size of a network for one configuration of nnU-Net's plans, as arguments of `build_network`.
+
+    Token patches, decoder steps and the pooled bottleneck follow nnU-Net's own pooling kernels, axis by axis. So every
+    patch size that nnU-Net plans divides, anisotropic and 2-D ones too, and each decoder level has the resolution of
+    one of nnU-Net's stages.
+
+    Args:
+        configuration: an entry of `plans["configurations"]`, its `inherits_from` resolved.
+        patch_size: edge of a token on every axis, where it is not to follow from the plans.
+
+    Raises:
+        ValueError: if the configuration has no pooling strides, none that pool, too few to stay within `MAX_TOKENS`, or
+            strides that do not divide its patch size. With `patch_size` never: the network itself checks whether it
+            divides.
+    """
+    if patch_size is not None:
+        img_size = tuple(int(edge) for edge in configuration["patch_size"])
+        return {"img_size": img_size, "patch_size": (patch_size,) * len(img_size)}
+    crop, strides, depth = _tokens(configuration)
+    return {
+        "img_size": tuple(crop),
+        "patch_size": _cumulative(strides, depth),
+        "strides": strides[:depth],
+        "pool_stride": _pool_stride(strides, depth),
+    }
+
+
+def _tokens(configuration: Mapping[str, Any]) -> tuple[list[int], list[tuple[int, ...]], int]:
+    """Crop, pooling steps, and how many of these a token spans."""
+    patch_size = [int(edge) for edge in configuration["patch_size"]]
+    strides = _pooling_steps(configuration, len(patch_size))
+    depth = token_depth(patch_size, strides)
+    edges = _cumulative(strides, depth)
+    for axis, (crop, edge) in enumerate(zip(patch_size, edges)):
+        if crop % edge:
+            below = crop // edge * edge
+            msg = (
+                f"patch_size {patch_size} in the plans does not fit their strides: axis {axis} with {crop} voxels is "
+                f"not a multiple of {edge}. Change it to {below or edge} or {below + edge}, or plan again with "
+                "nnUNetv2_plan_experiment"
+            )
+            raise ValueError(msg)
+    tokens = prod(crop // edge for crop, edge in zip(patch_size, edges))
+    if tokens > MAX_TOKENS:
+        msg = (
+            f"patch_size {patch_size} in the plans makes {tokens} tokens of {edges} voxels, more than the {MAX_TOKENS} "
+            "allowed, and the plans pool no deeper; plan a smaller patch or more pooling with nnUNetv2_plan_experiment"
+        )
+        raise ValueError(msg)
+    return patch_size, strides, depth
+
+
+def _pooling_steps(configuration: Mapping[str, Any], spatial_dims: int) -> list[tuple[int, ...]]:
+    """nnU-Net's pooling strides, full resolution first, without steps that pool nothing."""
+    architecture = configuration.get("architecture", {}).get("arch_kwargs", {})
+    # plans written before nnU-Net 2.3 hold them one level up
+    strides = architecture.get("strides", configuration.get("pool_op_kernel_sizes"))
+    if not strides:
+        msg = (
+            "the plans hold no pooling strides (architecture.arch_kwargs.strides), from which token sizes follow; "
+            "plan with nnU-Net's default or ResEnc planners"
+        )
+        raise ValueError(msg)
+    steps = [_per_axis(stride, spatial_dims) for stride in strides]
+    steps = [step for step in steps if max(step) > 1]
+    if not steps:
+        msg = f"the plans pool nowhere (strides {strides}), so no token could be larger than a voxel; plan again"
+        raise ValueError(msg)
+    return steps
+
+
+def _pool_stride(strides: Sequence[tuple[int, ...]], depth: int) -> tuple[int, ...] | None:
+    """nnU-Net's next step where it has one; none below tokens of more than three steps, as in `SCDUNETR`."""
+    if depth > MAX_POOLED_DEPTH:
+        return None
+    return strides[depth] if depth < len(strides) else (2,) * len(strides[0])
+
+
+def _per_axis(stride: int | Sequence[int], spatial_dims: int) -> tuple[int, ...]:
+    return (stride,) * spatial_dims if isinstance(stride, int) else tuple(int(step) for step in stride)
+
+
+def _cumulative(strides: Sequence[Sequence[int]], depth: int) -> tuple[int, ...]:
+    return tuple(prod(stride[axis] for stride in strides[:depth]) for axis in range(len(strides[0])))

@@ -1,0 +1,134 @@
+"""Which images are predicted, and where their label maps go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scd_plugin.nnunet.model.channel_files import channel_files, in_order
+
+__all__ = ["Case", "find_cases", "left_out", "left_to_do"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image: what is read and what is written."""
+
+    name: str
+    images: tuple[Path, ...]
+    """A file for each channel."""
+    output: Path
+    """The label map."""
+    file_ending: str
+    """Of images and label map."""
+    previous: Path | None = None
+    """The label map of a cascade's first stage."""
+
+    @property
+    def probabilities(self) -> Path:
+        """Where nnU-Net's ensembling looks for them."""
+        return self.output.with_name(self.output.name.removesuffix(self.file_ending) + ".npz")
+
+    def check_files(self) -> None:
+        """Raise ValueError where a channel or the previous stage is missing."""
+        files = [path.name for path in self.images]
+        if not in_order(self.name, files, self.file_ending, len(files)):
+            msg = (
+                f"channels must be the files {self.name}_0000{self.file_ending}, _0001, ...; there are "
+                f"{', '.join(files)}"
+            )
+            raise ValueError(msg)
+        if self.previous is not None and not self.previous.is_file():
+            msg = f"the previous stage has no label map of it: {self.previous} is missing"
+            raise ValueError(msg)
+
+
+def find_cases(
+    images: Path, output: Path, file_ending: str, *, previous_stage: Path | None = None, endings: Sequence[str] = ()
+) -> list[Case]:
+    """Cases of a folder, or the one case of a file.
+
+    Args:
+        images: a folder, or one file of a case; other channels are looked for beside it.
+        output: a folder; or a file, where `images` is one.
+        file_ending: of images and label maps, as in nnU-Net's dataset.json.
+        previous_stage: folder with the label maps of a cascade's first stage.
+        endings: of image files, any of which makes `output` a file.
+
+    Raises:
+        ValueError: if there is nothing to predict, or if a label map would be written over an image.
+    """
+    folder = images.parent if images.is_file() else images
+    if not folder.is_dir():
+        msg = f"input must be a folder of images or an image; there is no {images}"
+        raise ValueError(msg)
+    found = channel_files([path.name for path in folder.iterdir() if path.is_file()], file_ending)
+    if images.is_file():
+        found = _of_file(images, found, file_ending)
+    if not found:
+        msg = (
+            f"{folder} holds no image: names must end in {file_ending}, as in the data set of the training, with the "
+            f"channel's number before (NAME_0000{file_ending}, ...)"
+        )
+        raise ValueError(msg)
+    file = _as_file(output, images, file_ending, endings)
+    cases = [
+        Case(
+            name=name,
+            images=tuple(folder / image for image in files),
+            output=file or output / f"{name}{file_ending}",
+            file_ending=file_ending,
+            previous=None if previous_stage is None else previous_stage / f"{name}{file_ending}",
+        )
+        for name, files in found.items()
+    ]
+    read = {path.resolve() for case in cases for path in (*case.images, *((case.previous,) if case.previous else ()))}
+    if clash := [case.output for case in cases if case.output.resolve() in read]:
+        msg = f"the label map would be written over the image {clash[0]}; name another output"
+        raise ValueError(msg)
+    return cases
+
+
+def left_out(folder: Path, cases: Sequence[Case], file_ending: str) -> list[str]:
+    """Files of a folder that look like images and belong to no case, as their names have no channel number."""
+    taken = {path for case in cases for path in case.images}
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.name.endswith(file_ending) and path.is_file() and path not in taken
+    )
+
+
+def left_to_do(cases: Sequence[Case], *, save_probabilities: bool) -> list[Case]:
+    """Cases whose output is not there yet, as nnU-Net's `--continue_prediction` has it."""
+    return [
+        case for case in cases if not case.output.is_file() or (save_probabilities and not case.probabilities.is_file())
+    ]
+
+
+def _of_file(image: Path, found: dict[str, list[str]], file_ending: str) -> dict[str, list[str]]:
+    if not image.name.endswith(file_ending):
+        msg = f"input {image} must end in {file_ending}, as in the data set of the training"
+        raise ValueError(msg)
+    named = {name: files for name, files in found.items() if image.name in files}
+    # without a number, in a folder of numbered ones
+    return named or {image.name.removesuffix(file_ending): [image.name]}
+
+
+def _as_file(output: Path, images: Path, file_ending: str, endings: Sequence[str]) -> Path | None:
+    """The output if it is meant to be a file."""
+    if output.is_dir():
+        return None
+    if not output.name.endswith((file_ending, *endings)):
+        if output.exists():
+            msg = f"output {output} is a file that is no image; name a folder"
+            raise ValueError(msg)
+        return None
+    if not images.is_file():
+        msg = f"output {output} is a file, so input must be one too; {images} is a folder: name a folder as output"
+        raise ValueError(msg)
+    if not output.name.endswith(file_ending):
+        msg = f"output {output} must end in {file_ending}, as the label maps of the training, or be a folder"
+        raise ValueError(msg)
+    return output

@@ -1,0 +1,278 @@
+"""What all of SCD's nnU-Net trainers share, whatever network they train.
+
+At prediction nnU-Net finds the trainer's class by the name in the checkpoint, and has it build the network from the
+plans, with no trainer object. So every setting is a class attribute, and a setting of your own a subclass of three
+lines (see docs/how-to/own-settings.md). Where plans name a network of SCD, as those of `nnUNetPlannerSCD` do, that
+network is built, and a setting that says otherwise is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimus
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from scd_plugin.freed_memory import keep_freed_memory
+from scd_plugin.networks.builder import NETWORKS, changes_in_words, network_arguments
+from scd_plugin.networks.checkpoints import mismatch
+from scd_plugin.networks.family import SCDNetwork
+from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
+from scd_plugin.nnunet.planning.planned_network import planned_network
+from scd_plugin.nnunet.planning.token_sizes import token_geometry
+from scd_plugin.nnunet.trainers.cpu_autocast import CPU_DTYPES, autocast_on_cpu, logits_in_float32, slow_bfloat16_note
+from scd_plugin.nnunet.trainers.epoch_progress import EpochProgress
+from scd_plugin.nnunet.trainers.nonfinite import NonFiniteWatch
+from scd_plugin.nnunet.trainers.settings import explicit_settings, refuse_contradiction
+from scd_plugin.nnunet.trainers.unknown_labels import explain_unknown_labels
+
+__all__ = ["PruningTrainer"]
+
+_CHECKPOINT_ENTRIES = (
+    "network_weights",
+    "optimizer_state",
+    "init_args",
+    "current_epoch",
+    "logging",
+    "_best_ema",
+    "grad_scaler_state",
+)
+
+
+class PruningTrainer(AbstractPrimus):
+    """Trains as nnU-Net trains its own transformers. Builds the network that the plans name, or that of a preset.
+
+    AdamW (3e-4, weight decay 0.05), linear warm-up, polynomial decay and gradient clipping at 1 come from nnU-Net's
+    Primus trainers; loss, augmentation, sampling and everything else from nnU-Net's default trainer.
+    """
+
+    scd_settings_are_defaults = True
+    scd_keep_ratio: float | Sequence[float] | None = None
+    """Share of the tokens kept at each pruning stage, one number or one per stage; 1 for the dense twin, None for that
+    of the preset."""
+    scd_num_epochs = 1000
+    """Length of the schedule."""
+    scd_deep_supervision = False
+    """Off, as in the paper and in nnU-Net's own transformers; see docs/explanation/training.md for the measurement."""
+    scd_cpu_dtype = "float32"
+    """On a CPU: "bfloat16" computes in it inside the network, for processors that have it. CUDA is as in nnU-Net."""
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),
+    ) -> None:
+        if self.scd_cpu_dtype not in CPU_DTYPES:
+            msg = f"scd_cpu_dtype must be one of {', '.join(CPU_DTYPES)}; got {self.scd_cpu_dtype!r}"
+            raise ValueError(msg)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = self.scd_num_epochs
+        self.enable_deep_supervision = self.scd_deep_supervision
+        self.progress = EpochProgress(enabled=self.local_rank == 0)
+        self.non_finite = NonFiniteWatch()
+
+    @classmethod
+    def scd_preset(cls) -> str:
+        """Name of the preset that the settings ask for; see `scd_plugin.networks.presets`."""
+        raise NotImplementedError
+
+    @classmethod
+    def scd_changes(cls) -> dict[str, Any]:
+        """Arguments of the network in which the settings differ from the preset, by setting."""
+        return {} if cls.scd_keep_ratio is None else {"keep_ratio": cls.scd_keep_ratio}
+
+    @classmethod
+    def scd_geometry(cls, configuration: Mapping[str, Any]) -> dict[str, Any]:
+        """Crop and token size of the network; see `token_geometry`."""
+        return token_geometry(configuration)
+
+    @classmethod
+    def build_network_architecture(  # a class method, so that subclasses are nothing but settings
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> SCDNetwork:
+        """The network for a configuration of the plans; nnU-Net calls this at training and at prediction.
+
+        Raises:
+            ValueError: if the plans fit no network of SCD, or name another than the trainer's settings do.
+        """
+        kind, arguments = cls._network(configuration_manager.configuration)
+        if kind == "SCDUNETR":
+            arguments["deep_supervision"] = enable_deep_supervision
+        elif cls.scd_deep_supervision:
+            msg = f"scd_deep_supervision must be False for {kind}, whose decoder has one output; got True"
+            raise ValueError(msg)
+        return NETWORKS[kind](in_channels=num_input_channels, out_channels=num_output_channels, **arguments)
+
+    @classmethod
+    def _network(cls, configuration: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Class name and arguments, but for channels and classes."""
+        changes = cls.scd_changes()
+        planned = planned_network(configuration)
+        if planned is None:
+            return network_arguments(cls.scd_preset(), **{**cls.scd_geometry(configuration), **changes})
+        stated = explicit_settings(cls, ("scd_size", "scd_version"))
+        refuse_contradiction(cls.__name__, planned, preset=cls.scd_preset() if stated else None, changes=changes)
+        return planned
+
+    def initialize(self) -> None:
+        super().initialize()
+        self._log_network()
+        if self.scd_cpu_dtype != "float32" and self.device.type == "cpu":
+            unwrapped(self.network).register_forward_hook(logits_in_float32)
+
+    def _log_network(self) -> None:
+        """Where the network comes from, and how it differs from its preset."""
+        if planned_network(self.configuration_manager.configuration) is not None:
+            self.print_to_log_file("network: as the plans say", also_print_to_console=False)
+            return
+        preset = self.scd_preset()
+        changes = changes_in_words(preset, unwrapped(self.network).arguments)
+        self.print_to_log_file(f"network: {preset}{f' with changes: {changes}' if changes else ''}")
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """As in nnU-Net's default trainer, for networks that have it."""
+        decoder = getattr(unwrapped(self.network), "decoder", None)
+        if hasattr(decoder, "deep_supervision"):
+            decoder.deep_supervision = enabled
+
+    def _get_deep_supervision_scales(self) -> list[list[float]] | None:
+        """Those of our decoder's levels; nnU-Net's go down to a bottleneck that tokens may not reach, or pass."""
+        if not self.enable_deep_supervision:
+            return None
+        network = unwrapped(self.network)
+        scales: list[list[float]] = network.output_scales()
+        if len(scales) < 2:
+            msg = (
+                "deep supervision needs a decoder of two levels or more; with tokens of "
+                f"{tuple(network.token_size())} voxels the light one has a single level. Set scd_deep_supervision to "
+                "False"
+            )
+            raise ValueError(msg)
+        return scales
+
+    def configure_optimizers(self, stage: str = "warmup_all") -> tuple[Any, Any]:
+        """AdamW and the schedule of Primus, the warm-up cut to 5 % of the epochs (Primus: 50 of 1000)."""
+        self.warmup_duration_whole_net = max(1, self.num_epochs // 20)
+        if self.num_epochs <= self.warmup_duration_whole_net:
+            # a single epoch has no second stage; nnU-Net 2.8.1's scheduler for it divides by zero
+            stage = "warmup_all"
+        before = self.optimizer
+        optimizer, schedule = super().configure_optimizers(stage)
+        # on CUDA nnU-Net's gradient scaler does this
+        if optimizer is not before and self.grad_scaler is None:
+            optimizer.register_step_pre_hook(self.non_finite.before_step)
+        return optimizer, schedule
+
+    def save_checkpoint(self, filename: str) -> None:
+        """As in nnU-Net, but a process killed while it writes leaves the checkpoint before."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            # nnU-Net writes nothing, and a file lying there is another process's
+            super().save_checkpoint(filename)
+            return
+        # nnU-Net 2.8.1 writes over the checkpoint in place
+        partial = Path(f"{filename}.partial")
+        super().save_checkpoint(str(partial))
+        partial.replace(filename)
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """As in nnU-Net, with one sentence where the checkpoint does not fit.
+
+        nnU-Net 2.8.1's warm-up trainers cannot read its own checkpoints back: they call `torch.load` with its default
+        `weights_only=True`, which refuses the NumPy scalars of the log; and they cannot take a dict.
+
+        Raises:
+            ValueError: if the checkpoint is no file, damaged, foreign, or of another network.
+        """
+        if isinstance(filename_or_checkpoint, dict):
+            msg = (
+                "filename_or_checkpoint must be a file name, which is all that nnU-Net's warm-up trainers read; got a "
+                "dict. Write it with torch.save and name that file"
+            )
+            raise ValueError(msg)
+        if not self.was_initialized:
+            self.initialize()
+        source = str(filename_or_checkpoint)
+        checkpoint = read_checkpoint(source, needs=_CHECKPOINT_ENTRIES)
+        writer, reader = checkpoint.get("trainer_name"), type(self).__name__
+        own = unwrapped(self.network).state_dict()
+        # heads count: the optimizer's state has a part for each
+        if problems := mismatch(own, checkpoint["network_weights"], at_most=3, drop_heads=False):
+            msg = (
+                f"checkpoint {source} of {writer} does not fit {reader} with these plans: {problems}. Go on with the "
+                "trainer, the plans and the data set that it was written with, or start a new training"
+            )
+            raise ValueError(msg)
+        if writer != reader:
+            self.print_to_log_file(f"checkpoint {source} was written by {writer}, {reader} goes on with it")
+        with trusted_checkpoint_types():
+            super().load_checkpoint(source)
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        # processes of augmentation are there by now, and stay as they are
+        keep_freed_memory(self.device)
+        # -pretrained_weights is printed before nnU-Net has anything to log
+        if note := getattr(unwrapped(self.network), PRETRAINED_NOTE, None):
+            self.print_to_log_file(note, also_print_to_console=False)
+        if self.scd_cpu_dtype == "bfloat16" and self.device.type == "cpu" and (slow := slow_bfloat16_note()):
+            self.print_to_log_file(f"note: {slow}")
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self.progress.start(f"epoch {self.current_epoch} train", self.num_iterations_per_epoch)
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        result = self._run_step(super().train_step, batch)
+        self.progress.step(loss=float(result["loss"]))
+        line = self.non_finite.see(float(result["loss"]), batch.get("keys", ()))
+        if line:
+            self.print_to_log_file(line)
+        return result
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self.progress.start(f"epoch {self.current_epoch} validate", self.num_val_iterations_per_epoch)
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        result = self._run_step(super().validation_step, batch)
+        loss = float(result["loss"])
+        self.progress.step(loss=loss)
+        if not isfinite(loss):
+            self.print_to_log_file(f"validation loss not finite ({loss}); cases: {', '.join(batch.get('keys', ()))}")
+        return result
+
+    def _run_step(self, step: Callable[[dict[str, Any]], dict[str, Any]], batch: dict[str, Any]) -> dict[str, Any]:
+        """A step in its precision, with one sentence where it fails at a label that dataset.json does not name.
+
+        Raises:
+            ValueError: naming cases and labels.
+        """
+        try:
+            with autocast_on_cpu(self.scd_cpu_dtype, self.device):
+                return step(batch)
+        except (IndexError, RuntimeError):
+            # batches stay on the CPU, so nothing is asked of a CUDA device that has failed
+            if problem := explain_unknown_labels(batch, self.label_manager):
+                raise ValueError(problem) from None
+            raise
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        # --val comes without a training before it
+        keep_freed_memory(self.device)
+        super().perform_actual_validation(save_probabilities)
+
+    def on_epoch_end(self) -> None:
+        self.progress.close()
+        super().on_epoch_end()

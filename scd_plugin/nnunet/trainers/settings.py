@@ -1,0 +1,68 @@
+"""Which network a trainer class asks for, and whether plans that name a network say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scd_plugin.networks.builder import plain_value
+from scd_plugin.networks.presets import get_preset
+
+__all__ = ["explicit_settings", "refuse_contradiction"]
+
+DEFAULTS = "scd_settings_are_defaults"
+"""Attribute of classes whose own settings are those of nobody in particular: plans go first."""
+# act in training alone
+_OF_TRAINING = ("drop_path_rate", "dropout_rate", "tau")
+
+
+def explicit_settings(trainer: type, names: Sequence[str]) -> set[str]:
+    """Those settings that a trainer states itself, and does not have from a class with nothing but defaults.
+
+    Args:
+        trainer: a class.
+        names: of class attributes.
+    """
+    stated = [vars(one) for one in trainer.__mro__ if DEFAULTS not in vars(one)]
+    return {name for name in names if any(name in attributes for attributes in stated)}
+
+
+def refuse_contradiction(
+    trainer: str, planned: tuple[str, Mapping[str, Any]], *, preset: str | None, changes: Mapping[str, Any]
+) -> None:
+    """Raise ValueError where plans name another network than a trainer does.
+
+    Args:
+        trainer: its name.
+        planned: see `planned_network`.
+        preset: of the trainer, where it states one.
+        changes: arguments that it states.
+    """
+    kind, arguments = planned
+    wanted: dict[str, Any] = {}
+    if preset is not None:
+        wanted_kind, wanted = get_preset(preset)
+        if wanted_kind != kind:
+            msg = f"the plans name the network {kind}, and {trainer} trains {wanted_kind}. {_REMEDY}"
+            raise ValueError(msg)
+    wanted = {name: value for name, value in {**wanted, **changes}.items() if name not in _OF_TRAINING}
+    stages = len(arguments.get("prune_after") or (0,))
+    different = [
+        f"{name} is {plain_value(arguments.get(name))} in the plans and {plain_value(value)} in {trainer}"
+        for name, value in wanted.items()
+        if _each(name, arguments.get(name), stages) != _each(name, value, stages)
+    ]
+    if different:
+        msg = f"the network of the plans contradicts the trainer: {'; '.join(different[:3])}. {_REMEDY}"
+        raise ValueError(msg)
+
+
+_REMEDY = (
+    "Train with nnUNetTrainerSCD, which builds what the plans say, or plan for this trainer (nnUNetv2_plan_experiment, "
+    "nnU-Net's default planner leaves the network to the trainer)"
+)
+
+
+def _each(name: str, value: Any, stages: int) -> Any:
+    """One number that stands for all stages as one for each."""
+    return [float(value)] * stages if name == "keep_ratio" and isinstance(value, (int, float)) else plain_value(value)

@@ -1,0 +1,327 @@
+"""From labelled folders to data lists and descriptions, and every way in which their files are damaged."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import SimpleITK as sitk
+
+from scd_plugin.monai import cache_rate, data_lists, describe, intensity_config
+from scd_plugin.monai.dataset.data import from_config
+from scd_plugin.monai.dataset.window import window_and_patch
+
+
+class TestDescribe:
+    def test_plain_folder(self, volumes: Any, tmp_path: Path) -> None:
+        description = describe(str(volumes.plain(tmp_path, values=(1, 5))))
+        assert description == {
+            "channel_names": ["MR or other"],
+            "labels": {"label_1": [1], "label_5": [5]},
+            "regions_order": [],
+            "label_values": [0, 1, 5],
+            "in_channels": 1,
+            "out_channels": 3,
+            "spacing": [1.0, 1.0, 1.0],
+            "img_size": [24, 24, 20],
+            "patch_size": [4, 4, 4],
+            "ct_windows": [None],
+        }
+
+    def test_channels_of_two_kinds(self, volumes: Any, tmp_path: Path) -> None:
+        description = describe(str(volumes.nnunet(tmp_path, channel_names=("CT", "PET"))))
+        assert description["in_channels"] == 2
+        low, high = description["ct_windows"][0]
+        # foreground is 2 or 4 with noise of 1
+        assert -1 < low < 1
+        assert 5 < high < 8
+        assert description["ct_windows"][1] is None
+
+    def test_regions(self, volumes: Any, tmp_path: Path) -> None:
+        labels = {"background": 0, "whole": [1, 2], "core": 2}
+        description = describe(str(volumes.nnunet(tmp_path, labels=labels, regions_class_order=[1, 2])))
+        assert description["labels"] == {"whole": [1, 2], "core": [2]}
+        assert description["out_channels"] == 2
+        assert description["regions_order"] == [1, 2]
+
+    def test_ct_is_known_by_its_values(self, volumes: Any, tmp_path: Path) -> None:
+        volumes.plain(tmp_path)
+        rng = np.random.default_rng(1)
+        for path in (tmp_path / "images").iterdir():
+            volumes.write(path, rng.integers(-1000, 400, volumes.shape).astype(np.int16))
+        assert describe(str(tmp_path))["channel_names"] == ["CT"]
+
+    def test_axes_are_the_patients(self, volumes: Any, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        for i in range(2):
+            for part, voxels in zip(("images", "labels"), volumes.case(rng)):
+                image = sitk.GetImageFromArray(voxels)
+                image.SetSpacing((3.0, 1.0, 1.0))
+                # the file's first axis runs from feet to head
+                image.SetDirection((0, 1, 0, 0, 0, 1, 1, 0, 0))
+                (tmp_path / part).mkdir(exist_ok=True)
+                sitk.WriteImage(image, str(tmp_path / part / f"{i}.nii.gz"))
+        assert describe(str(tmp_path))["spacing"] == [1.0, 1.0, 3.0]
+
+    def test_without_its_data(self, tmp_path: Path) -> None:
+        assert describe(str(tmp_path / "gone"), recorded={"in_channels": 7}) == {"in_channels": 7}
+
+    def test_ignore_label_is_refused(self, volumes: Any, tmp_path: Path) -> None:
+        folder = volumes.nnunet(tmp_path, labels={"background": 0, "one": 1, "ignore": 2})
+        with pytest.raises(ValueError, match=r"has an ignore label, 2, .* train it with nnU-Net"):
+            describe(str(folder))
+
+    def test_nothing_to_learn(self, volumes: Any, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="hold nothing but 0, so there is nothing to learn"):
+            describe(str(volumes.plain(tmp_path, values=(0,))))
+
+
+class TestDataLists:
+    def test_lists(self, volumes: Any, tmp_path: Path) -> None:
+        lists = data_lists(str(volumes.nnunet(tmp_path, num_cases=6, channel_names=("T1", "T2"))))
+        assert len(lists["training"]) == 4
+        assert len(lists["validation"]) == 2
+        entry = lists["training"][0]
+        assert [Path(path).name for path in entry["image"]] == ["case_0_0000.nii.gz", "case_0_0001.nii.gz"]
+        assert Path(entry["label"]).name == "case_0.nii.gz"
+
+    def test_nnunets_split(self, volumes: Any, tmp_path: Path) -> None:
+        volumes.nnunet(tmp_path)
+        split = [{"train": ["case_3", "case_1"], "val": ["case_2"]}]
+        (tmp_path / "splits_final.json").write_text(json.dumps(split))
+        lists = data_lists(str(tmp_path))
+        assert [Path(entry["label"]).name for entry in lists["training"]] == ["case_3.nii.gz", "case_1.nii.gz"]
+
+    def test_more_processes_than_cases(self, volumes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        volumes.plain(tmp_path)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(ValueError, match=r"2 processes need at least 2 cases for validation; fold 0 of .* has 1: "):
+            data_lists(str(tmp_path))
+
+    def test_other_channels_than_the_network(self, volumes: Any, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"case_0.nii.gz has 1 channels where the data set has 4 \(and 3 more"):
+            data_lists(str(volumes.plain(tmp_path)), channels=4, labels=range(4))
+
+
+def change(path: Path, how: Callable[[sitk.Image], None]) -> None:
+    image = sitk.ReadImage(str(path))
+    how(image)
+    sitk.WriteImage(image, str(path))
+
+
+DAMAGE = {
+    "label of another size": (
+        lambda v, r: v.write(r / "labels" / "case_1.nii.gz", np.zeros((4, 5, 6), np.uint8)),
+        r"image .*images/case_1.nii.gz has 24x22x20 voxels, its label .*labels/case_1.nii.gz 6x5x4",
+    ),
+    "label of another spacing": (
+        lambda v, r: v.write(r / "labels" / "case_1.nii.gz", np.zeros(v.shape, np.uint8), spacing=(1, 1, 2)),
+        r"case_1.nii.gz and its label .* differ in spacing: \(1, 1, 1\) and \(1, 1, 2\)",
+    ),
+    "unreadable image": (
+        lambda _, r: (r / "images" / "case_1.nii.gz").write_bytes(b"not an image"),
+        r"case_1.nii.gz can't be read as an image: ",
+    ),
+    "cut off label": (
+        lambda _, r: (r / "labels" / "case_1.nii.gz").write_bytes((r / "labels" / "case_1.nii.gz").read_bytes()[:150]),
+        r"labels/case_1.nii.gz is cut off: it holds \d+ of 10912 bytes \(unpacked\); copy or download it again",
+    ),
+    "cut off image": (
+        lambda _, r: (r / "images" / "case_1.nii.gz").write_bytes((r / "images" / "case_1.nii.gz").read_bytes()[:9000]),
+        r"images/case_1.nii.gz is cut off: it holds \d+ of 42592 bytes",
+    ),
+    "more channels than the others": (
+        lambda v, r: v.write(r / "images" / "case_1.nii.gz", np.zeros((*v.shape, 3), np.float32), channels=True),
+        r"case_1.nii.gz has 3 channels where the data set has 1",
+    ),
+    "label of another origin": (
+        lambda _, r: change(r / "labels" / "case_1.nii.gz", lambda label: label.SetOrigin((0.0, 0.0, 7.0))),
+        r"case_1.nii.gz and its label .* differ in origin: \(0, 0, 0\) and \(0, 0, 7\)",
+    ),
+    "label of another direction": (
+        lambda _, r: change(
+            r / "labels" / "case_1.nii.gz", lambda label: label.SetDirection((0, 1, 0, -1, 0, 0, 0, 0, 1))
+        ),
+        r"case_1.nii.gz and its label .* differ in direction: \(1, 0, 0, 0, 1, 0, 0, 0, 1\) and \(0, 1, 0, -1, 0",
+    ),
+    "missing label": (
+        lambda _, r: (r / "labels" / "case_1.nii.gz").unlink(),
+        r"image .*images/case_1.nii.gz has no label in .*labels: a label bears the image's name",
+    ),
+    "missing image": (
+        lambda _, r: (r / "images" / "case_1.nii.gz").unlink(),
+        r"label .*labels/case_1.nii.gz has no image in .*images",
+    ),
+    "flat": (
+        lambda v, r: [
+            v.write(r / part / "case_1.nii.gz", np.zeros((22, 24), np.uint8)) for part in ("images", "labels")
+        ],
+        r"image .*case_1.nii.gz is flat; this bundle takes volumes, nnU-Net",
+    ),
+    "not a number": (
+        lambda v, r: (
+            (r / "images" / "case_1.nii.gz").unlink(),
+            v.write(r / "images" / "case_1.nrrd", np.full(v.shape, np.nan, np.float32)),
+        ),
+        r"image .*case_1.nrrd holds values that are not finite \(NaN or infinity\): replace them",
+    ),
+    "negative label": (
+        lambda v, r: v.write(r / "labels" / "case_1.nii.gz", np.full(v.shape, -1, np.int16)),
+        r"label .*labels/case_1.nii.gz holds the value -1; labels are whole numbers from 0",
+    ),
+    "fourth axis": (
+        lambda v, r: v.write(r / "images" / "case_1.nii.gz", np.zeros((2, *v.shape), np.float32)),
+        r"case_1.nii.gz has 2 channels where the data set has 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+class TestDamagedFiles:
+    def test_named_before_training(self, volumes: Any, tmp_path: Path, damage: str) -> None:
+        do, sentence = DAMAGE[damage]
+        do(volumes, volumes.plain(tmp_path))
+        with pytest.raises(ValueError, match=sentence) as caught:
+            describe(str(tmp_path))
+        assert str(caught.value).endswith("or leave such cases out with --skip_bad True")
+        assert "\n" not in str(caught.value)
+
+    def test_left_out_where_asked_for(
+        self, volumes: Any, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        do, _ = DAMAGE[damage]
+        do(volumes, volumes.plain(tmp_path))
+        with caplog.at_level(logging.WARNING):
+            lists = data_lists(str(tmp_path), skip_bad=True)
+        names = {Path(entry["label"]).name for part in lists.values() for entry in part}
+        assert names == {"case_0.nii.gz", "case_2.nii.gz", "case_3.nii.gz"}
+        assert len(caplog.messages) == 1
+        assert caplog.messages[0].startswith("left out: case case_1: ")
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+@pytest.mark.parametrize("layout", ["plain", "nnU-Net"])
+@pytest.mark.parametrize("part", ["image", "label"])
+def test_cut_off_file_whose_header_is_whole(volumes: Any, tmp_path: Path, ending: str, layout: str, part: str) -> None:
+    """NRRD and MHA tell their size nowhere that is cheap to read; CT's voxels are needed for the window too."""
+    if layout == "plain":
+        volumes.plain(tmp_path, ending=ending)
+        file = tmp_path / f"{part}s" / f"case_1{ending}"
+    else:
+        volumes.nnunet(tmp_path, channel_names=("CT",), file_ending=ending)
+        for path in tmp_path.glob("*Tr/*.nii.gz"):
+            sitk.WriteImage(sitk.ReadImage(str(path)), str(path).replace(".nii.gz", ending))
+            path.unlink()
+        file = tmp_path / f"{part}sTr" / ("case_1_0000" if part == "image" else "case_1")
+        file = file.with_name(file.name + ending)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
+    sentence = rf"the voxels of .*/{file.name} can't be read: the file is cut off or damaged; copy or download it again"
+    with pytest.raises(ValueError, match=sentence) as caught:
+        describe(str(tmp_path))
+    assert "\n" not in str(caught.value)
+    lists = data_lists(str(tmp_path), skip_bad=True)
+    assert sum(map(len, lists.values())) == 3
+
+
+def test_missing_channel_can_be_left_out(volumes: Any, tmp_path: Path) -> None:
+    whole = volumes.nnunet(tmp_path / "whole", channel_names=("T1", "T2"))
+    part = volumes.nnunet(tmp_path / "part", channel_names=("T1", "T2"))
+    (part / "imagesTr" / "case_1_0001.nii.gz").unlink()
+    with pytest.raises(ValueError, match=r"case case_1 has 1 of the 2 channels .*with --skip_bad True"):
+        data_lists(str(part))
+
+    def labels(folder: Path, **options: Any) -> dict[str, list[str]]:
+        lists = data_lists(str(folder), **options)
+        return {name: [Path(entry["label"]).name for entry in entries] for name, entries in lists.items()}
+
+    expected = {name: [label for label in names if "_1" not in label] for name, names in labels(whole).items()}
+    assert labels(part, skip_bad=True) == expected, "the others stay in their folds"
+
+
+def test_ct_without_any_label(volumes: Any, tmp_path: Path) -> None:
+    volumes.nnunet(tmp_path, channel_names=("CT",))
+    for path in (tmp_path / "labelsTr").iterdir():
+        volumes.write(path, np.zeros(volumes.shape, np.uint8))
+    with pytest.raises(ValueError, match=r"labels of 4 cases, of which .*case_0.nii.gz is the first, hold nothing but"):
+        describe(str(tmp_path))
+
+
+def test_unexpected_label_value(volumes: Any, tmp_path: Path) -> None:
+    folder = volumes.nnunet(tmp_path, labels={"background": 0, "one": 1})
+    with pytest.raises(ValueError, match=r"case_0.nii.gz holds the values \(2\), which the data set does not name; it"):
+        describe(str(folder))
+
+
+def test_nothing_left(volumes: Any, tmp_path: Path) -> None:
+    folder = volumes.nnunet(tmp_path, labels={"background": 0, "one": 1})
+    with pytest.raises(ValueError, match=r"no case of .* can be used; the first: label "):
+        describe(str(folder), skip_bad=True)
+
+
+class TestCacheRate:
+    @pytest.fixture
+    def entries(self, volumes: Any, tmp_path: Path) -> list[dict[str, Any]]:
+        return data_lists(str(volumes.plain(tmp_path)))["training"]
+
+    def test_all_fits(self, entries: list[dict[str, Any]]) -> None:
+        assert cache_rate(entries) == 1.0
+        assert cache_rate([]) == 0.0
+
+    def test_half_fits(self, entries: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+        voxels = 20 * 22 * 24
+        # image and label as float32, half of them, in half of the free memory
+        available = len(entries) * voxels * 4 * 2
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": available}))
+        assert cache_rate(entries, copies=1) == pytest.approx(0.5)
+        assert cache_rate(entries, copies=2) == pytest.approx(0.25)
+        assert cache_rate(entries, copies=1, spacing=(1, 1, 2)) == pytest.approx(1.0)
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+        assert cache_rate(entries) == pytest.approx(0.125)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "window", "patch"),
+    [
+        ((36, 50, 35), (1, 1, 1), [36, 52, 36], [4, 4, 4]),
+        ((512, 512, 300), (0.8, 0.8, 1.2), [96, 96, 96], [8, 8, 8]),
+        ((320, 320, 20), (0.6, 0.6, 3.6), [96, 96, 20], [8, 8, 2]),
+        ((240, 240, 155), (1, 1, 1), [96, 96, 96], [8, 8, 8]),
+        ((10, 10, 3), (1, 1, 9), [12, 12, 3], [4, 4, 1]),
+    ],
+    ids=["hippocampus", "abdomen", "prostate", "brain", "tiny"],
+)
+def test_window_and_patch(shape: Any, spacing: Any, window: list[int], patch: list[int]) -> None:
+    assert window_and_patch(shape, spacing) == (window, patch)
+
+
+class TestIntensityConfig:
+    def image(self) -> Any:
+        import torch
+
+        return {"image": torch.stack([torch.linspace(-100, 300, 64), torch.linspace(0, 7, 64)]).reshape(2, 4, 4, 4)}
+
+    def test_ct_alone(self) -> None:
+        data = {"image": self.image()["image"][:1]}
+        result = from_config(intensity_config([[-50.0, 150.0]]))(data)["image"]
+        assert result.min() == -1.0
+        assert result.max() == 1.0
+        assert float(result.flatten()[20]) == pytest.approx((-100 + 400 * 20 / 63 - 50) / 100, abs=1e-5)
+
+    def test_mixed(self) -> None:
+        result = from_config(intensity_config([[-50.0, 150.0], None]))(self.image())
+        assert set(result) == {"image"}
+        assert result["image"].shape == (2, 4, 4, 4)
+        assert result["image"][0].max() == 1.0
+        assert float(result["image"][1].mean()) == pytest.approx(0.0, abs=1e-5)
+        assert float(result["image"][1].std(unbiased=False)) == pytest.approx(1.0, abs=1e-4)
+
+    def test_neither(self) -> None:
+        assert intensity_config([None, None]) == {
+            "_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True
+        }  # fmt: skip

@@ -1,0 +1,98 @@
+"""What is wrong with plans.json and dataset.json, in one sentence; how they are used is tested through the commands."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("nnunetv2")
+
+from scd_plugin.nnunet.model.recipe import NnunetRecipe, read_recipe
+
+PLANS: dict[str, Any] = {
+    "image_reader_writer": "SimpleITKIO",
+    "transpose_forward": [0, 1, 2],
+    "transpose_backward": [0, 1, 2],
+    "foreground_intensity_properties_per_channel": {},
+    "label_manager": "LabelManager",
+    "configurations": {"3d_fullres": {"architecture": {}}, "2d": {"patch_size": [32, 32]}},
+}
+DATASET: dict[str, Any] = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "file_ending": ".mha"}
+TAKE = "; take plans.json and dataset.json of the training"
+
+
+def without(*names: str) -> dict[str, Any]:
+    return {name: value for name, value in DATASET.items() if name not in names}
+
+
+def test_what_is_needed() -> None:
+    recipe = NnunetRecipe(PLANS, DATASET, "3d_fullres")
+    assert (recipe.file_ending, recipe.channel_names, recipe.num_channels) == (".mha", {"0": "CT"}, 1)
+    assert recipe.labels.num_segmentation_heads == 2
+
+
+def test_old_name_of_channels() -> None:
+    recipe = NnunetRecipe(PLANS, {**without("channel_names"), "modality": {"0": "MR", "1": "CT"}}, "3d_fullres")
+    assert recipe.channel_names == {"0": "MR", "1": "CT"}
+
+
+@pytest.mark.parametrize(
+    ("plans", "dataset", "message"),
+    [
+        ([], DATASET, f"plans.json must be an object, {{...}}, as nnU-Net writes it, not a list{TAKE}"),
+        (None, DATASET, f"plans.json must be an object, {{...}}, as nnU-Net writes it, not null{TAKE}"),
+        ({"configurations": ["2d"]}, DATASET, f"configurations of plans.json must be an object .*, not a list{TAKE}"),
+        ({}, DATASET, "the plans have no configuration '3d_fullres'; they have none"),
+        (
+            {name: value for name, value in PLANS.items() if name != "image_reader_writer"},
+            DATASET,
+            f"plans.json has no image_reader_writer, which nnU-Net needs at prediction{TAKE}",
+        ),
+        (
+            {"configurations": PLANS["configurations"]},
+            DATASET,
+            "plans.json has no image_reader_writer, transpose_forward, transpose_backward, foreground_intensity",
+        ),
+        (PLANS, [DATASET], f"dataset.json must be an object, {{...}}, as nnU-Net writes it, not a list{TAKE}"),
+        (PLANS, 5, "dataset.json must be an object, {...}, as nnU-Net writes it, not the value 5"),
+        (PLANS, without("labels"), f"dataset.json has no labels, which nnU-Net needs at prediction{TAKE}"),
+        (PLANS, without("file_ending"), f"dataset.json has no file_ending, which nnU-Net needs at prediction{TAKE}"),
+        (PLANS, without("channel_names"), "dataset.json has no channel_names, which"),
+        (PLANS, {}, "dataset.json has no channel_names, labels, file_ending, which"),
+        (PLANS, {**DATASET, "labels": ["liver"]}, "labels of dataset.json must be an object, {...}, .*, not a list"),
+        (
+            PLANS,
+            {**DATASET, "labels": {"liver": 1}},
+            "nnU-Net does not take the labels of dataset.json, {'liver': 1}: Background label not declared",
+        ),
+        (
+            PLANS,
+            {**DATASET, "labels": {"background": 0, "liver": 2, "ignore": 1}},
+            "nnU-Net does not take the labels of dataset.json, .*: If you use the ignore label it must have",
+        ),
+    ],
+    ids=[
+        "plans a list", "plans null", "configurations a list", "no configurations", "no reader",
+        "nothing but configurations", "dataset a list",
+        "dataset a number", "no labels", "no file ending", "no channels", "nothing", "labels a list", "no background",
+        "ignore label",
+    ],
+)  # fmt: skip
+def test_refused(tmp_path: Path, plans: Any, dataset: Any, message: str) -> None:
+    pattern = re.escape(message).replace(r"\.\*", ".*")
+    with pytest.raises(ValueError, match=f"^{pattern}"):
+        NnunetRecipe(plans, dataset, "3d_fullres")
+    (tmp_path / "plans.json").write_text(json.dumps(plans))
+    (tmp_path / "dataset.json").write_text(json.dumps(dataset))
+    with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path))}: {pattern}"):
+        read_recipe(tmp_path, "3d_fullres")
+
+
+@pytest.mark.filterwarnings("ignore:Detected old nnU-Net plans format")
+def test_configuration_without_a_network() -> None:
+    with pytest.raises(ValueError, match=r"^configuration 2d of plans.json has no .UNet_class_name., which"):
+        NnunetRecipe(PLANS, DATASET, "2d")
