@@ -9,13 +9,12 @@ from typing import Annotated
 import typer
 
 from scd_plugin import __version__
-from scd_plugin.bench.command import bench, bench_page
+from scd_plugin.bench.command import bench
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Token-pruning segmentation for nnU-Net and MONAI.")
 app.command("bench")(bench)
-app.command("bench-page")(bench_page)
 
 
 def _print_version(value: bool) -> None:

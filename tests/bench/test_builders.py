@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 pytest.importorskip("nnunetv2")
 
@@ -14,8 +16,9 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
     nnUNetPlannerResEncL,
 )
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-from scd_plugin.bench.unets import unet_architecture
+from scd_plugin.bench.builders import unet
 
 DATASET = "Dataset902_Planned"
 # a planner whose memory target is never reached keeps the crop that it starts with: the size of the images
@@ -24,7 +27,7 @@ PLENTY = 10_000.0
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """nnU-Net's own architecture for a crop."""
+    """nnU-Net's own network for a crop, without memory."""
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.setenv(name, str(tmp_path / name))
     raw, preprocessed = tmp_path / "nnUNet_raw" / DATASET, tmp_path / "nnUNet_preprocessed" / DATASET
@@ -41,16 +44,20 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (raw / "dataset.json").write_text(json.dumps(description))
     (preprocessed / "dataset_fingerprint.json").write_text("{}")
 
-    def architecture(planner_class: type[ExperimentPlanner], crop: list[int], spacing: list[float]) -> dict[str, Any]:
+    def network(planner_class: type[ExperimentPlanner], crop: list[int], spacing: list[float]) -> nn.Module:
         planner = planner_class(DATASET, gpu_memory_target_in_gb=PLENTY)
         planner.static_estimate_VRAM_usage = lambda *_: 1  # of no interest, and slow
         planner.determine_normalization_scheme_and_whether_mask_is_used_for_norm = lambda: ([], [])
         plans = planner.get_plans_for_configuration(spacing, crop, "any", 1e9, {})
         assert tuple(plans["patch_size"]) == tuple(crop)
-        found: dict[str, Any] = plans["architecture"]
-        return found
+        found = plans["architecture"]
+        with torch.device("meta"):
+            built: nn.Module = get_network_from_plans(
+                found["network_class_name"], found["arch_kwargs"], found["_kw_requires_import"], 1, 2, False
+            )
+        return built
 
-    return architecture
+    return network
 
 
 @pytest.mark.parametrize(
@@ -66,12 +73,24 @@ def test_as_nnunet_plans_it(
     plan: Any, planner: type[ExperimentPlanner], residual: bool, crop: list[int], spacing: list[float]
 ) -> None:
     theirs = plan(planner, crop, spacing)
-    name, arguments, to_import = unet_architecture(crop, spacing, residual=residual)
-    assert name == theirs["network_class_name"]
-    assert arguments == theirs["arch_kwargs"]
-    assert to_import == theirs["_kw_requires_import"]
+    with torch.device("meta"):
+        ours = unet(in_channels=1, out_channels=2, img_size=crop, spacing=spacing, residual=residual)
+    assert type(ours) is type(theirs)
+    # names, classes and settings of every layer
+    assert str(ours) == str(theirs)
+    weights, wanted = ours.state_dict(), theirs.state_dict()
+    assert {name: tensor.shape for name, tensor in weights.items()} == {
+        name: tensor.shape for name, tensor in wanted.items()
+    }
+
+
+def test_deep_supervision_is_off_unless_asked_for() -> None:
+    asked = {"in_channels": 1, "out_channels": 2, "img_size": (32, 32, 32), "residual": False}
+    with torch.device("meta"):
+        alone, several = unet(**asked), unet(**asked, deep_supervision=True)  # type: ignore[arg-type]
+    assert (alone.decoder.deep_supervision, several.decoder.deep_supervision) == (False, True)  # type: ignore[union-attr]
 
 
 def test_a_crop_that_nnunet_would_pad_is_refused() -> None:
     with pytest.raises(ValueError, match=r"for a crop of 100x96x96 pools it down to an odd size; .* take 112x96x96"):
-        unet_architecture((100, 96, 96), (1, 1, 1), residual=False)
+        unet(in_channels=1, out_channels=2, img_size=(100, 96, 96), residual=False)
