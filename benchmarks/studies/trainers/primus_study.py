@@ -9,7 +9,7 @@ import torch
 from dynamic_network_architectures.architectures.primus import Primus
 
 from scd_plugin import SCDPrimus
-from scd_plugin.nnunet.trainers.base import SCDTrainer
+from scd_plugin.nnunet.trainers.base import PruningTrainer
 
 # about half the width of Primus S, and tokens of 4 voxels, of which the hippocampus crop has 1400
 WIDTH, DEPTH, HEADS, PATCH = 192, 12, 4, 4
@@ -18,7 +18,7 @@ STEPS_PER_EPOCH = 30
 THREE_STAGES = (3, 6, 9)
 
 
-class _Study(SCDTrainer):
+class _Study(PruningTrainer):
     """Primus's optimiser and schedule, cut short for a CPU."""
 
     scd_num_epochs = 24
@@ -41,6 +41,10 @@ class _Study(SCDTrainer):
         self.num_val_iterations_per_epoch = 10
         # 3e-4 is for a thousand epochs of 250 steps
         self.initial_lr = 1e-3
+
+    def _log_network(self) -> None:
+        """No preset has it."""
+        self.print_to_log_file(f"network: {self.about}")
 
 
 class nnUNetTrainerStudyPrimus(_Study):

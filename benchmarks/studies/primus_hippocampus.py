@@ -1,12 +1,12 @@
 """Primus and SCD-Primus on hippocampus MR, same split and schedule: quality, speed, and pruning without training.
 
-    export nnUNet_raw=... nnUNet_preprocessed=... nnUNet_results=... nnUNet_extTrainer=$PWD/docs/studies/trainers
+    export nnUNet_raw=... nnUNet_preprocessed=... nnUNet_results=... nnUNet_extTrainer=$PWD/benchmarks/studies/trainers
     for run in Primus Keep50 Keep25 Mask25; do
         nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerStudy$run -device cpu
     done
-    python docs/studies/primus_hippocampus.py 4
+    python benchmarks/studies/primus_hippocampus.py 4
 
-writes primus-hippocampus.md beside this file, its pictures and its CSV. Any other trainer of trainers/primus_study.py
+writes docs/studies/primus-hippocampus.md, its pictures and its CSV. Any other trainer of trainers/primus_study.py
 that has been trained is listed too. Seconds are measured here, so the machine should do nothing else; the trainings may
 have shared theirs.
 """
@@ -22,13 +22,7 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
-
-from scd_plugin.bench.machine import machine
-from scd_plugin.measure.agreement import Agreement
-from scd_plugin.nnunet.primus_agreement import middle_crops, model_agreement, trained_network, write_agreement
-
-sys.path.insert(0, str(Path(__file__).parent / "trainers"))
-import primus_study
+from primus_agreement import middle_crops, model_agreement, trained_network, write_agreement
 from primus_measures import (
     Boundary,
     Curve,
@@ -41,8 +35,12 @@ from primus_measures import (
     write_curves,
     write_quality,
 )
+from trainers import primus_study
 
-HERE = Path(__file__).parent
+from scd_plugin.bench.machine import machine
+from scd_plugin.measure.agreement import Agreement
+
+DOCS = Path(__file__).parents[2] / "docs" / "studies"
 NAME = "primus-hippocampus"
 ABOUT = {run: trainer.about for run, trainer in primus_study.TRAINERS.items()}
 PRIORS = ("attention", "entropy", "neighbors", "change", "norm", "random")
@@ -60,7 +58,7 @@ def main(dataset: str) -> None:
     curves = {run: curve(folder) for run, folder in folders.items()}
     quality = {run: validation_dice(folder) for run, folder in folders.items()}
     seconds = step_seconds(folders["Primus"], folders, repeats=REPEATS)
-    beside = HERE / NAME
+    beside = DOCS / NAME
     beside.mkdir(exist_ok=True)
     write_curves(beside / "curves.csv", curves, seconds["train"])
     write_quality(beside / "quality.csv", quality)
@@ -81,7 +79,7 @@ def main(dataset: str) -> None:
         _without_training(agreements),
         _right_after_loading(agreements, early),
     ]
-    (HERE / f"{NAME}.md").write_text("\n".join(part for part in parts if part), encoding="utf-8")
+    (DOCS / f"{NAME}.md").write_text("\n".join(part for part in parts if part), encoding="utf-8")
 
 
 def _leaving(folders: Mapping[str, Path], cases: Path, split: Sequence[str]) -> dict[str, Boundary]:
@@ -109,7 +107,7 @@ def _draw_curves(curves: Mapping[str, Curve], train_seconds: Mapping[str, float]
     figure.legend(*over_steps.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     for panel in (over_steps, over_time):
         panel.grid(alpha=0.3)
-    figure.savefig(HERE / NAME / "curves.png", dpi=110, metadata={"Software": None})
+    figure.savefig(DOCS / NAME / "curves.png", dpi=110, metadata={"Software": None})
 
 
 def _draw_agreements(agreements: Sequence[Agreement]) -> None:
@@ -122,7 +120,7 @@ def _draw_agreements(agreements: Sequence[Agreement]) -> None:
     panel.set_ylabel("Dice with the dense prediction")
     panel.grid(alpha=0.3)
     panel.legend(fontsize=8)
-    figure.savefig(HERE / NAME / "agreement.png", dpi=110, metadata={"Software": None})
+    figure.savefig(DOCS / NAME / "agreement.png", dpi=110, metadata={"Software": None})
 
 
 def _trained_side_by_side(
@@ -154,8 +152,8 @@ def _trained_side_by_side(
     here, epochs = machine("cpu"), len(curves["Primus"].running)
     return f"""# Primus, pruned: hippocampus MR
 
-Made by `docs/studies/primus_hippocampus.py`; [what SCD-Primus is](../explanation/scd-primus.md). All networks have
-about half the width of Primus S ({primus_study.WIDTH}), {primus_study.DEPTH} blocks and tokens of
+Made by `benchmarks/studies/primus_hippocampus.py`; [what SCD-Primus is](../explanation/scd-primus.md). All networks
+have about half the width of Primus S ({primus_study.WIDTH}), {primus_study.DEPTH} blocks and tokens of
 {primus_study.PATCH} voxels, of which nnU-Net's crop of this task has 1400. One run each: {epochs} epochs of
 {primus_study.STEPS_PER_EPOCH} steps of 2 crops, where nothing else is said, nnU-Net's split (fold 0) and
 augmentation, Primus's AdamW at 1e-3. Dice is that of

@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import primus_study
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
+from trainers import primus_study
 
 from scd_plugin import SCDPrimus
-from scd_plugin.bench.steps import forward_step, random_batch, seconds_per_step, training_step
+from scd_plugin.bench.bench_settings import BenchSettings
+from scd_plugin.bench.timed_steps import forward_step, seconds_per_step, training_step
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,17 @@ def step_seconds(model: Path, runs: Iterable[str], *, repeats: int) -> dict[str,
     """Median seconds of a training step and of a forward pass of each network, taken in turn; by mode, then by run."""
     plans = PlansManager(str(model / "plans.json"))
     configuration = plans.get_configuration("3d_fullres")
-    image, label = random_batch(1, 3, configuration.patch_size, batch=2, device="cpu")
+    crop = tuple(configuration.patch_size)
+    settings = BenchSettings(name="study", in_channels=1, out_channels=3, crop=crop, batch=2, keep_ratio=1)
     networks = {
         run: primus_study.TRAINERS[run].build_network_architecture(plans, configuration, 1, 3, False) for run in runs
     }
     taken: dict[str, dict[str, list[float]]] = {mode: {run: [] for run in networks} for mode in ("train", "forward")}
     for mode, times in taken.items():
         steps = {
-            run: training_step(network, image, label, torch.enable_grad, scale=False)
+            run: training_step(network, settings)
             if mode == "train"
-            else forward_step(network, image[:1], torch.inference_mode)
+            else forward_step(network, replace(settings, batch=1))
             for run, network in networks.items()
         }
         for turn in range(1 + repeats):

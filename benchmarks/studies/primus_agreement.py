@@ -1,17 +1,22 @@
-"""How far a Primus trained with nnU-Net can be pruned without training, on cases that nnU-Net preprocessed."""
+"""How far a Primus trained with nnU-Net can be pruned without training, on cases that nnU-Net preprocessed.
+
+python benchmarks/studies/primus_agreement.py MODEL_FOLDER PREPROCESSED CASE CASE --output agreement.csv
+"""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from monai.transforms import ResizeWithPadOrCrop
 from torch import Tensor, nn
 
 from scd_plugin.measure.agreement import Agreement, sweep_agreement
+from scd_plugin.networks.priors import PRIORS
 
 __all__ = ["middle_crops", "model_agreement", "trained_network", "write_agreement"]
 
@@ -100,3 +105,26 @@ def write_agreement(results: Sequence[Agreement], path: str | Path) -> None:
         classes = len(results[0].dice) if results else 0
         writer.writerow([*_COLUMNS, *[f"dice_{number}" for number in range(1, classes + 1)]])
         writer.writerows([[*[getattr(result, name) for name in _COLUMNS], *result.dice] for result in results])
+
+
+def main(
+    model_folder: Annotated[Path, typer.Argument(help="Of a stock Primus trainer: TRAINER__PLANS__CONFIGURATION.")],
+    preprocessed: Annotated[Path, typer.Argument(help="Folder of the configuration's preprocessed cases.")],
+    cases: Annotated[list[str], typer.Argument(help="Their identifiers; best those that the fold was not trained on.")],
+    output: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("agreement.csv"),
+    fold: Annotated[str, typer.Option(help="Whose weights.")] = "0",
+    device: Annotated[str, typer.Option(help="Where to predict; the seconds are its own.")] = "cpu",
+    priors: Annotated[list[str] | None, typer.Option("--prior", help="A score to try; all of them without.")] = None,
+) -> None:
+    """Prune a trained Primus by every score and share without training, and compare it with itself unpruned."""
+    try:
+        results = model_agreement(model_folder, preprocessed, cases, fold=fold, device=device, priors=priors or PRIORS)
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    write_agreement(results, output)
+    typer.echo(str(output))
+
+
+if __name__ == "__main__":
+    typer.run(main)
