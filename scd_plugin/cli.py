@@ -109,18 +109,24 @@ def bridge_to_monai(
 def bridge_to_nnunet(
     source: Annotated[Path, typer.Argument(help="MONAI bundle, or a file of weights.")],
     model_folder: Annotated[Path, typer.Argument(help="Folder of the model; must not hold anything yet.")],
-    trainer: Annotated[str | None, typer.Option(help="Trainer that builds the network; found without it.")] = None,
+    trainer: Annotated[
+        str | None,
+        typer.Option(help="Trainer named in the model; without it the one that it had, or nnUNetTrainerSCD."),
+    ] = None,
     dataset_json: Annotated[
         Path | None, typer.Option(help="nnU-Net's dataset.json, for a bundle of regions, or for weights.")
     ] = None,
     plans: Annotated[Path | None, typer.Option(help="nnU-Net's plans.json, for weights.")] = None,
-    configuration: Annotated[str, typer.Option(help="Of these plans, for weights.")] = "3d_fullres",
+    configuration: Annotated[
+        str, typer.Option(help="Which configuration of --plans the weights are of.")
+    ] = "3d_fullres",
     mirror_axis: Annotated[
         list[int] | None, typer.Option(help="Axis over which nnU-Net mirrors, for weights; none without it.")
     ] = None,
 ) -> None:
     """Make a folder for nnUNetv2_predict_from_modelfolder of a bundle or of weights."""
-    from scd_plugin.bridge.to_nnunet import bundle_to_nnunet, weights_to_nnunet
+    from scd_plugin.bridge.from_monai.weights_alone import weights_to_nnunet
+    from scd_plugin.bridge.to_nnunet import bundle_to_nnunet
 
     try:
         if not source.exists():
@@ -131,8 +137,8 @@ def bridge_to_nnunet(
                 msg = "--plans goes with a file of weights; the plans of a bundle follow from its configs"
                 raise ValueError(msg)
             moved = bundle_to_nnunet(source, trainer=trainer, dataset_json=dataset_json)
-        elif plans is None or dataset_json is None or trainer is None:
-            msg = f"weights alone ({source}) need --plans, --dataset-json and --trainer of the model that they are for"
+        elif plans is None or dataset_json is None:
+            msg = f"weights alone ({source}) need --plans and --dataset-json of the model that they are for"
             raise ValueError(msg)
         else:
             moved = weights_to_nnunet(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scd_plugin.bridge.movable_network import MovableNetwork
+
 __all__ = ["LICENSE", "LOGGING", "inference_config", "label_channels", "metadata", "readme", "weights_file"]
 
 LICENSE = """\
@@ -48,12 +50,12 @@ def weights_file(number: int, fold: str) -> str:
 
 
 def inference_config(
-    network: Mapping[str, Any], *, configuration: str, folds: Sequence[str], mirror_axes: Sequence[int] | None
+    network: MovableNetwork, *, configuration: str, folds: Sequence[str], mirror_axes: Sequence[int] | None
 ) -> dict[str, Any]:
     """`configs/inference.json`.
 
     Args:
-        network: arguments of `SCDUNETR`, without those that have no effect at inference.
+        network: of the model.
         configuration: of the plans in `configs/nnunet`.
         folds: their names; weights lie as `weights_file` says.
         mirror_axes: for nnU-Net's mirroring.
@@ -75,7 +77,7 @@ def inference_config(
             "file_ending": "$@recipe.file_ending",
             "num_channels": "$@recipe.num_channels",
         },
-        "network_def": {"_target_": "scd_plugin.SCDUNETR", **network},
+        "network_def": {"_target_": f"scd_plugin.{network.kind}", **network.arguments},
         "network": "$@network_def.to(@device)",
         "preprocessing": {
             "_target_": "Compose",
@@ -153,7 +155,7 @@ def label_channels(labels: Mapping[str, Any]) -> dict[str, str]:
 
 
 def metadata(
-    network: Mapping[str, Any],
+    network: MovableNetwork,
     *,
     channel_names: Mapping[str, str],
     labels: Mapping[str, Any],
@@ -172,7 +174,7 @@ def metadata(
         versions: of monai, torch, numpy, nnunetv2 and scd-plugin.
     """
     outputs = label_channels(labels)
-    regions = network["out_channels"] != 1 and "background" not in outputs.values()
+    regions = network.network.out_channels != 1 and "background" not in outputs.values()
     return {
         "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
         "meta_schema_20240725.json",
@@ -183,9 +185,9 @@ def metadata(
         "numpy_version": versions["numpy"],
         "required_packages_version": {name: versions[name] for name in ("scd-plugin", "nnunetv2")},
         "supported_apps": {},
-        "name": f"SCD-UNETR, {dataset_name}",
+        "name": f"{network.kind}, {dataset_name}",
         "task": f"Segmentation, {dataset_name}",
-        "description": f"SCD-UNETR with nnU-Net's preprocessing and prediction. {origin}",
+        "description": f"{network.kind} with nnU-Net's preprocessing and prediction. {origin}",
         "authors": "whoever trained the model",
         "copyright": "see LICENSE",
         "data_source": dataset_name,
@@ -200,8 +202,8 @@ def metadata(
                     "type": "image",
                     "format": "magnitude",
                     "modality": ", ".join(channel_names.values()),
-                    "num_channels": network["in_channels"],
-                    "spatial_shape": list(network["img_size"]),
+                    "num_channels": network.network.image_shape[0],
+                    "spatial_shape": network.network.image_shape[1:],
                     "dtype": "float32",
                     "value_range": [],
                     "is_patch_data": True,
@@ -212,8 +214,8 @@ def metadata(
                 "pred": {
                     "type": "image",
                     "format": "segmentation",
-                    "num_channels": network["out_channels"],
-                    "spatial_shape": list(network["img_size"]),
+                    "num_channels": network.network.out_channels,
+                    "spatial_shape": network.network.image_shape[1:],
                     "dtype": "float32",
                     "value_range": [],
                     "is_patch_data": True,

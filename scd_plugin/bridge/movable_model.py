@@ -1,4 +1,4 @@
-"""Which of nnU-Net's model folders can be moved, and what is taken from them."""
+"""Which of nnU-Net's models can be moved, and what is taken from their folders."""
 
 from __future__ import annotations
 

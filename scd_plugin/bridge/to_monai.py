@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,10 +21,9 @@ from scd_plugin.bridge.bundle_files import (
 )
 from scd_plugin.bridge.folders import empty_folder
 from scd_plugin.bridge.movable_model import read_model
-from scd_plugin.bridge.network import find_trainer, trainer_arguments
-from scd_plugin.networks import SCDUNETR
-from scd_plugin.networks.checkpoints import mismatch
+from scd_plugin.bridge.movable_network import MovableNetwork, trainers_network
 from scd_plugin.nnunet.model.trained_model import CHECKPOINT, ModelFolder
+from scd_plugin.nnunet.model.trained_network import check_weights
 
 __all__ = ["to_monai"]
 
@@ -51,7 +49,8 @@ def to_monai(
             bundle's folder is not empty; see also `read_model`.
     """
     model = read_model(model_folder, folds, checkpoint)
-    network = _network_arguments(model)
+    network = trainers_network(model.trainer_name, model.recipe)
+    check_weights(model, network.network)
     root = empty_folder(bundle)
     for name in ("configs/nnunet", "models", "docs"):
         (root / name).mkdir(parents=True)
@@ -63,31 +62,14 @@ def to_monai(
     return root
 
 
-def _network_arguments(model: ModelFolder) -> dict[str, Any]:
-    """Arguments of the trainer's network; raises ValueError where weights do not fit it."""
-    arguments = trainer_arguments(
-        find_trainer(model.trainer_name),
-        model.recipe.configuration.configuration,
-        in_channels=model.recipe.num_channels,
-        out_channels=model.recipe.labels.num_segmentation_heads,
-    )
-    with torch.device("meta"):
-        wanted = SCDUNETR(**arguments).state_dict()
-    for fold, weights in zip(model.folds, model.weights):
-        if problems := mismatch(wanted, weights, at_most=3):
-            msg = f"weights of fold {fold} in {model.folder} do not fit what {model.trainer_name} builds: {problems}"
-            raise ValueError(msg)
-    return arguments
-
-
-def _write_texts(root: Path, model: ModelFolder, network: dict[str, Any]) -> None:
+def _write_texts(root: Path, model: ModelFolder, network: MovableNetwork) -> None:
     dataset, plans = model.recipe.dataset, model.recipe.plans
     folds = f"fold {model.folds[0]}" if len(model.folds) == 1 else f"folds {', '.join(model.folds)}, averaged"
     origin = (
         f"Trained with nnU-Net on {plans.dataset_name}: {model.trainer_name}, {plans.plans_name}, "
         f"{model.configuration}, {folds} ({model.checkpoint})."
     )
-    title = f"SCD-UNETR, {plans.dataset_name}"
+    title = f"{network.kind}, {plans.dataset_name}"
     jsons = {
         "inference.json": inference_config(
             network, configuration=model.configuration, folds=model.folds, mirror_axes=model.mirror_axes

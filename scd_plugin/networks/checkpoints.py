@@ -69,7 +69,8 @@ def load_tokensparse_state_dict(net: SCDUNETR, state_dict: Mapping[str, Tensor])
     _check_values(state_dict)
     theirs = without_wrappers(state_dict)
     ours = _split_layer_embed(net.state_dict())
-    names = {name: tokensparse_name(name, num_ups=len(net.decoder.ups)) for name in ours}
+    ups: Any = net.decoder.ups
+    names = {name: tokensparse_name(name, num_ups=len(ups)) for name in ours}
     wanted = {foreign: ours[name] for name, foreign in names.items()}
     problems = mismatch(wanted, {name: value for name, value in theirs.items() if name not in _COMPUTED})
     if problems:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -78,6 +78,15 @@ class SCDNetwork(nn.Module):
         """Shares of the full resolution per axis that the outputs under deep supervision have, the full one first."""
         return [[1.0] * len(self.grid_size)]
 
+    def with_outputs(self, weights: Mapping[str, Tensor], channels: Sequence[int]) -> dict[str, Tensor]:
+        """A state dict whose network gives these of its output channels, in this order.
+
+        Args:
+            weights: a state dict of this network.
+            channels: numbers of its output channels.
+        """
+        raise NotImplementedError
+
     def why_not(self, weights: Mapping[str, Tensor]) -> str:
         """What besides names and shapes keeps weights from this network, in words; empty if nothing does.
 
@@ -151,6 +160,11 @@ class ComposedNetwork(SCDNetwork):
         """All tokens of an image, after the final LayerNorm; see `SCDNetwork.encode`."""
         check_image(image, self.image_shape)
         return self.encoder(image)
+
+    def with_outputs(self, weights: Mapping[str, Tensor], channels: Sequence[int]) -> dict[str, Tensor]:
+        """See `SCDNetwork.with_outputs`."""
+        chosen = list(channels)
+        return {name: value[chosen] if name.startswith("decoder.out.") else value for name, value in weights.items()}
 
     def _to_map(self, tokens: Tensor) -> Tensor:
         """(B, L, D) -> (B, D, *grid)."""

@@ -14,7 +14,7 @@ class Preset(NamedTuple):
 
     network: str
     """Name of its class in `scd_plugin`."""
-    arguments: Mapping[str, Any]
+    arguments: dict[str, Any]
     """Of that class."""
 
 

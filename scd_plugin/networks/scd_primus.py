@@ -270,6 +270,12 @@ class SCDPrimus(SCDNetwork):
                     rope = take_tokens(everywhere.expand(idx.shape[0], -1, -1), idx).unsqueeze(1)
         return EncodedTokens(tokens[:, :first], [*token_sets, tokens[:, first:]], [*grid_idx, idx], [])
 
+    def with_outputs(self, weights: Mapping[str, Tensor], channels: Sequence[int]) -> dict[str, Tensor]:
+        """See `SCDNetwork.with_outputs`; the last layer is a transposed convolution, whose outputs come second."""
+        chosen, last = list(channels), f"up_projection.decode.{len(self.up_projection.decode) - 1}"
+        weight, bias = weights[f"{last}.weight"], weights[f"{last}.bias"]
+        return {**weights, f"{last}.weight": weight[:, chosen], f"{last}.bias": bias[chosen]}
+
     def why_not(self, weights: Mapping[str, Tensor]) -> str:
         """Other token sizes: the stems of V2 and V3 have the same shapes for several of them."""
         found, wanted = decoded_edges(weights), decoded_edges(self.state_dict())

@@ -145,12 +145,12 @@ class SCDUNETR(ComposedNetwork):
         size = per_axis(img_size, spatial_dims, name="img_size")
         patch = per_axis(patch_size, spatial_dims, name="patch_size")
         grid = _check_grid(size, patch)
-        if strides is not None:
-            strides = [per_axis(step, spatial_dims, name="each of strides") for step in strides]
-            _check_strides(strides, patch)
-        if pool_stride is not None:
-            pool_stride = per_axis(pool_stride, spatial_dims, name="pool_stride")
-        steps, pool_stride = resolved_strides(patch, strides, pool_stride)
+        given = (
+            None if strides is None else [per_axis(step, spatial_dims, name="each of strides") for step in strides],
+            None if pool_stride is None else per_axis(pool_stride, spatial_dims, name="pool_stride"),
+        )
+        steps, pool_stride = resolved_strides(patch, *given)
+        _check_strides(steps, patch)
         stages = pruning_plan(prune_after, keep_ratio, num_layers)
         taps = num_taps(steps, pool_stride) if decoder == "unetr" else 1
         encoder = SparseViT(

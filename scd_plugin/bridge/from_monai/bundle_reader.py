@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
 from scd_plugin.bridge.from_monai.components import components_for
 from scd_plugin.bridge.from_monai.preprocessing import Component
 from scd_plugin.bridge.movable_model import flat_weights
+from scd_plugin.bridge.movable_network import MovableNetwork
 from scd_plugin.nnunet.model.checkpoint import read_checkpoint
 from scd_plugin.nnunet.model.recipe import read_json
 
 __all__ = ["Bundle", "read_weights"]
 
 _CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
-_NETWORKS = ("scd_plugin.SCDUNETR", "scd_plugin.networks.SCDUNETR", "scd_plugin.networks.scd_unetr.SCDUNETR")
 # where training programs keep a state dict inside their checkpoints
 _ENTRIES = ("model", "state_dict", "network_weights")
 
@@ -29,8 +30,7 @@ class Bundle:
     """What has to be known of a bundle to do without it."""
 
     root: Path
-    network: dict[str, Any]
-    """Arguments of `SCDUNETR`, as in the config."""
+    network: MovableNetwork
     preprocessing: list[Component]
     """What happens to `image`."""
     postprocessing: list[Component]
@@ -98,14 +98,9 @@ def _built(parser: ConfigParser, name: str, config: Path) -> Any:
         raise ValueError(msg) from None
 
 
-def _network(parser: ConfigParser, config: Path) -> dict[str, Any]:
-    """Arguments of the network, each evaluated."""
-    given = parser["network_def"]
-    target = given.get("_target_") if isinstance(given, Mapping) else None
-    if target not in _NETWORKS:
-        msg = f"network_def in {config} must be {_NETWORKS[0]}; it is {target}, which no nnU-Net trainer of SCD builds"
-        raise ValueError(msg)
-    return {name: parser.get_parsed_content(f"network_def::{name}") for name in given if not name.startswith("_")}
+def _network(parser: ConfigParser, config: Path) -> MovableNetwork:
+    with torch.device("meta"):
+        return MovableNetwork(_built(parser, "network_def", config), f"network_def in {config}")
 
 
 def _channels(meta: Mapping[str, Any], part: str, tensor: str) -> dict[str, str]:

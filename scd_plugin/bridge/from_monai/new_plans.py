@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scd_plugin.bridge.from_monai.preprocessing import Preprocessing
+from scd_plugin.bridge.movable_network import MovableNetwork
+from scd_plugin.nnunet.planning.planned_network import architecture_of
 
-__all__ = ["CONFIGURATION", "build_dataset", "build_plans", "build_region_dataset", "check_dataset", "plan_strides"]
+__all__ = ["CONFIGURATION", "build_dataset", "build_plans", "build_region_dataset", "check_dataset"]
 
 CONFIGURATION = "3d_fullres"
 PLANS_NAME = "nnUNetPlansFromMONAI"
@@ -15,29 +17,18 @@ PLANS_NAME = "nnUNetPlansFromMONAI"
 _TO_XYZ = [2, 1, 0]
 
 
-def plan_strides(network: Mapping[str, Any]) -> list[list[int]]:
-    """Pooling steps from which a trainer derives a network's token patch, its decoder and its bottleneck.
-
-    Args:
-        network: as returned by `full_arguments`.
-    """
-    steps = [list(step) for step in network["strides"]]
-    pool = [] if network["pool_stride"] is None else [list(network["pool_stride"])]
-    return [[1] * network["spatial_dims"], *steps, *pool]
-
-
-def build_plans(network: Mapping[str, Any], preprocessing: Preprocessing, *, name: str) -> dict[str, Any]:
+def build_plans(network: MovableNetwork, preprocessing: Preprocessing, *, name: str) -> dict[str, Any]:
     """Plans with one configuration.
 
     The network was trained on arrays whose axes are x, y, z. So plans turn nnU-Net's arrays round, and their crops and
     spacings count x, y, z.
 
     Args:
-        network: as returned by `full_arguments`.
+        network: of the bundle.
         preprocessing: what the plans have to do.
         name: of the data set.
     """
-    resampled = preprocessing.spacing is not None
+    resampled, crop = preprocessing.spacing is not None, network.network.image_shape[1:]
     data, labels, logits = (_resampling(resampled, order=order, is_seg=seg) for order, seg in (
         (preprocessing.order, False), (1, True), (1, False),
     ))  # fmt: skip
@@ -45,9 +36,9 @@ def build_plans(network: Mapping[str, Any], preprocessing: Preprocessing, *, nam
         "data_identifier": f"{PLANS_NAME}_{CONFIGURATION}",
         "preprocessor_name": "DefaultPreprocessor",
         "batch_size": 2,
-        "patch_size": list(network["img_size"]),
-        "median_image_size_in_voxels": list(network["img_size"]),
-        "spacing": preprocessing.spacing or [1.0] * network["spatial_dims"],
+        "patch_size": crop,
+        "median_image_size_in_voxels": crop,
+        "spacing": preprocessing.spacing or [1.0] * len(crop),
         "normalization_schemes": [one.scheme for one in preprocessing.intensity],
         "use_mask_for_norm": [one.use_mask for one in preprocessing.intensity],
         "resampling_fn_data": data[0],
@@ -57,11 +48,7 @@ def build_plans(network: Mapping[str, Any], preprocessing: Preprocessing, *, nam
         "resampling_fn_probabilities": logits[0],
         "resampling_fn_probabilities_kwargs": logits[1],
         "batch_dice": False,
-        "architecture": {
-            "network_class_name": "scd_plugin.SCDUNETR",
-            "arch_kwargs": {"strides": plan_strides(network)},
-            "_kw_requires_import": [],
-        },
+        "architecture": architecture_of(network.kind, network.arguments),
     }
     return {
         "dataset_name": name,

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from torch import Tensor
-
 from scd_plugin.bridge.bundle_files import label_channels
 from scd_plugin.bridge.from_monai.postprocessing import Painting
 
-__all__ = ["in_painting_order", "with_outputs"]
+__all__ = ["in_painting_order"]
 
 
 def in_painting_order(
@@ -54,13 +52,6 @@ def in_painting_order(
     others = {name: value for name, value in labels.items() if name not in regions}
     ordered = {**others, **{region: labels[region] for region in regions}}
     return {**dataset, "labels": ordered, "regions_class_order": values}, channels
-
-
-def with_outputs(weights: Mapping[str, Tensor], channels: Sequence[int]) -> dict[str, Tensor]:
-    """A state dict whose network gives these of its output channels, in this order."""
-    return {
-        name: value[list(channels)] if name.startswith("decoder.out.") else value for name, value in weights.items()
-    }
 
 
 def _label_set(value: Any) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,12 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
+from scd_plugin.nnunet.predict.steps import non_finite_channels
 from scd_plugin.nnunet.predict.windows import make_predictor
 
 __all__ = ["NnunetInferer"]
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class NnunetInferer(Inferer):
@@ -66,6 +70,13 @@ class NnunetInferer(Inferer):
             mirror_axes=self.mirror_axes,
             step_size=self.step_size,
         )
+        for image in images:
+            if bad := non_finite_channels(image):
+                _LOGGER.warning(
+                    "channels %s of an image hold NaN or infinite voxels: its label map means nothing. Replace these "
+                    "voxels in the image and predict it again",
+                    bad,
+                )
         try:
             logits = [predictor.predict_logits_from_preprocessed_data(image.cpu()) for image in images]
         finally:

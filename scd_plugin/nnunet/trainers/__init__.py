@@ -5,4 +5,4 @@ from scd_plugin.nnunet.trainers import primus, unetr
 TRAINERS = {**unetr.TRAINERS, **primus.TRAINERS}
 globals().update(TRAINERS)
 
-__all__ = ["TRAINERS", *TRAINERS]
+__all__ = [*TRAINERS]

@@ -138,12 +138,13 @@ class PruningTrainer(AbstractPrimus):
             self.print_to_log_file("network: as the plans say", also_print_to_console=False)
             return
         preset = self.scd_preset()
-        changes = changes_in_words(preset, unwrapped(self.network).arguments)
+        network: Any = unwrapped(self.network)
+        changes = changes_in_words(preset, network.arguments)
         self.print_to_log_file(f"network: {preset}{f' with changes: {changes}' if changes else ''}")
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """As in nnU-Net's default trainer, for networks that have it."""
-        decoder = getattr(unwrapped(self.network), "decoder", None)
+        decoder: Any = getattr(unwrapped(self.network), "decoder", None)
         if hasattr(decoder, "deep_supervision"):
             decoder.deep_supervision = enabled
 
@@ -151,7 +152,7 @@ class PruningTrainer(AbstractPrimus):
         """Those of our decoder's levels; nnU-Net's go down to a bottleneck that tokens may not reach, or pass."""
         if not self.enable_deep_supervision:
             return None
-        network = unwrapped(self.network)
+        network: Any = unwrapped(self.network)
         scales: list[list[float]] = network.output_scales()
         if len(scales) < 2:
             msg = (

@@ -110,4 +110,4 @@ class nnUNetTrainerSCD_demo(nnUNetTrainerSCD):
 
 
 TRAINERS = {name: value for name, value in globals().items() if name.startswith("nnUNetTrainerSCD")}
-__all__ = ["TRAINERS", *TRAINERS]
+__all__ = [*TRAINERS]
