@@ -47,7 +47,9 @@ class _FusedAttention(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is F.scaled_dot_product_attention:
-            return _KeepInputsAndOutput.apply(*args[:3])
+            # by position, or by name as timm has them
+            given = [*args[:3], *((kwargs or {})[name] for name in ("query", "key", "value")[len(args[:3]) :])]
+            return _KeepInputsAndOutput.apply(*given)
         return func(*args, **(kwargs or {}))
 
 

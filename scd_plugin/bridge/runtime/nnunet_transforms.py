@@ -31,7 +31,15 @@ PREPROCESSED = "nnunet_preprocessed"
 Data = Mapping[Hashable, Any]
 
 
-class NnunetLoadImaged(MapTransform):
+class _WithRecipe(MapTransform):
+    """A transform by plans and data set."""
+
+    def __init__(self, keys: KeysCollection, recipe: NnunetRecipe, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.recipe = recipe
+
+
+class NnunetLoadImaged(_WithRecipe):
     """Reads images as nnU-Net does.
 
     Args:
@@ -39,10 +47,6 @@ class NnunetLoadImaged(MapTransform):
         recipe: plans and data set.
         allow_missing_keys: as in MONAI.
     """
-
-    def __init__(self, keys: KeysCollection, recipe: NnunetRecipe, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.recipe = recipe
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         """Paths to images."""
@@ -57,7 +61,7 @@ class NnunetLoadImaged(MapTransform):
         return result
 
 
-class NnunetPreprocessd(MapTransform):
+class NnunetPreprocessd(_WithRecipe):
     """Transposes, crops, normalises and resamples as nnU-Net does.
 
     Args:
@@ -65,10 +69,6 @@ class NnunetPreprocessd(MapTransform):
         recipe: plans and data set.
         allow_missing_keys: as in MONAI.
     """
-
-    def __init__(self, keys: KeysCollection, recipe: NnunetRecipe, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.recipe = recipe
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         """Images to preprocessed images."""
@@ -97,7 +97,7 @@ class NnunetPreprocessd(MapTransform):
         return MetaTensor(torch.from_numpy(data), affine=torch.from_numpy(after), meta=meta)
 
 
-class NnunetRestored(MapTransform):
+class NnunetRestored(_WithRecipe):
     """Logits to a label map on the grid of the image as read.
 
     Args:
@@ -110,8 +110,7 @@ class NnunetRestored(MapTransform):
     def __init__(
         self, keys: KeysCollection, recipe: NnunetRecipe, image_key: str = "image", allow_missing_keys: bool = False
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.recipe = recipe
+        super().__init__(keys, recipe, allow_missing_keys)
         self.image_key = image_key
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
@@ -135,7 +134,7 @@ class NnunetRestored(MapTransform):
         return result
 
 
-class NnunetSaveImaged(MapTransform):
+class NnunetSaveImaged(_WithRecipe):
     """Writes label maps with nnU-Net's writer: CASE and the file ending of the data set.
 
     Args:
@@ -148,8 +147,7 @@ class NnunetSaveImaged(MapTransform):
     def __init__(
         self, keys: KeysCollection, recipe: NnunetRecipe, output_dir: str | Path, allow_missing_keys: bool = False
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.recipe = recipe
+        super().__init__(keys, recipe, allow_missing_keys)
         self.output_dir = Path(output_dir)
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
