@@ -1,4 +1,4 @@
-"""The network that moves between the hosts: known by its class and all of its arguments, on either side."""
+"""What moves between the hosts: a network, known by its class and all of its arguments, and its weights."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from torch import Tensor
 from scd_plugin.networks.builder import NETWORKS, complete_arguments
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.networks.family import SCDNetwork
+from scd_plugin.networks.wrappers import without_wrappers
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.model.trained_network import network_of
 
-__all__ = ["MovableNetwork", "trainers_network"]
+__all__ = ["MovableNetwork", "flat_weights", "refuse_cascade", "trainers_network"]
 
-# act in training alone
+# these act in training alone
 _OF_TRAINING = ("drop_path_rate", "dropout_rate", "tau", "deep_supervision")
 
 
 class MovableNetwork:
-    """A network of SCD without memory for weights.
+    """A network of SCD that can be moved, built without memory for weights.
 
     Args:
         network: of one of the classes in `NETWORKS`.
-        what: where it comes from, for the error.
+        what: where the network comes from, for the error.
 
     Raises:
-        ValueError: if it is another.
+        ValueError: if the network is of another class.
     """
 
     def __init__(self, network: Any, what: str) -> None:
@@ -40,14 +41,14 @@ class MovableNetwork:
         self.kind = type(network).__name__
         self.arguments = {**complete_arguments(self.kind, network.arguments), "img_size": network.image_shape[1:]}
         if "deep_supervision" in self.arguments:
-            # outputs for a loss
+            # coarser outputs serve the loss alone
             self.arguments["deep_supervision"] = False
 
     def checked(self, weights: dict[str, Tensor], what: str) -> dict[str, Tensor]:
-        """The weights, if they are those of the network.
+        """Return weights that fit the network; `what` says where they come from.
 
         Raises:
-            ValueError: if not, with what differs.
+            ValueError: naming what does not fit.
         """
         if problems := mismatch(self.network.state_dict(), weights, at_most=3):
             msg = f"weights in {what} do not fit the network that they are moved with: {problems}"
@@ -55,21 +56,20 @@ class MovableNetwork:
         return weights
 
     def must_be_of(self, trainer_name: str, recipe: NnunetRecipe) -> None:
-        """Refuse a trainer of nnU-Net that builds another network from plans.
+        """Refuse a trainer that builds another network than this one from plans.
 
         Args:
-            trainer_name: see `trainers_network`.
+            trainer_name: as nnU-Net finds it.
             recipe: with plans that name this network.
 
         Raises:
             ValueError: naming up to three arguments in which they differ; or as `trainers_network`.
         """
-        other = trainers_network(trainer_name, recipe)
-        ours, theirs = _of_prediction(self), _of_prediction(other)
-        different = [
-            f"{name} is {theirs.get(name)}, not {value}" for name, value in ours.items() if theirs.get(name) != value
-        ]
-        if different:
+        built = _of_prediction(trainers_network(trainer_name, recipe))
+        own = _of_prediction(self).items()
+        if different := [
+            f"{name} is {built.get(name)}, not {value}" for name, value in own if built.get(name) != value
+        ]:
             msg = (
                 f"trainer {trainer_name} builds another network than the bundle has: {'; '.join(different[:3])}. Take "
                 "nnUNetTrainerSCD (--trainer)"
@@ -78,11 +78,7 @@ class MovableNetwork:
 
 
 def trainers_network(trainer_name: str, recipe: NnunetRecipe) -> MovableNetwork:
-    """What a trainer of nnU-Net builds from plans for prediction.
-
-    Args:
-        trainer_name: as nnU-Net finds it.
-        recipe: plans and data set.
+    """The network that a trainer builds from plans for prediction.
 
     Raises:
         ValueError: if there is no such trainer, or its network is none of SCD's.
@@ -92,13 +88,30 @@ def trainers_network(trainer_name: str, recipe: NnunetRecipe) -> MovableNetwork:
 
 
 def _of_prediction(one: MovableNetwork) -> Mapping[str, Any]:
-    """Arguments that a prediction depends on, in one form."""
+    """Arguments that a prediction depends on, so written that equal networks have equal ones."""
     arguments = {"network": one.kind, **one.arguments}
     arguments = {name: value for name, value in arguments.items() if name not in _OF_TRAINING}
     arguments["patch_size"] = one.network.token_size()
     arguments["keep_ratio"] = [stage.keep_ratio for stage in one.network.pruning_stages()]
     arguments["prune_after"] = [stage.after_block for stage in one.network.pruning_stages()]
     if one.kind == "SCDUNETR":
-        # both forms of the same steps
+        # the same steps may be given or left to their default
         del arguments["strides"], arguments["pool_stride"]
     return arguments
+
+
+def refuse_cascade(recipe: NnunetRecipe, configuration: str) -> None:
+    """Raise ValueError for a configuration that takes the output of another one."""
+    before = recipe.configuration.previous_stage_name
+    if before is not None:
+        msg = (
+            f"configuration {configuration} is the second stage of a cascade: its network also takes the label map of "
+            f"{before}, which a bundle has no place for. Move {before} or 3d_fullres"
+        )
+        raise ValueError(msg)
+
+
+def flat_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without DDP's and torch.compile's prefixes, and without heads that serve training alone."""
+    flat = without_wrappers(weights)
+    return {name: value.detach().cpu() for name, value in flat.items() if not name.startswith("decoder.heads.")}

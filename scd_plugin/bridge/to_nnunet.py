@@ -15,7 +15,7 @@ __all__ = ["bundle_to_nnunet"]
 def bundle_to_nnunet(
     bundle: str | Path, *, trainer: str | None = None, dataset_json: str | Path | None = None
 ) -> Moved:
-    """What a bundle is in nnU-Net. Its plans name the network, so that any trainer builds it.
+    """Turn a bundle into a model of nnU-Net, whose plans name the network, so that any trainer builds it.
 
     Args:
         bundle: a folder, written by `to_monai` or any other with SCD's network.

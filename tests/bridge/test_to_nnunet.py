@@ -330,6 +330,13 @@ class TestMadeForMonai:
         file.write_text(json.dumps({"channel_names": {}, "labels": {"background": 0}, "file_ending": ".mha"}))
         with pytest.raises(ValueError, match=r"the bundle predicts regions, and .*dataset.json does not"):
             bundle_to_nnunet(bundle, dataset_json=file)
+        for incomplete, reason in (
+            ({"labels": {}, "regions_class_order": [1]}, "dataset.json has no channel_names, file_ending"),
+            ([], "dataset.json must be an object"),
+        ):
+            file.write_text(json.dumps(incomplete))
+            with pytest.raises(ValueError, match=reason):
+                bundle_to_nnunet(bundle, dataset_json=file)
 
     @pytest.mark.slow
     def test_regions_are_painted(

@@ -1,23 +1,16 @@
-"""A bundle made for MONAI: plans are made for it, as far as nnU-Net can do what its transforms do."""
+"""A bundle with MONAI's own transforms: plans are made for it, as far as nnU-Net can do what these do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.inferers import SlidingWindowInferer
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from scd_plugin.bridge.from_monai.bundle_reader import Bundle, read_weights
 from scd_plugin.bridge.from_monai.moved_model import TRAINER, Moved
-from scd_plugin.bridge.from_monai.new_plans import (
-    CONFIGURATION,
-    build_dataset,
-    build_plans,
-    build_region_dataset,
-    check_dataset,
-)
+from scd_plugin.bridge.from_monai.new_plans import CONFIGURATION, build_dataset, build_plans, build_region_dataset
 from scd_plugin.bridge.from_monai.postprocessing import region_painting, window_notes
 from scd_plugin.bridge.from_monai.preprocessing import express
 from scd_plugin.bridge.from_monai.regions import in_painting_order
@@ -27,12 +20,7 @@ __all__ = ["made_for_monai"]
 
 
 def made_for_monai(source: Bundle, trainer: str | None, dataset_json: str | Path | None) -> Moved:
-    """What a bundle with MONAI's own transforms is in nnU-Net.
-
-    Args:
-        source: the bundle.
-        trainer: see `bundle_to_nnunet`.
-        dataset_json: see `bundle_to_nnunet`.
+    """Turn such a bundle into a model of nnU-Net; arguments as in `bundle_to_nnunet`.
 
     Raises:
         ValueError: naming what plans can't express.
@@ -48,14 +36,18 @@ def made_for_monai(source: Bundle, trainer: str | None, dataset_json: str | Path
         msg = f"the inferer must be MONAI's SlidingWindowInferer, since nnU-Net slides a window too; got {kind}"
         raise ValueError(msg)
     window = source.inferer
-    notes = window_notes(_list(window.roi_size), float(window.overlap), str(window.mode), img_size)
+    roi_size = window.roi_size if isinstance(window.roi_size, Sequence) else [window.roi_size] * 3
+    notes = window_notes(roi_size, float(window.overlap), str(window.mode), img_size)
     preprocessing = express(source.preprocessing, num_channels=in_channels, img_size=img_size)
     painting = region_painting(source.postprocessing)
-    dataset = _dataset(source, dataset_json, regions=painting is not None)
-    _check_heads(dataset, out_channels)
     plans = build_plans(source.network, preprocessing, name=source.root.resolve().name)
+    recipe = NnunetRecipe(plans, _dataset(source, dataset_json, regions=painting is not None), CONFIGURATION)
+    dataset, heads = recipe.dataset, recipe.labels.num_segmentation_heads
+    if heads != out_channels:
+        msg = f"the network has {out_channels} output channels where its labels make {heads}: {dataset['labels']}"
+        raise ValueError(msg)
     name = trainer or TRAINER
-    source.network.must_be_of(name, NnunetRecipe(plans, dataset, CONFIGURATION))
+    source.network.must_be_of(name, recipe)
     file = source.root / "models" / "model.pt"
     weights = source.network.checked(read_weights(file), str(file))
     if painting is not None:
@@ -65,15 +57,11 @@ def made_for_monai(source: Bundle, trainer: str | None, dataset_json: str | Path
     return Moved(plans, dataset, name, CONFIGURATION, {"0": weights}, None, [*preprocessing.notes, *notes])
 
 
-def _list(roi_size: Any) -> list[int]:
-    return [int(size) for size in roi_size] if isinstance(roi_size, Sequence) else [int(roi_size)] * 3
-
-
 def _dataset(source: Bundle, dataset_json: str | Path | None, *, regions: bool) -> dict[str, Any]:
+    """The dataset.json that is given, or one made from the bundle's metadata."""
     if dataset_json is not None:
-        given = dict(read_json(Path(dataset_json)))
-        check_dataset(given)
-        if (given.get("regions_class_order") is not None) != regions:
+        given: Any = read_json(Path(dataset_json))
+        if isinstance(given, dict) and (given.get("regions_class_order") is not None) != regions:
             kind = "regions" if regions else "classes"
             msg = f"the bundle predicts {kind}, and {dataset_json} does not: see its labels and regions_class_order"
             raise ValueError(msg)
@@ -87,14 +75,3 @@ def _dataset(source: Bundle, dataset_json: str | Path | None, *, regions: bool) 
         )
         raise ValueError(msg)
     return build_dataset(source.channel_names, source.output_names)
-
-
-def _check_heads(dataset: Mapping[str, Any], out_channels: int) -> None:
-    try:
-        heads = LabelManager(dataset["labels"], dataset.get("regions_class_order")).num_segmentation_heads
-    except (AssertionError, RuntimeError) as error:
-        msg = f"nnU-Net does not take the labels {dataset['labels']}: {error}"
-        raise ValueError(msg) from None
-    if heads != out_channels:
-        msg = f"the network has {out_channels} output channels where its labels make {heads}: {dataset['labels']}"
-        raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""A model folder of nnU-Net, known but not written yet."""
+"""A model folder of nnU-Net, put together but not written yet."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from scd_plugin.nnunet.planning.planned_network import architecture_of
 __all__ = ["TRAINER", "Moved", "plans_with"]
 
 TRAINER = "nnUNetTrainerSCD"
-"""Builds whatever network of SCD the plans name."""
+"""The trainer that builds whatever network of SCD the plans name."""
 
 
 @dataclass(frozen=True)
 class Moved:
-    """What its files will hold."""
+    """Contents of a model folder."""
 
     plans: Mapping[str, Any]
     dataset: Mapping[str, Any]
     trainer_name: str
     configuration: str
     weights: Mapping[str, Mapping[str, Tensor]]
-    """Fold to state dict."""
+    """State dict of each fold."""
     mirror_axes: tuple[int, ...] | None
     notes: list[str] = field(default_factory=list)
-    """What differs a little between the hosts, one sentence each."""
+    """Small differences between the hosts, one sentence each."""
 
     @property
     def name(self) -> str:
@@ -42,16 +42,16 @@ class Moved:
         return f"{self.trainer_name}__{self.plans['plans_name']}__{self.configuration}"
 
     def write(self, folder: str | Path) -> Path:
-        """Write the folder.
+        """Write the files.
 
         Raises:
-            ValueError: if there is something in it.
+            ValueError: if the folder is not empty.
         """
         root = empty_folder(folder)
         (root / "plans.json").write_text(json.dumps(self.plans, indent=4) + "\n")
         (root / "dataset.json").write_text(json.dumps(self.dataset, indent=4) + "\n")
         for fold, weights in self.weights.items():
-            # what nnU-Net's prediction reads; the rest of a checkpoint is of a training, and there was none here
+            # what nnU-Net's prediction reads; the rest of a checkpoint describes a training, and there was none
             checkpoint = {
                 "network_weights": dict(weights),
                 "trainer_name": self.trainer_name,
@@ -68,11 +68,9 @@ def plans_with(plans: Mapping[str, Any], configuration: str, network: MovableNet
 
     Args:
         plans: not changed.
-        configuration: a name in them.
-        network: for it.
+        configuration: a name in the plans.
+        network: the network to name there.
     """
-    changed = {
-        **plans["configurations"][configuration],
-        "architecture": architecture_of(network.kind, network.arguments),
-    }
-    return {**plans, "configurations": {**plans["configurations"], configuration: changed}}
+    known = plans["configurations"]
+    changed = {**known[configuration], "architecture": architecture_of(network.kind, network.arguments)}
+    return {**plans, "configurations": {**known, configuration: changed}}

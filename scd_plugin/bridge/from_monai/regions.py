@@ -15,11 +15,11 @@ __all__ = ["in_painting_order"]
 def in_painting_order(
     dataset: Mapping[str, Any], names: Sequence[str], painting: Painting
 ) -> tuple[dict[str, Any], list[int]]:
-    """A bundle's channels for nnU-Net's regions.
+    """Match a bundle's channels to the regions of a dataset.json, in the order in which they are painted.
 
     Args:
         dataset: a dataset.json with as many regions as the bundle.
-        names: of the bundle's channels.
+        names: names of the bundle's channels.
         painting: how the bundle makes a label map. Where it says so, regions are matched by the value that they are
             painted with, else by their names.
 

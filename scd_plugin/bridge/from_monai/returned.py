@@ -1,29 +1,34 @@
-"""A bundle that came from nnU-Net: plans and data set lie in it, and it goes back to where it was."""
+"""A bundle that came from nnU-Net and goes back: plans and data set lie in it."""
 
 from __future__ import annotations
 
 from scd_plugin.bridge.bundle_files import weights_file
 from scd_plugin.bridge.from_monai.bundle_reader import Bundle, read_weights
 from scd_plugin.bridge.from_monai.moved_model import TRAINER, Moved, plans_with
-from scd_plugin.bridge.movable_model import model_card
 from scd_plugin.bridge.runtime.inferer import NnunetInferer
-from scd_plugin.nnunet.model.recipe import NnunetRecipe, read_recipe
+from scd_plugin.nnunet.model.recipe import NnunetRecipe, read_json, read_recipe
 
 __all__ = ["came_from_nnunet"]
 
+# what `to_monai` wrote down of the model
+_CARD = ("trainer_name", "configuration", "folds", "mirror_axes")
+
 
 def came_from_nnunet(source: Bundle, trainer: str | None) -> Moved:
-    """The model that a bundle was made of, with the network that it has now.
+    """The model that a bundle was made of, with the network that the bundle has now.
 
     Args:
         source: the bundle.
-        trainer: see `bundle_to_nnunet`.
+        trainer: as in `bundle_to_nnunet`.
 
     Raises:
         ValueError: if transforms were added, or if files are missing or do not fit.
     """
     folder = source.root / "configs" / "nnunet"
-    card = model_card(folder)
+    card = read_json(folder / "model.json")
+    if missing := sorted(set(_CARD) - set(card)):
+        msg = f"{folder / 'model.json'} lacks {', '.join(missing)}"
+        raise ValueError(msg)
     recipe = read_recipe(folder, card["configuration"])
     extra = {one.name for one in source.preprocessing} - {"NnunetLoadImaged", "NnunetPreprocessd"}
     extra |= {one.name for one in source.postprocessing} - {"NnunetRestored", "NnunetSaveImaged"}
@@ -41,7 +46,7 @@ def came_from_nnunet(source: Bundle, trainer: str | None) -> Moved:
     except ValueError as error:
         if trainer is not None:
             raise
-        # the network was changed since, or the trainer is of somebody else's
+        # the network was changed since, or the trainer is somebody else's
         notes.append(f"the model names {TRAINER}, which builds what the plans say, in place of {name}: {error}")
         name = TRAINER
     weights = {}

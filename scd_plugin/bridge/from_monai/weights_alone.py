@@ -1,4 +1,4 @@
-"""Weights without a bundle, with the plans of an existing model."""
+"""Weights without a bundle, moved to nnU-Net with the plans of an existing model."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 from scd_plugin.bridge.from_monai.bundle_reader import read_weights
 from scd_plugin.bridge.from_monai.moved_model import TRAINER, Moved, plans_with
 from scd_plugin.bridge.from_monai.new_plans import CONFIGURATION
-from scd_plugin.bridge.movable_model import refuse_cascade
-from scd_plugin.bridge.movable_network import trainers_network
+from scd_plugin.bridge.movable_network import refuse_cascade, trainers_network
 from scd_plugin.nnunet.model.recipe import NnunetRecipe, read_json
 from scd_plugin.nnunet.planning.planned_network import planned_network
 
@@ -25,15 +24,15 @@ def weights_to_nnunet(
     configuration: str = CONFIGURATION,
     mirror_axes: Sequence[int] | None = None,
 ) -> Moved:
-    """What a state dict is with the plans of an existing model.
+    """Turn a state dict into a model of nnU-Net, with the plans of an existing model.
 
     Args:
         weights: file with a state dict of the network that the trainer builds from these plans. Its axes are those of
             the plans.
         plans: nnU-Net's plans.json.
         dataset_json: nnU-Net's dataset.json.
-        trainer: that builds the network; None where the plans name it.
-        configuration: of the plans.
+        trainer: the trainer that builds the network; None where the plans name the network.
+        configuration: a name in the plans.
         mirror_axes: axes over which nnU-Net may mirror.
 
     Raises:

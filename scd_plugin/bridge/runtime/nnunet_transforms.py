@@ -24,7 +24,7 @@ from scd_plugin.nnunet.model.recipe import NnunetRecipe
 
 __all__ = ["NnunetLoadImaged", "NnunetPreprocessd", "NnunetRestored", "NnunetSaveImaged"]
 
-# Entries of a MetaTensor's meta. They are JSON, since a batch keeps strings as they are and takes lists apart.
+# Entries in the meta of a MetaTensor. They are JSON, since a batch keeps strings as they are and takes lists apart.
 READ = "nnunet_read"
 PREPROCESSED = "nnunet_preprocessed"
 
@@ -32,7 +32,7 @@ Data = Mapping[Hashable, Any]
 
 
 class _WithRecipe(MapTransform):
-    """A transform by plans and data set."""
+    """A transform that follows plans and data set."""
 
     def __init__(self, keys: KeysCollection, recipe: NnunetRecipe, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -49,7 +49,7 @@ class NnunetLoadImaged(_WithRecipe):
     """
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        """Paths to images."""
+        """Replace paths by images."""
         result = dict(data)
         for key in self.key_iterator(result):
             given = result[key]
@@ -71,7 +71,7 @@ class NnunetPreprocessd(_WithRecipe):
     """
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        """Images to preprocessed images."""
+        """Preprocess the images."""
         result = dict(data)
         for key in self.key_iterator(result):
             result[key] = self._preprocessed(result[key])
@@ -98,7 +98,7 @@ class NnunetPreprocessd(_WithRecipe):
 
 
 class NnunetRestored(_WithRecipe):
-    """Logits to a label map on the grid of the image as read.
+    """Turns logits into a label map on the grid of the image as read.
 
     Args:
         keys: entries with logits (classes or regions, *size); become `MetaTensor` (1, X, Y, Z) of whole numbers.
@@ -114,7 +114,7 @@ class NnunetRestored(_WithRecipe):
         self.image_key = image_key
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        """Logits to label maps."""
+        """Replace logits by label maps."""
         result = dict(data)
         image = result[self.image_key]
         known = json.loads(image.meta[PREPROCESSED])
@@ -125,8 +125,7 @@ class NnunetRestored(_WithRecipe):
             voxels = np.ascontiguousarray(segmentation.transpose(2, 1, 0)[None])
             # PyTorch can do little with uint16
             kind = torch.uint8 if voxels.dtype == np.uint8 else torch.int32
-            name = ImageMetaKey.FILENAME_OR_OBJ
-            meta = {name: image.meta.get(name, "")}
+            meta = {ImageMetaKey.FILENAME_OR_OBJ: image.meta.get(ImageMetaKey.FILENAME_OR_OBJ, "")}
             if known["read_here"]:
                 meta[READ] = _to_json(known["properties"])
             affine = torch.tensor(known["affine"], dtype=torch.float64)
@@ -151,7 +150,7 @@ class NnunetSaveImaged(_WithRecipe):
         self.output_dir = Path(output_dir)
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        """Label maps to files; the data stays as it is."""
+        """Write the label maps; the data stays as it is."""
         result = dict(data)
         endings: Sequence[str] = self.recipe.plans.image_reader_writer_class.supported_file_endings
         for key in self.key_iterator(result):
@@ -175,7 +174,7 @@ def _to_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays as Python's; JSON writes and reads every float64 exactly."""
+    """Turn NumPy's numbers and arrays into Python's; JSON writes and reads every float64 exactly."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     msg = f"a reader's property can't be kept: it is of type {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""What all of SCD's nnU-Net trainers share, whatever network they train.
+"""The base of SCD's nnU-Net trainers, whatever network they train.
 
 At prediction nnU-Net finds the trainer's class by the name in the checkpoint, and has it build the network from the
 plans, with no trainer object. So every setting is a class attribute, and a setting of your own a subclass of three
@@ -24,10 +24,10 @@ from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
 from scd_plugin.nnunet.planning.planned_network import planned_network
 from scd_plugin.nnunet.planning.token_sizes import token_geometry
+from scd_plugin.nnunet.trainers.contradictions import explicit_settings, refuse_contradiction
 from scd_plugin.nnunet.trainers.cpu_autocast import CPU_DTYPES, autocast_on_cpu, logits_in_float32, slow_bfloat16_note
 from scd_plugin.nnunet.trainers.epoch_progress import EpochProgress
 from scd_plugin.nnunet.trainers.nonfinite import NonFiniteWatch
-from scd_plugin.nnunet.trainers.settings import explicit_settings, refuse_contradiction
 from scd_plugin.nnunet.trainers.unknown_labels import explain_unknown_labels
 
 __all__ = ["PruningTrainer"]
@@ -52,14 +52,14 @@ class PruningTrainer(AbstractPrimus):
 
     scd_settings_are_defaults = True
     scd_keep_ratio: float | Sequence[float] | None = None
-    """Share of the tokens kept at each pruning stage, one number or one per stage; 1 for the dense twin, None for that
-    of the preset."""
+    """Share of the tokens kept at each pruning stage, one number or one per stage; 1 for the dense twin, None for the
+    preset's."""
     scd_num_epochs = 1000
-    """Length of the schedule."""
+    """Epochs of the schedule."""
     scd_deep_supervision = False
     """Off, as in the paper and in nnU-Net's own transformers; see docs/explanation/training.md for the measurement."""
     scd_cpu_dtype = "float32"
-    """On a CPU: "bfloat16" computes in it inside the network, for processors that have it. CUDA is as in nnU-Net."""
+    """Precision inside the network on a CPU; "bfloat16" is for processors that have it. CUDA is as in nnU-Net."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class PruningTrainer(AbstractPrimus):
 
     @classmethod
     def scd_changes(cls) -> dict[str, Any]:
-        """Arguments of the network in which the settings differ from the preset, by setting."""
+        """Arguments of the network that the settings change in the preset."""
         return {} if cls.scd_keep_ratio is None else {"keep_ratio": cls.scd_keep_ratio}
 
     @classmethod
@@ -102,7 +102,7 @@ class PruningTrainer(AbstractPrimus):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> SCDNetwork:
-        """The network for a configuration of the plans; nnU-Net calls this at training and at prediction.
+        """Build the network for a configuration of the plans; nnU-Net calls this at training and at prediction.
 
         Raises:
             ValueError: if the plans fit no network of SCD, or name another than the trainer's settings do.
@@ -117,9 +117,8 @@ class PruningTrainer(AbstractPrimus):
 
     @classmethod
     def _network(cls, configuration: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Class name and arguments, but for channels and classes."""
-        changes = cls.scd_changes()
-        planned = planned_network(configuration)
+        """Class and arguments of the network for a configuration, without channels and classes."""
+        changes, planned = cls.scd_changes(), planned_network(configuration)
         if planned is None:
             return network_arguments(cls.scd_preset(), **{**cls.scd_geometry(configuration), **changes})
         stated = explicit_settings(cls, ("scd_size", "scd_version"))
@@ -133,7 +132,7 @@ class PruningTrainer(AbstractPrimus):
             unwrapped(self.network).register_forward_hook(logits_in_float32)
 
     def _log_network(self) -> None:
-        """Where the network comes from, and how it differs from its preset."""
+        """Log where the network comes from, and how it differs from its preset."""
         if planned_network(self.configuration_manager.configuration) is not None:
             self.print_to_log_file("network: as the plans say", also_print_to_console=False)
             return
@@ -149,7 +148,7 @@ class PruningTrainer(AbstractPrimus):
             decoder.deep_supervision = enabled
 
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
-        """Those of our decoder's levels; nnU-Net's go down to a bottleneck that tokens may not reach, or pass."""
+        """Scales of the decoder's levels; nnU-Net's go down to a bottleneck that tokens may not reach, or pass."""
         if not self.enable_deep_supervision:
             return None
         network: Any = unwrapped(self.network)
@@ -237,8 +236,7 @@ class PruningTrainer(AbstractPrimus):
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         result = self._run_step(super().train_step, batch)
         self.progress.step(loss=float(result["loss"]))
-        line = self.non_finite.see(float(result["loss"]), batch.get("keys", ()))
-        if line:
+        if line := self.non_finite.see(float(result["loss"]), batch.get("keys", ())):
             self.print_to_log_file(line)
         return result
 
@@ -255,10 +253,10 @@ class PruningTrainer(AbstractPrimus):
         return result
 
     def _run_step(self, step: Callable[[dict[str, Any]], dict[str, Any]], batch: dict[str, Any]) -> dict[str, Any]:
-        """A step in its precision, with one sentence where it fails at a label that dataset.json does not name.
+        """Run a step in its precision.
 
         Raises:
-            ValueError: naming cases and labels.
+            ValueError: where it fails at a label that dataset.json does not name; the message names cases and labels.
         """
         try:
             with autocast_on_cpu(self.scd_cpu_dtype, self.device):

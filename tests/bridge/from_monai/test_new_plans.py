@@ -5,7 +5,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from scd_plugin import SCDUNETR
-from scd_plugin.bridge.from_monai.new_plans import CONFIGURATION, build_dataset, build_plans, check_dataset
+from scd_plugin.bridge.from_monai.new_plans import CONFIGURATION, build_dataset, build_plans
 from scd_plugin.bridge.from_monai.preprocessing import Intensity, Preprocessing
 from scd_plugin.bridge.movable_network import MovableNetwork
 
@@ -63,7 +63,3 @@ class TestBuildDataset:
     def test_refused(self, names: dict[str, str], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             build_dataset({"0": "CT"}, names)
-
-    def test_incomplete_file(self) -> None:
-        with pytest.raises(ValueError, match=r"dataset.json has no channel_names, file_ending"):
-            check_dataset({"labels": {}})
