@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from scd_plugin import SCDUNETR, __version__
 from scd_plugin.cli import app
-from scd_plugin.monai import export as export_module
+from scd_plugin.monai.export import exporter
 from scd_plugin.monai.export.description import describe, plain_config
 from scd_plugin.monai.export.exported_parity import load_exported, parity
 from scd_plugin.monai.export.exporter import Exported, export_bundle
@@ -277,7 +277,7 @@ class TestRefusals:
             export_bundle(make_bundle(), format="tensorrt")
 
     def test_missing_packages(self, make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(export_module, "find_spec", lambda name: None if name.startswith("onnx") else object())
+        monkeypatch.setattr(exporter, "find_spec", lambda name: None if name.startswith("onnx") else object())
         with pytest.raises(
             ValueError, match=r"'onnx' needs the packages onnx, onnxscript, onnxruntime: pip install \"scd-plugin\[exp"
         ):
@@ -303,7 +303,7 @@ class TestRefusals:
         root = make_bundle()
         config = {**INFERENCE, "network_def": {"_target_": "torch.nn.Identity"}}
         (root / "configs" / "inference.json").write_text(json.dumps(config))
-        with pytest.raises(ValueError, match=r"network_def must be or hold a scd_plugin\.SCDUNETR; got Identity"):
+        with pytest.raises(ValueError, match=r"network_def must be or hold a network of SCD, .*; got Identity"):
             export_bundle(root, format="torchscript")
 
     def test_expression_that_fails(self, make_bundle: Callable[..., Path]) -> None:
@@ -346,7 +346,7 @@ class TestCommand:
             run = load_exported(path, device=device)
             return lambda image: run(image) + 0.002
 
-        monkeypatch.setattr(export_module, "load_exported", shifted)
+        monkeypatch.setattr(exporter, "load_exported", shifted)
         root = make_bundle()
         result = CliRunner().invoke(app, ["export", str(root), "--format", "onnx-legacy", "--tolerance", "0.0001"])
         assert result.exit_code == 1
