@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scd_plugin.nnunet.model.channel_files import channel_files, in_order
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
 
-__all__ = ["Case", "find_cases", "left_out", "left_to_do"]
+__all__ = ["Case", "check_cascade", "find_cases", "left_out", "left_to_do"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,23 @@ def find_cases(
         msg = f"the label map would be written over the image {clash[0]}; name another output"
         raise ValueError(msg)
     return cases
+
+
+def check_cascade(recipe: NnunetRecipe, configuration: str, previous_stage: Path | None) -> None:
+    """Raise ValueError where a previous stage is needed and not given, or given and not needed, or no folder."""
+    before = recipe.configuration.previous_stage_name
+    if before is not None and previous_stage is None:
+        msg = (
+            f"configuration {configuration} is the second stage of a cascade: predict the images with {before} first, "
+            "and give the folder of its label maps as previous stage (--previous-stage)"
+        )
+        raise ValueError(msg)
+    if before is None and previous_stage is not None:
+        msg = f"configuration {configuration} is no second stage of a cascade; leave out the previous stage"
+        raise ValueError(msg)
+    if previous_stage is not None and not previous_stage.is_dir():
+        msg = f"the previous stage must be a folder of label maps; there is no {previous_stage}"
+        raise ValueError(msg)
 
 
 def left_out(folder: Path, cases: Sequence[Case], file_ending: str) -> list[str]:

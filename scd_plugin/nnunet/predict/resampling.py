@@ -8,9 +8,8 @@ from typing import Any
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-__all__ = ["RESAMPLING", "torch_resampling"]
+__all__ = ["torch_resampling"]
 
-RESAMPLING = ("nnunet", "torch")
 _DEFAULT = "resample_data_or_seg_to_shape"
 _TORCH = "resample_torch_fornnunet"
 _SAME_IN_BOTH = ("force_separate_z", "separate_z_anisotropy_threshold")
