@@ -17,6 +17,7 @@ from scd_plugin.nnunet.predict.settings import PredictSettings
 
 __all__ = ["app"]
 
+COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
 Command = TypeVar("Command", bound=Callable[..., None])
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Token-pruning segmentation for nnU-Net and MONAI.")
@@ -92,23 +93,15 @@ def demo(
 def doctor() -> None:
     """Say what is installed, whether nnU-Net finds the trainer, and what to type where not."""
     from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
     from scd_plugin.nnunet.doctor import examine
 
-    findings = examine()
-    console = Console(soft_wrap=True)
+    findings, console = examine(), Console(soft_wrap=True)
     for finding in findings:
-        mark = (
-            "[green]ok[/]  "
-            if finding.ok and not finding.remedy
-            else "[yellow]note[/]"
-            if finding.ok
-            else "[red]bad[/] "
-        )
-        console.print(f"{mark} {escape(finding.what)}: {escape(finding.detail)}", highlight=False)
+        console.print(Text.assemble((f"{finding.mark:5}", COLOURS[finding.mark]), f"{finding.what}: {finding.detail}"))
         if finding.remedy:
-            console.print(f"     {escape(finding.remedy)}", style="bold", highlight=False)
+            console.print(Text(f"     {finding.remedy}", style="bold"))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 

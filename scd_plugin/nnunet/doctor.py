@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from packaging.requirements import Requirement
@@ -40,16 +41,26 @@ class Finding:
     remedy: str = ""
     """What to type; empty where nothing is wrong."""
 
+    @property
+    def mark(self) -> str:
+        """The finding in a word: ok, note where something could be better, or bad."""
+        return "bad" if not self.ok else "note" if self.remedy else "ok"
+
 
 def examine() -> list[Finding]:
-    """All findings, in the order in which to mend them."""
-    findings = [*_versions(), _device(), _bfloat16(), _freed_memory(), *_threads(), _compile(), *_folders()]
-    findings.append(_found("trainer found by nnU-Net", _as_nnunet_looks, "pip install --force-reinstall scd-plugin"))
-    findings.append(
-        _found("trainer found by MONAI's nnU-Net wrapper", _as_monai_looks, "pip install --force-reinstall scd-plugin")
-    )
-    findings.extend(_own_trainers())
-    return findings
+    """Look at everything; findings come in the order in which to mend them."""
+    return [
+        *_versions(),
+        _device(),
+        _bfloat16(),
+        _freed_memory(),
+        *_threads(),
+        _compile(),
+        *map(_folder, FOLDERS),
+        _trainer_found_by("nnU-Net", _as_nnunet_looks),
+        _trainer_found_by("MONAI's nnU-Net wrapper", _as_monai_looks),
+        *_own_trainers(),
+    ]
 
 
 def _versions() -> list[Finding]:
@@ -81,21 +92,21 @@ def _device() -> Finding:
 
 
 def _bfloat16() -> Finding:
-    name = bfloat16_instructions()
-    if name is None:
-        return Finding("bfloat16 on the CPU", True, "neither AMX nor AVX512-BF16, so float32 is faster")
-    return Finding("bfloat16 on the CPU", True, f"{name}: scd predict --dtype auto, or scd_cpu_dtype in training")
+    if name := bfloat16_instructions():
+        detail = f"{name}: scd predict --dtype auto, or scd_cpu_dtype in training"
+    else:
+        detail = "neither AMX nor AVX512-BF16, so float32 is faster"
+    return Finding("bfloat16 on the CPU", True, detail)
 
 
 def _freed_memory() -> Finding:
-    name = "freed memory on the CPU"
+    name, detail = "freed memory on the CPU", f"stays in the process, which is faster; {SWITCH}=0 where memory is short"
     try:
-        kept = can_keep_freed_memory()
+        if not can_keep_freed_memory():
+            detail = f"goes back to the system, as {SWITCH}, a setting of malloc, or the C library has it"
     except ValueError as error:
         return Finding(name, False, str(error), f"unset {SWITCH}")
-    if kept:
-        return Finding(name, True, f"stays in the process, which is faster; {SWITCH}=0 where memory is short")
-    return Finding(name, True, f"goes back to the system, as {SWITCH}, a setting of malloc, or the C library has it")
+    return Finding(name, True, detail)
 
 
 def _threads() -> list[Finding]:
@@ -123,36 +134,28 @@ def _compile() -> Finding:
     return Finding("torch.compile", True, "available, nnU-Net uses it by default")
 
 
-def _folders() -> list[Finding]:
-    findings = []
-    for name, purpose in FOLDERS.items():
-        value = os.environ.get(name)
-        if not value:
-            findings.append(Finding(name, False, "not set", f"export {name}=/path/to/{purpose.replace(' ', '_')}"))
-        elif not Path(value).is_dir():
-            findings.append(Finding(name, False, f"{value} is not a folder", f"mkdir -p {value}"))
-        else:
-            findings.append(Finding(name, True, value))
-    return findings
+def _folder(variable: str) -> Finding:
+    value = os.environ.get(variable)
+    if not value:
+        return Finding(variable, False, "not set", f"export {variable}=/path/to/{FOLDERS[variable].replace(' ', '_')}")
+    if not Path(value).is_dir():
+        return Finding(variable, False, f"{value} is not a folder", f"mkdir -p {value}")
+    return Finding(variable, True, value)
 
 
-def _as_nnunet_looks() -> type:
-    find = import_module("nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name
-    found: type = find(TRAINER)
-    return found
+def _as_nnunet_looks() -> Any:
+    return import_module("nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name(TRAINER)
 
 
-def _as_monai_looks() -> type | None:
+def _as_monai_looks() -> Any:
     # MONAI 1.6.1, get_network_from_nnunet_plans
+    package = "nnunetv2.training.nnUNetTrainer"
     find = import_module("nnunetv2.utilities.find_class_by_name").recursive_find_python_class
-    root = import_module("nnunetv2").__path__[0]
-    found: type | None = find(
-        str(Path(root) / "training" / "nnUNetTrainer"), TRAINER, "nnunetv2.training.nnUNetTrainer"
-    )
-    return found
+    return find(import_module(package).__path__[0], TRAINER, package)
 
 
-def _found(what: str, look: Callable[[], type | None], remedy: str) -> Finding:
+def _trainer_found_by(host: str, look: Callable[[], Any]) -> Finding:
+    what, remedy = f"trainer found by {host}", "pip install --force-reinstall scd-plugin"
     # whatever goes wrong inside nnU-Net is a finding here
     try:
         found = look()
