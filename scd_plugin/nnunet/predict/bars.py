@@ -1,4 +1,4 @@
-"""A bar over cases and one over the windows of the case at hand, where the terminal is one."""
+"""Progress of a prediction: a bar over cases and one over the windows of the case at hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["PredictionProgress"]
 
 
 class PredictionProgress:
-    """Bars on a terminal; elsewhere nothing but what `say` is told.
+    """Draw bars on a terminal; elsewhere write nothing but what `say` is told.
 
     Args:
         console: where to draw, stderr without it.

@@ -20,7 +20,7 @@ STAGES = ("read", "preprocess", "network", "resample", "write")
 
 @dataclass
 class CaseTimes:
-    """One case: how long each stage took, and with how many folds and mirrored passes."""
+    """How long each stage of a case took, and with how many folds and mirrored passes."""
 
     case: str
     folds: tuple[str, ...]
@@ -35,7 +35,7 @@ class CaseTimes:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Adds the time of what is inside to a stage; a failure inside is said to be that stage's."""
+        """Add the time of what is inside to a stage; a failure inside is said to be that stage's."""
         start = perf_counter()
         try:
             yield
@@ -64,7 +64,7 @@ def write_times(
 
 
 def times_table(cases: Sequence[CaseTimes]) -> Table:
-    """The times for a terminal, in seconds."""
+    """Make a table of the times for a terminal, in seconds."""
     table = Table("case", box=None, header_style="bold")
     table.columns[0].overflow = "fold"
     for heading in ("folds", "mirrored passes", "windows", *STAGES):
@@ -92,7 +92,7 @@ def _runs_in(path: Path) -> list[Any]:
 
 
 def _one_sentence(error: Exception) -> str:
-    """What went wrong, in one line: of messages with several, the last that says something, as ITK writes them."""
+    """Say what went wrong in one line: the last that says something, where a message has several, as ITK's have."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, ValueError) and len(lines) == 1:
         return lines[0]

@@ -21,7 +21,7 @@ def run_pipeline(cases: Sequence[Case], steps: Steps) -> None:
     """
     with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(1) as behind:
         coming = [ahead.submit(steps.prepare, case) for case in cases[:1]]
-        finishing: list[tuple[Case, Future[None]]] = []
+        finishing: tuple[Case, Future[None]] | None = None
         for case, following in zip(cases, [*cases[1:], None]):
             prepared = coming.pop()
             wait([prepared])
@@ -32,19 +32,10 @@ def run_pipeline(cases: Sequence[Case], steps: Steps) -> None:
             except Exception as error:  # noqa: BLE001
                 steps.done(case, error)
                 continue
-            _await(finishing, steps)
-            finishing.append((case, behind.submit(steps.finish, case, predicted)))
+            if finishing is not None:
+                steps.done(finishing[0], finishing[1].exception())
+            finishing = case, behind.submit(steps.finish, case, predicted)
             # or it would stay in memory beside the next one
             del predicted
-        _await(finishing, steps)
-
-
-def _await(finishing: list[tuple[Case, Future[None]]], steps: Steps) -> None:
-    while finishing:
-        case, future = finishing.pop()
-        try:
-            future.result()
-        except Exception as error:  # noqa: BLE001
-            steps.done(case, error)
-        else:
-            steps.done(case, None)
+        if finishing is not None:
+            steps.done(finishing[0], finishing[1].exception())

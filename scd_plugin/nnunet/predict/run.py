@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -49,7 +49,7 @@ def predict(
         output: a folder, or a file for one image.
         model_folder: TRAINER__PLANS__CONFIGURATION of nnU-Net's results.
         settings: how; as `nnUNetv2_predict` without them.
-        progress: where to show it.
+        progress: where to show how far it is; on stderr without it.
 
     Returns:
         The times of each case that was predicted now, with an error where it failed.
@@ -77,7 +77,7 @@ def predict(
     predictor.on_windows, predictor.on_window = progress.windows, progress.window
     if not cases:
         return []
-    for note in _notes(settings):
+    for note in filter(None, _notes(settings)):
         progress.say(f"note: {note}")
     times_file = _prepare_output(model, output, cases, settings)
     finished: list[CaseTimes] = []
@@ -97,7 +97,7 @@ def predict(
 
 
 def _read_model(folder: Path, settings: PredictSettings) -> ModelFolder:
-    """The model, with the recipe that the settings ask for."""
+    """Read the model, and change its recipe as the settings ask."""
     model = ModelFolder.read(folder, settings.folds or (), settings.checkpoint)
     recipe, configuration = model.recipe, model.configuration
     check_cascade(recipe, configuration, settings.previous_stage)
@@ -106,13 +106,12 @@ def _read_model(folder: Path, settings: PredictSettings) -> ModelFolder:
     return replace(model, recipe=recipe)
 
 
-def _notes(settings: PredictSettings) -> list[str]:
-    """Why it may be slower on this CPU than it could be."""
-    notes = [
-        slow_bfloat16_note() if settings.network_dtype == "bfloat16" else None,
-        idle_cores_note() if settings.threads is None and settings.torch_device.type == "cpu" else None,
-    ]
-    return [note for note in notes if note is not None]
+def _notes(settings: PredictSettings) -> Iterator[str | None]:
+    """Say why it may be slower on this CPU than it could be."""
+    if settings.network_dtype == "bfloat16":
+        yield slow_bfloat16_note()
+    if settings.threads is None and settings.torch_device.type == "cpu":
+        yield idle_cores_note()
 
 
 def _prepare_output(model: ModelFolder, output: Path, cases: Sequence[Case], settings: PredictSettings) -> Path:
@@ -135,7 +134,7 @@ def _prepare_output(model: ModelFolder, output: Path, cases: Sequence[Case], set
 
 
 def record(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
-    """The settings, with what was taken where they leave it open, and what else the times depend on."""
+    """Describe a run: its settings, what was taken where they leave it open, and what else the times depend on."""
     on_gpu = settings.torch_device.type == "cuda"
     return {
         "model": str(model.folder),

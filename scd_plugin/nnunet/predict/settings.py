@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 
-import typer
+from typer import Option
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ def _one_of(*allowed: str) -> _Must:
 class PredictSettings:
     """How to predict; the defaults give what `nnUNetv2_predict` gives with the same folds.
 
-    The command line makes an option of each field, under the field's name where `typer.Option` has no other.
+    The command line makes an option of each field, named as the field where `Option` names no other.
 
     Raises:
         ValueError: if a value is none of those allowed, or there is no such device.
@@ -38,62 +38,52 @@ class PredictSettings:
 
     folds: Annotated[
         list[str] | None,
-        typer.Option(
-            "--fold", "-f", help="Fold, 0 to 4 or all; several are averaged. Without it, all that are trained."
-        ),
+        Option("--fold", "-f", help="Fold, 0 to 4 or all; several are averaged. Without it, all that are trained."),
     ] = None
-    checkpoint: Annotated[str, typer.Option(help="Name of the checkpoint in each fold.")] = "checkpoint_final.pth"
+    checkpoint: Annotated[str, Option(help="Name of the checkpoint in each fold.")] = "checkpoint_final.pth"
     device: Annotated[
-        str,
-        _one_of("auto", "cpu", "cuda"),
-        typer.Option(help="Device: cpu, cuda, or auto for cuda where there is one."),
+        str, _one_of("auto", "cpu", "cuda"), Option(help="Device: cpu, cuda, or auto for cuda where there is one.")
     ] = "auto"
     mirroring: Annotated[
-        bool, typer.Option(help="Average over mirrored images, nnU-Net's test-time augmentation; up to 8 passes.")
+        bool, Option(help="Average over mirrored images, nnU-Net's test-time augmentation; up to 8 passes.")
     ] = True
     step_size: Annotated[
         float,
         _Must("in (0, 1], the step as a share of the window", lambda step: 0 < step <= 1),
-        typer.Option(help="Step from one window to the next, as a share of the window."),
+        Option(help="Step from one window to the next, as a share of the window."),
     ] = 0.5
     batch: Annotated[
         int,
         _Must("at least 1, the windows in a forward pass", lambda batch: batch >= 1),
-        typer.Option(help="Windows in a forward pass; with more than 1, results differ by rounding."),
+        Option(help="Windows in a forward pass; with more than 1, results differ by rounding."),
     ] = 1
     resampling: Annotated[
         str,
         _one_of("nnunet", "torch"),
-        typer.Option(
-            help="Who resamples the logits to the image's grid: nnunet, or torch for PyTorch, which is faster."
-        ),
+        Option(help="Who resamples the logits to the image's grid: nnunet, or torch for PyTorch, which is faster."),
     ] = "nnunet"
     dtype: Annotated[
         str,
         _one_of("float32", "bfloat16", "auto"),
-        typer.Option(help="What a CPU computes in: float32, bfloat16, or auto for bfloat16 where that is faster."),
+        Option(help="What a CPU computes in: float32, bfloat16, or auto for bfloat16 where that is faster."),
     ] = "float32"
     threads: Annotated[
         int | None,
         _Must("at least 1, the network's on a CPU", lambda threads: threads >= 1),
-        typer.Option(
-            help="Threads of the network on a CPU, in place of nnU-Net's number; results may differ by rounding."
-        ),
+        Option(help="Threads of the network on a CPU, in place of nnU-Net's number; results may differ by rounding."),
     ] = None
-    skip_empty: Annotated[
-        bool, typer.Option("--skip-empty", help="Compute windows of a constant value, such as air, only once.")
-    ] = False
+    skip_empty: Annotated[bool, Option("--skip-empty", help="Compute windows of a constant value only once.")] = False
     save_probabilities: Annotated[
-        bool, typer.Option("--save-probabilities", help="Write probabilities too, as nnU-Net saves them.")
+        bool, Option("--save-probabilities", help="Write probabilities too, as nnU-Net saves them.")
     ] = False
     keep_existing: Annotated[
-        bool, typer.Option("--continue/--overwrite", help="Leave label maps that are there, or predict them again.")
+        bool, Option("--continue/--overwrite", help="Leave label maps that are there, or predict them again.")
     ] = False
     previous_stage: Annotated[
-        Path | None, typer.Option(help="Folder of the first stage's label maps, for the second stage of a cascade.")
+        Path | None, Option(help="Folder of the first stage's label maps, for the second stage of a cascade.")
     ] = None
     times: Annotated[
-        Path | None, typer.Option("--json", help="File for times and settings; without it, beside the label maps.")
+        Path | None, Option("--json", help="File for times and settings; without it, beside the label maps.")
     ] = None
 
     def __post_init__(self) -> None:

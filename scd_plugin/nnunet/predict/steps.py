@@ -24,7 +24,7 @@ __all__ = ["Steps", "non_finite_channels"]
 
 
 def non_finite_channels(data: Tensor) -> list[int]:
-    """Channels of (C, D, H, W) that hold NaN or infinite voxels.
+    """Find the channels of an image (C, D, H, W) that hold NaN or infinite voxels.
 
     Normalisation spreads a single one over the whole image, and the label map of NaN logits is background everywhere.
     """
@@ -33,7 +33,7 @@ def non_finite_channels(data: Tensor) -> list[int]:
 
 @dataclass(frozen=True)
 class Steps:
-    """What is done with each case, by nnU-Net's own functions, for `run_pipeline`."""
+    """The steps that `run_pipeline` takes each case through, made of nnU-Net's own functions."""
 
     model: ModelFolder
     predictor: WindowPredictor
@@ -46,7 +46,7 @@ class Steps:
     """Those of each case that was started, by its name."""
 
     def prepare(self, case: Case) -> tuple[Tensor, dict[str, Any]]:
-        """Read and preprocess.
+        """Read a case's images and preprocess them.
 
         Returns:
             (C, D, H, W) for the network, and what `finish` needs to know of the image.
@@ -117,7 +117,7 @@ class Steps:
             for file in sorted(folder.iterdir(), key=lambda file: file.name == output.name):
                 file.replace(output.parent / file.name)
 
-    def done(self, case: Case, error: Exception | None) -> None:
+    def done(self, case: Case, error: BaseException | None) -> None:
         """Note that a case is written, or say why it is not."""
         times = self.times[case.name]
         if error is not None:

@@ -26,7 +26,7 @@ MAX_CONSTANTS = 2
 
 
 def constant_values(window: Tensor) -> tuple[float, ...] | None:
-    """The value of each channel, if every channel is constant.
+    """Return the value of each channel if every channel is constant, else None.
 
     Args:
         window: (C, *size).
@@ -38,7 +38,7 @@ def constant_values(window: Tensor) -> tuple[float, ...] | None:
 def window_logits(
     windows: Iterable[Tensor], forward: Callable[[Tensor], Tensor], *, batch: int = 1, skip_empty: bool = False
 ) -> Iterator[Tensor]:
-    """Logits of windows, in their order.
+    """Compute the logits of windows, in their order.
 
     In evaluation a network's answer to a constant window follows from the constants alone. With `skip_empty` it is
     computed for the first window of a kind, in a pass of its own, and given again for those that follow.
@@ -111,7 +111,7 @@ class WindowPredictor(nnUNetPredictor):
         self.on_window: Callable[[], None] = lambda: None
         """Called when a window is done."""
         self.num_windows = 0
-        """Of the last pass over an image."""
+        """Windows in the last pass over an image."""
         self.num_computed = 0
         """Of these, how many went through the network."""
         self._answers: Iterator[Tensor] = iter(())
@@ -133,7 +133,7 @@ class WindowPredictor(nnUNetPredictor):
         return super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
 
     def _internal_maybe_mirror_and_predict(self, x: Tensor) -> Tensor:
-        """Logits of the next window; nnU-Net asks in the order of its slicers."""
+        """Return the logits of the next window; nnU-Net asks in the order of its slicers."""
         # what nnU-Net hands over is the window itself: nothing to gather
         one_by_one = self.settings.batch == 1 and not self.settings.skip_empty
         logits = self._forward(x) if one_by_one else next(self._answers)
@@ -141,7 +141,7 @@ class WindowPredictor(nnUNetPredictor):
         return logits
 
     def _forward(self, windows: Tensor) -> Tensor:
-        """Logits of windows, averaged over mirrored passes if the predictor mirrors."""
+        """Compute the logits of windows, averaged over mirrored passes if the predictor mirrors."""
         self.num_computed += len(windows)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             logits: Tensor = super()._internal_maybe_mirror_and_predict(windows.to(self.device))

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 import torch
 import typer
+from typer.core import TyperOption
 
 from scd_plugin.cli import app
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
@@ -65,29 +66,38 @@ def test_what_the_network_computes_in(
     assert PredictSettings(device=device, dtype=dtype).network_dtype == expected
 
 
-def test_every_setting_is_an_option_and_in_the_record(recipe: NnunetRecipe, tmp_path: Path) -> None:
-    names = {field.name for field in fields(PredictSettings)}
+@pytest.fixture
+def options() -> dict[str, TyperOption]:
+    """Of the command, by the names that they have in Python."""
     command = typer.main.get_command(app).commands["predict"]
-    options = {parameter.name: parameter for parameter in command.params if parameter.name != "help"}
-    assert options.keys() - names == {"images", "output", "model"}
-    assert names <= options.keys()
-    for name in names:
+    return {parameter.name: parameter for parameter in command.params if parameter.name != "help"}
+
+
+NAMES = {field.name for field in fields(PredictSettings)}
+
+
+def test_every_setting_is_an_option(options: dict[str, TyperOption]) -> None:
+    assert options.keys() == NAMES | {"images", "output", "model"}
+    for name in NAMES:
         assert options[name].default == getattr(PredictSettings(), name)
         assert options[name].help.endswith(".")
+
+
+def test_every_setting_is_in_the_record(recipe: NnunetRecipe, tmp_path: Path) -> None:
     model = ModelFolder(tmp_path, recipe, "3d_fullres", "nnUNetTrainer", ("0", "2"), CHECKPOINT, (), (0,))
     settings = PredictSettings(device="cpu", step_size=0.75, batch=3, threads=2, mirroring=False)
     written = record(model, settings)
-    assert names <= written.keys()
-    assert {name: written[name] for name in ("step_size", "batch", "threads", "mirroring", "skip_empty")} == {
-        "step_size": 0.75,
-        "batch": 3,
-        "threads": 2,
-        "mirroring": False,
-        "skip_empty": False,
-    }
     # what was taken where the settings leave it open
-    assert (written["folds"], written["mirror_axes"], written["dtype"]) == (["0", "2"], [], "float32")
+    taken = {"folds": ["0", "2"], "device": written["device"]}
+    assert {name: written[name] for name in NAMES} == {**asdict(settings), **taken}
     assert written["device"].startswith("cpu, ")
+    assert written["mirror_axes"] == []
+
+
+def test_every_option_is_in_the_documentation(options: dict[str, TyperOption]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "predict.md").read_text(encoding="utf-8")
+    for option in options.values():
+        assert [name for name in (*option.opts, *option.secondary_opts) if f" {name} " in page or f"`{name}" in page]
 
 
 def test_checkpoint_is_that_of_a_model_folder() -> None:
