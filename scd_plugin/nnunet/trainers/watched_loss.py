@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from scd_plugin.measure.token_audit import TokenAudit
@@ -11,7 +12,7 @@ from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.guidance import StageWatch, guidance_loss
 from scd_plugin.ops.token_labels import TokenLabels, token_labels
 
-__all__ = ["WatchedLoss"]
+__all__ = ["WatchedLoss", "of_all_processes"]
 
 
 class WatchedLoss(nn.Module):
@@ -67,3 +68,17 @@ class WatchedLoss(nn.Module):
             known = ~target[:, -1:].bool() if regions else target != self._labels.ignore_label
             target = target[:, :-1] if regions else target
         return token_labels(target, grid_size, known=known, regions=regions)
+
+
+def of_all_processes(audit: TokenAudit, *, is_ddp: bool) -> TokenAudit:
+    """The audit of a validation in several processes, which each of them must ask for.
+
+    Args:
+        audit: of this process.
+        is_ddp: whether there are others.
+    """
+    if not is_ddp:
+        return audit
+    audits: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(audits, audit)
+    return audits[0].merge(audits[1:])

@@ -11,8 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+pytest.importorskip("nnunetv2")
+
+from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+
 from scd_plugin import SCDUNETR
 from scd_plugin.measure.token_audit import TokenAudit
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
 from scd_plugin.nnunet.trainers.audit_files import draw_audit, write_audit
 from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss
 
@@ -118,3 +123,64 @@ class TestFiles:
         assert lines[1].split(",")[7:10] == ["0.5000", "0.2500", "0.2500"]
         draw_audit(tmp_path)
         assert (tmp_path / "token_audit.png").stat().st_size > 5000
+
+
+class Guided(nnUNetTrainerSCD_demo):
+    scd_guide = 1.0
+    scd_guide_target = "foreground"
+
+
+class TestTrainer:
+    def batch(self) -> dict[str, Any]:
+        target = torch.zeros(2, 1, 32, 32, 32)
+        # tokens have edges of 4 voxels
+        target[:, :, 6:14] = 1
+        return {"data": torch.randn(target.shape) + 3 * target, "target": target, "keys": ["case_0", "case_1"]}
+
+    def test_a_dense_network_has_nothing_to_watch(self, make_trainer: Callable[..., Any]) -> None:
+        dense = type("Dense", (nnUNetTrainerSCD_demo,), {"scd_keep_ratio": 1.0})
+        trainer = make_trainer(dense, initialize=True)
+        assert type(trainer.loss) is DC_and_CE_loss
+        outputs = [trainer.validation_step(self.batch())]
+        trainer.on_validation_epoch_end(outputs)
+        assert not (Path(trainer.output_folder) / "token_audit.csv").exists()
+
+    def test_validation_is_audited(self, make_trainer: Callable[..., Any]) -> None:
+        trainer = make_trainer(nnUNetTrainerSCD_demo, initialize=True)
+        logged: list[tuple[str, float, int]] = []
+        trainer.logger.loggers.append(SimpleNamespace(log=lambda *entry: logged.append(entry)))
+        for trainer.current_epoch in range(2):
+            trainer.on_validation_epoch_start()
+            with torch.no_grad():
+                outputs = [trainer.validation_step(self.batch()) for _ in range(2)]
+            trainer.on_validation_epoch_end(outputs)
+            # 512 tokens, of which a quarter stays at each stage
+            assert "chance 75, 19, 5 %; foreground voxels in stage 1's" in Path(trainer.log_file).read_text()
+        table = (Path(trainer.output_folder) / "token_audit.csv").read_text().splitlines()
+        assert len(table) == 3
+        assert (Path(trainer.output_folder) / "token_audit.png").is_file()
+        names = {name: (value, epoch) for name, value, epoch in logged}
+        assert names["tokens/chance_left_at_1"] == (0.75, 1)
+        # the pictures of nnU-Net's own log go on
+        trainer.logger.get_checkpoint()
+
+    def test_guided_steps_learn_the_choice(self, make_trainer: Callable[..., Any]) -> None:
+        trainer = make_trainer(Guided, initialize=True)
+        trainer.on_train_epoch_start()
+        trainer.optimizer.param_groups[0]["lr"] = 3e-3
+        losses = [float(trainer.train_step(self.batch())["loss"]) for _ in range(15)]
+        assert all(map(torch.isfinite, torch.tensor(losses)))
+        trainer.on_validation_epoch_start()
+        with torch.no_grad():
+            outputs = [trainer.validation_step(self.batch())]
+        audit = trainer.loss.audit
+        trainer.on_validation_epoch_end(outputs)
+        # three of eight tokens hold foreground, and a quarter of all can stay
+        assert audit.shares("foreground")[0] < 0.5
+        assert audit.shares("background")[0] > 0.9
+
+    @pytest.mark.parametrize("settings", [{"scd_guide": -1}, {"scd_guide_target": "edges"}], ids=str)
+    def test_refused(self, make_trainer: Callable[..., Any], settings: dict[str, Any]) -> None:
+        message = r"scd_guide must be 0 or more and scd_guide_target one of mixed, foreground, share; got .*(-1|edges)"
+        with pytest.raises(ValueError, match=message):
+            make_trainer(type("Wrong", (nnUNetTrainerSCD_demo,), settings))
