@@ -10,23 +10,9 @@ from plans import Run
 
 COLUMNS = (
     *Run._fields,
-    "batch",
-    "crop",
-    "patch",
-    "layers",
-    "gmacs",
-    "parameters",
-    "seconds_a_step",
-    "loss",
-    "dice",
-    "dice_by_class",
-    "left_mixed",
-    "left_foreground",
-    "left_background",
-    "recall_by_size",
-    "false_lesions_a_case",
-    "date",
-    "error",
+    *("batch", "crop", "patch", "layers", "gmacs", "parameters", "seconds_a_step", "loss"),
+    *("dice", "dice_by_class", "left_mixed", "left_foreground", "left_background"),
+    *("recall_by_size", "false_lesions_a_case", "date", "error"),
 )
 
 
