@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from scd_plugin.monai.export.plans_description import describe_plans, single_network
-from scd_plugin.networks import SCDUNETR
+from scd_plugin.networks import SCDNetwork
 
 __all__ = ["describe", "find_network", "plain_config"]
 
@@ -23,16 +23,16 @@ _SAVING = ("SaveImage", "NnunetSaveImage")
 _BY_PLANS = "NnunetPreprocessd"
 
 
-def find_network(model: nn.Module) -> SCDUNETR:
+def find_network(model: nn.Module) -> SCDNetwork:
     """The SCD network that a bundle's `network_def` is, or holds.
 
     Raises:
         ValueError: if there is none.
     """
     for module in model.modules():
-        if isinstance(module, SCDUNETR):
+        if isinstance(module, SCDNetwork):
             return module
-    msg = f"network_def must be or hold a scd_plugin.SCDUNETR; got {type(model).__name__}"
+    msg = f"network_def must be or hold a network of SCD, a scd_plugin.SCDNetwork; got {type(model).__name__}"
     raise ValueError(msg)
 
 
@@ -94,7 +94,7 @@ def describe(parser: ConfigParser, model: nn.Module) -> dict[str, Any]:
         "inputs": {"image": _tensor(formats, "inputs", "image", network.image_shape)},
         "outputs": {"pred": _tensor(formats, "outputs", "pred", [network.out_channels, *network.image_shape[1:]])},
         "img_size": network.image_shape[1:],
-        "keep_ratio": {str(stage.after_block): stage.keep_ratio for stage in network.encoder.stages},
+        "keep_ratio": {str(stage.after_block): stage.keep_ratio for stage in network.pruning_stages()},
         "spacing": _argument(before, "Spacing", "pixdim"),
         "orientation": _argument(before, "Orientation", "axcodes"),
         "intensity": [step for step in before if "Intensity" in step["_target_"]],

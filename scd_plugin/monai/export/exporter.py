@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +23,7 @@ from torch import nn
 from scd_plugin import __version__
 from scd_plugin.monai.export.description import describe, find_network
 from scd_plugin.monai.export.exported_parity import load_exported, parity
+from scd_plugin.networks import SCDNetwork
 
 __all__ = ["FORMATS", "Exported", "ParityError", "export_bundle"]
 
@@ -61,6 +63,7 @@ class _Source:
     overrides: Mapping[str, Any]
     parser: ConfigParser
     model: nn.Module
+    network: SCDNetwork
 
     @property
     def config(self) -> str:
@@ -76,7 +79,7 @@ class _Source:
 
     @property
     def example_shape(self) -> list[int]:
-        return [EXAMPLE_BATCH, *find_network(self.model).image_shape]
+        return [EXAMPLE_BATCH, *self.network.image_shape]
 
     def arguments(self, path: Path) -> dict[str, Any]:
         """What MONAI's three exporters have in common."""
@@ -112,8 +115,8 @@ def export_bundle(
             1e-4, and 1e-2 for TensorRT.
 
     Raises:
-        ValueError: if the format is unknown, a file of the bundle is missing or does not fit, or the format needs a
-            package or a device that is not there.
+        ValueError: if the format is unknown, a file of the bundle is missing or does not fit, the format needs a
+            package or a device that is not there, or its exporter can't take the network.
         ParityError: if the written file answers differently; nothing is removed.
     """
     if format not in FORMATS:
@@ -124,13 +127,17 @@ def export_bundle(
     source = _read(Path(bundle_dir))
     path = _output_path(source.root, kind, output)
     description = describe(source.parser, source.model)
-    with warnings.catch_warnings(), _quiet(logging.getLogger("monai.bundle.scripts")):
-        # exporters warn of their own future, and of checks of the image's shape that hold
-        warnings.simplefilter("ignore")
-        kind.write(source, path)
-        exported = load_exported(path, device="cuda" if kind.needs_gpu else "cpu")
-        network = find_network(source.model)
-        difference, scale = parity(source.model, exported, network.image_shape)
+    try:
+        with warnings.catch_warnings(), _quiet(logging.getLogger("monai.bundle.scripts")):
+            # exporters warn of their own future, and of checks of the image's shape that hold
+            warnings.simplefilter("ignore")
+            kind.write(source, path)
+            exported = load_exported(path, device="cuda" if kind.needs_gpu else "cpu")
+            difference, scale = parity(source.model, exported, source.network.image_shape)
+    except Exception as error:
+        # exporters fail in as many ways as networks are built
+        msg = f"format {format!r} does not work for this {type(source.network).__name__}, try another: {_reason(error)}"
+        raise ValueError(msg) from error
     allowed = (tolerance if tolerance is not None else kind.tolerance) * max(1.0, scale)
     deployment = path.with_name(f"{path.name}.deploy.json")
     description |= {
@@ -161,24 +168,11 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _write_script(source: _Source, path: Path) -> None:
-    ckpt_export(**source.arguments(path), use_trace=False)
+def _write_torchscript(source: _Source, path: Path, **how: bool) -> None:
+    ckpt_export(**source.arguments(path), **how)
 
 
-def _write_trace(source: _Source, path: Path) -> None:
-    ckpt_export(**source.arguments(path), use_trace=True)
-
-
-def _write_onnx(source: _Source, path: Path) -> None:
-    # one file: with weights apart, MONAI's exporter would leave a copy of them in the folder for temporary files
-    _export_onnx(source, path, {"dynamo": True, "external_data": False, "verbose": False})
-
-
-def _write_onnx_legacy(source: _Source, path: Path) -> None:
-    _export_onnx(source, path, {"dynamo": False})
-
-
-def _export_onnx(source: _Source, path: Path, exporter: dict[str, Any]) -> None:
+def _write_onnx(source: _Source, path: Path, **exporter: bool) -> None:
     names = {"input_names": ["image"], "output_names": ["pred"]}
     axes = {"image": {0: "batch"}, "pred": {0: "batch"}}
     # MONAI hands further arguments to the exporter only with use_trace, whichever exporter it is
@@ -216,10 +210,15 @@ class _Format:
 
 FORMATS = MappingProxyType(
     {
-        "torchscript": _Format("model.ts", _write_script),
-        "torchscript-trace": _Format("model.ts", _write_trace),
-        "onnx": _Format("model.onnx", _write_onnx, ("onnx", "onnxscript", "onnxruntime")),
-        "onnx-legacy": _Format("model.onnx", _write_onnx_legacy, ("onnx", "onnxruntime")),
+        "torchscript": _Format("model.ts", partial(_write_torchscript, use_trace=False)),
+        "torchscript-trace": _Format("model.ts", partial(_write_torchscript, use_trace=True)),
+        "onnx": _Format(
+            "model.onnx",
+            # one file: MONAI's exporter would leave a copy of weights apart in the folder for temporary files
+            partial(_write_onnx, dynamo=True, external_data=False, verbose=False),
+            ("onnx", "onnxscript", "onnxruntime"),
+        ),
+        "onnx-legacy": _Format("model.onnx", partial(_write_onnx, dynamo=False), ("onnx", "onnxruntime")),
         "torch-export": _Format("model.pt2", _write_torch_export),
         "tensorrt": _Format(
             "model_trt.ts", _write_tensorrt, ("onnx", "tensorrt", "torch_tensorrt"), True, TENSORRT_TOLERANCE
@@ -257,19 +256,19 @@ def _read(root: Path) -> _Source:
     for key, value in overrides.items():
         parser[key] = value
     model: nn.Module = parser.get_parsed_content("network_def")
-    find_network(model)
-    _load_weights(model, root / "models" / "model.pt")
-    return _Source(root, overrides, parser, model.eval())
-
-
-def _load_weights(model: nn.Module, path: Path) -> None:
+    source = _Source(root, overrides, parser, model.eval(), find_network(model))
     try:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        model.load_state_dict(torch.load(source.weights, map_location="cpu", weights_only=True))
     except Exception as error:
         # unpickling fails in as many ways as files are damaged
-        reason = " ".join(str(error).split())[:300]
-        msg = f"{path} must be a state dict that fits network_def of configs/inference.json: {reason}"
+        msg = f"{source.weights} must be a state dict that fits network_def of configs/inference.json: {_reason(error)}"
         raise ValueError(msg) from error
+    return source
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line that is not too long."""
+    return " ".join(str(error).split())[:300]
 
 
 def _output_path(root: Path, kind: _Format, output: str | Path | None) -> Path:

@@ -18,17 +18,21 @@ from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimu
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from scd_plugin.freed_memory import keep_freed_memory
+from scd_plugin.measure.token_audit import TokenAudit
 from scd_plugin.networks.builder import NETWORKS, changes_in_words, network_arguments
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.networks.family import SCDNetwork
+from scd_plugin.networks.guidance import TARGETS
 from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
 from scd_plugin.nnunet.planning.planned_network import planned_network
 from scd_plugin.nnunet.planning.token_sizes import token_geometry
+from scd_plugin.nnunet.trainers.audit_files import draw_audit, write_audit
 from scd_plugin.nnunet.trainers.contradictions import explicit_settings, refuse_contradiction
 from scd_plugin.nnunet.trainers.cpu_autocast import CPU_DTYPES, autocast_on_cpu, logits_in_float32, slow_bfloat16_note
 from scd_plugin.nnunet.trainers.epoch_progress import EpochProgress
 from scd_plugin.nnunet.trainers.nonfinite import NonFiniteWatch
 from scd_plugin.nnunet.trainers.unknown_labels import explain_unknown_labels
+from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss, of_all_processes
 
 __all__ = ["PruningTrainer"]
 
@@ -58,6 +62,11 @@ class PruningTrainer(AbstractPrimus):
     """Epochs of the schedule."""
     scd_deep_supervision = False
     """Off, as in the paper and in nnU-Net's own transformers; see docs/explanation/training.md for the measurement."""
+    scd_guide = 0.0
+    """Weight of the loss by which labels teach the scores what to keep; 0 for the paper's training, in which scores
+    learn from the segmentation alone."""
+    scd_guide_target = "mixed"
+    """What a token should be kept for: "mixed" (it holds more than one class), "foreground" (any), or "share" of it."""
     scd_cpu_dtype = "float32"
     """Precision inside the network on a CPU; "bfloat16" is for processors that have it. CUDA is as in nnU-Net."""
 
@@ -71,6 +80,12 @@ class PruningTrainer(AbstractPrimus):
     ) -> None:
         if self.scd_cpu_dtype not in CPU_DTYPES:
             msg = f"scd_cpu_dtype must be one of {', '.join(CPU_DTYPES)}; got {self.scd_cpu_dtype!r}"
+            raise ValueError(msg)
+        if not self.scd_guide >= 0 or self.scd_guide_target not in TARGETS:
+            msg = (
+                f"scd_guide must be 0 or more and scd_guide_target one of {', '.join(TARGETS)}; got {self.scd_guide!r} "
+                f"and {self.scd_guide_target!r}"
+            )
             raise ValueError(msg)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs = self.scd_num_epochs
@@ -162,6 +177,13 @@ class PruningTrainer(AbstractPrimus):
             raise ValueError(msg)
         return scales
 
+    def _build_loss(self) -> Any:
+        """nnU-Net's loss; beside it labels teach the scores, and count the tokens that leave in validation."""
+        loss, network = super()._build_loss(), unwrapped(self.network)
+        if not isinstance(network, SCDNetwork) or not network.pruning_stages():
+            return loss
+        return WatchedLoss(loss, network, self.label_manager, guide=self.scd_guide, target=self.scd_guide_target)
+
     def configure_optimizers(self, stage: str = "warmup_all") -> tuple[Any, Any]:
         """AdamW and the schedule of Primus, the warm-up cut to 5 % of the epochs (Primus: 50 of 1000)."""
         self.warmup_duration_whole_net = max(1, self.num_epochs // 20)
@@ -251,6 +273,22 @@ class PruningTrainer(AbstractPrimus):
         if not isfinite(loss):
             self.print_to_log_file(f"validation loss not finite ({loss}); cases: {', '.join(batch.get('keys', ()))}")
         return result
+
+    def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        super().on_validation_epoch_end(val_outputs)
+        if isinstance(self.loss, WatchedLoss):
+            self._log_audit(of_all_processes(self.loss.new_audit(), is_ddp=self.is_ddp))
+
+    def _log_audit(self, audit: TokenAudit) -> None:
+        """In a line of the log, as a row of a table with its picture, and in loggers such as Weights and Biases."""
+        if self.local_rank != 0:
+            return
+        self.print_to_log_file(audit.in_one_line())
+        write_audit(Path(self.output_folder), self.current_epoch, audit)
+        draw_audit(Path(self.output_folder))
+        for logger in self.logger.loggers:
+            for name, share in audit.row().items():
+                logger.log(f"tokens/{name}", share, self.current_epoch)
 
     def _run_step(self, step: Callable[[dict[str, Any]], dict[str, Any]], batch: dict[str, Any]) -> dict[str, Any]:
         """Run a step in its precision.

@@ -189,7 +189,7 @@ class TestTraining:
         assert type(trainer.optimizer) is torch.optim.AdamW
         assert trainer.optimizer.defaults["betas"] == (0.9, 0.98)
         assert trainer.optimizer.defaults["weight_decay"] == 5e-2
-        assert type(trainer.loss) is DC_and_CE_loss
+        assert type(trainer.loss.loss) is DC_and_CE_loss
 
     @pytest.mark.parametrize("trainer", UNETR_TRAINERS)
     def test_stochastic_depth(self, trainer: type[nnUNetTrainer]) -> None:
