@@ -1,4 +1,4 @@
-"""The network of a trained model, built by its trainer as nnU-Net builds it at prediction."""
+"""Builds the network of a trained model by its trainer, as nnU-Net builds it at prediction."""
 
 from __future__ import annotations
 
@@ -20,22 +20,19 @@ _NOT_FOUND = "Could not find requested nnunet trainer"
 
 
 def find_any_trainer(name: str) -> Any:
-    """A trainer class by its name, as nnU-Net finds it.
+    """Find a trainer class by its name, as nnU-Net finds it.
 
     Raises:
         ValueError: if there is none, or if a module that nnU-Net imports on the way fails.
     """
     try:
-        # nnU-Net prints each place that it searches, beginning with where it does not find trainers of one's own
+        # nnU-Net prints each place that it searches, beginning with its own folder, where a user's trainers are not
         with redirect_stdout(io.StringIO()):
             return recursive_find_trainer_class_by_name(name)
-    except Exception as error:  # noqa: BLE001  (whatever a module of the user's does)
+    except Exception as error:  # noqa: BLE001  (a user's module may raise anything)
         reason = (str(error).splitlines() or [""])[0]
         if isinstance(error, RuntimeError) and reason.startswith(_NOT_FOUND):
-            msg = (
-                f"trainer {name} is not found. If it is one of your own, set nnUNet_extTrainer to the folder of its "
-                "module"
-            )
+            msg = f"trainer {name} is not found. If it is your own, set nnUNet_extTrainer to the folder of its module"
         else:
             msg = (
                 f"nnU-Net's search for trainer {name} fails with {type(error).__name__}: {reason}. It imports every "
@@ -45,7 +42,7 @@ def find_any_trainer(name: str) -> Any:
 
 
 def network_of(trainer_name: str, recipe: NnunetRecipe) -> nn.Module:
-    """The network that a trainer builds from plans for prediction, with new weights.
+    """Build the network that a trainer builds from plans for prediction, with new weights.
 
     Args:
         trainer_name: see `find_any_trainer`.
@@ -71,7 +68,7 @@ def network_of(trainer_name: str, recipe: NnunetRecipe) -> nn.Module:
 
 
 def build_network(model: ModelFolder) -> nn.Module:
-    """The network of a model, with the weights of the first fold.
+    """Build the network of a model, with the weights of the first fold.
 
     Raises:
         ValueError: if the trainer is not found, or if the weights of a fold do not fit what it builds.
@@ -83,7 +80,7 @@ def build_network(model: ModelFolder) -> nn.Module:
 
 
 def check_weights(model: ModelFolder, network: nn.Module) -> None:
-    """Raise ValueError where the weights of a fold do not fit the network that the model's trainer builds."""
+    """Raise ValueError if the weights of a fold do not fit the network that the model's trainer builds."""
     for fold, weights in zip(model.folds, model.weights):
         if problems := mismatch(network.state_dict(), weights, at_most=3):
             msg = f"weights of fold {fold} in {model.folder} do not fit what {model.trainer_name} builds: {problems}"
