@@ -2,19 +2,59 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from scd_plugin import __version__
 from scd_plugin.bench.command import bench
+from scd_plugin.nnunet.predict.settings import PredictSettings
 
 __all__ = ["app"]
 
+COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
+Command = TypeVar("Command", bound=Callable[..., None])
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Token-pruning segmentation for nnU-Net and MONAI.")
 app.command("bench")(bench)
+
+
+@contextmanager
+def _errors_in_one_sentence() -> Iterator[None]:
+    """Around a command: what the user can mend ends it with a sentence instead of a traceback."""
+    try:
+        yield
+    except BrokenPipeError:
+        # who read the output has left, and typer ends without a word
+        raise
+    except subprocess.CalledProcessError as error:
+        typer.echo(f"error: {Path(error.cmd[0]).name} ended with exit code {error.returncode}, see above", err=True)
+        raise typer.Exit(1) from None
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _with_options_of(settings: type) -> Callable[[Command], Command]:
+    """Give a command, in place of its `**options`, an option for each field of a dataclass.
+
+    Args:
+        settings: with fields annotated as a command's parameters are, `Annotated[int, typer.Option(help="...")]`.
+    """
+
+    def decorate(command: Command) -> Command:
+        own, fields = (inspect.signature(one, eval_str=True).parameters.values() for one in (command, settings))
+        kept = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
+        # where typer looks for the parameters of a command
+        command.__signature__ = inspect.Signature([*kept, *fields])  # type: ignore[attr-defined]
+        return command
+
+    return decorate
 
 
 def _print_version(value: bool) -> None:
@@ -33,6 +73,7 @@ def main(
 
 
 @app.command()
+@_errors_in_one_sentence()
 def demo(
     data: Annotated[
         Path | None, typer.Option(help="Decathlon task or nnU-Net raw data set; a synthetic one is made without it.")
@@ -43,15 +84,7 @@ def demo(
     """Train, predict and evaluate through nnU-Net's own commands, in minutes."""
     from scd_plugin.demo.run import run_demo
 
-    try:
-        passed = run_demo(data, output, device=device)
-    except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except subprocess.CalledProcessError as error:
-        typer.echo(f"error: {Path(error.cmd[0]).name} ended with exit code {error.returncode}, see above", err=True)
-        raise typer.Exit(1) from None
-    if not passed:
+    if not run_demo(data, output, device=device):
         raise typer.Exit(1)
 
 
@@ -59,23 +92,15 @@ def demo(
 def doctor() -> None:
     """Say what is installed, whether nnU-Net finds the trainer, and what to type where not."""
     from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
     from scd_plugin.nnunet.doctor import examine
 
-    findings = examine()
-    console = Console(soft_wrap=True)
+    findings, console = examine(), Console(soft_wrap=True)
     for finding in findings:
-        mark = (
-            "[green]ok[/]  "
-            if finding.ok and not finding.remedy
-            else "[yellow]note[/]"
-            if finding.ok
-            else "[red]bad[/] "
-        )
-        console.print(f"{mark} {escape(finding.what)}: {escape(finding.detail)}", highlight=False)
+        console.print(Text.assemble((f"{finding.mark:5}", COLOURS[finding.mark]), f"{finding.what}: {finding.detail}"))
         if finding.remedy:
-            console.print(f"     {escape(finding.remedy)}", style="bold", highlight=False)
+            console.print(Text(f"     {finding.remedy}", style="bold"))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -85,6 +110,7 @@ app.add_typer(_bridge, name="bridge")
 
 
 @_bridge.command("to-monai")
+@_errors_in_one_sentence()
 def bridge_to_monai(
     model_folder: Annotated[Path, typer.Argument(help="TRAINER__PLANS__CONFIGURATION in nnUNet_results.")],
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle; must not hold anything yet.")],
@@ -96,56 +122,55 @@ def bridge_to_monai(
     """Make a MONAI bundle of a trained nnU-Net model; it predicts the same."""
     from scd_plugin.bridge.to_monai import to_monai
 
-    try:
-        root = to_monai(model_folder, bundle, fold or (), checkpoint)
-    except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+    root = to_monai(model_folder, bundle, fold or (), checkpoint)
     typer.echo(f"{root}: see docs/README.md there for how to run it")
 
 
 @_bridge.command("to-nnunet")
+@_errors_in_one_sentence()
 def bridge_to_nnunet(
     source: Annotated[Path, typer.Argument(help="MONAI bundle, or a file of weights.")],
     model_folder: Annotated[Path, typer.Argument(help="Folder of the model; must not hold anything yet.")],
-    trainer: Annotated[str | None, typer.Option(help="Trainer that builds the network; found without it.")] = None,
+    trainer: Annotated[
+        str | None,
+        typer.Option(help="Trainer named in the model; without it the one that it had, or nnUNetTrainerSCD."),
+    ] = None,
     dataset_json: Annotated[
         Path | None, typer.Option(help="nnU-Net's dataset.json, for a bundle of regions, or for weights.")
     ] = None,
     plans: Annotated[Path | None, typer.Option(help="nnU-Net's plans.json, for weights.")] = None,
-    configuration: Annotated[str, typer.Option(help="Of these plans, for weights.")] = "3d_fullres",
+    configuration: Annotated[
+        str, typer.Option(help="Which configuration of --plans the weights are of.")
+    ] = "3d_fullres",
     mirror_axis: Annotated[
         list[int] | None, typer.Option(help="Axis over which nnU-Net mirrors, for weights; none without it.")
     ] = None,
 ) -> None:
     """Make a folder for nnUNetv2_predict_from_modelfolder of a bundle or of weights."""
-    from scd_plugin.bridge.to_nnunet import bundle_to_nnunet, weights_to_nnunet
+    from scd_plugin.bridge.from_monai.weights_alone import weights_to_nnunet
+    from scd_plugin.bridge.to_nnunet import bundle_to_nnunet
 
-    try:
-        if not source.exists():
-            msg = f"{source} is missing; name a MONAI bundle or a file of weights"
+    if not source.exists():
+        msg = f"{source} is missing; name a MONAI bundle or a file of weights"
+        raise ValueError(msg)
+    if source.is_dir():
+        if plans is not None:
+            msg = "--plans goes with a file of weights; the plans of a bundle follow from its configs"
             raise ValueError(msg)
-        if source.is_dir():
-            if plans is not None:
-                msg = "--plans goes with a file of weights; the plans of a bundle follow from its configs"
-                raise ValueError(msg)
-            moved = bundle_to_nnunet(source, trainer=trainer, dataset_json=dataset_json)
-        elif plans is None or dataset_json is None or trainer is None:
-            msg = f"weights alone ({source}) need --plans, --dataset-json and --trainer of the model that they are for"
-            raise ValueError(msg)
-        else:
-            moved = weights_to_nnunet(
-                source,
-                plans=plans,
-                dataset_json=dataset_json,
-                trainer=trainer,
-                configuration=configuration,
-                mirror_axes=mirror_axis,
-            )
-        moved.write(model_folder)
-    except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+        moved = bundle_to_nnunet(source, trainer=trainer, dataset_json=dataset_json)
+    elif plans is None or dataset_json is None:
+        msg = f"weights alone ({source}) need --plans and --dataset-json of the model that they are for"
+        raise ValueError(msg)
+    else:
+        moved = weights_to_nnunet(
+            source,
+            plans=plans,
+            dataset_json=dataset_json,
+            trainer=trainer,
+            configuration=configuration,
+            mirror_axes=mirror_axis,
+        )
+    moved.write(model_folder)
     for note in moved.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"{model_folder}: nnUNetv2_predict_from_modelfolder -m {model_folder} -f {' '.join(moved.weights)}")
@@ -153,68 +178,21 @@ def bridge_to_nnunet(
 
 
 @app.command()
+@_errors_in_one_sentence()
+@_with_options_of(PredictSettings)
 def predict(
     images: Annotated[Path, typer.Option("--input", "-i", help="Folder of images named for nnU-Net, or one image.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for label maps, or a file for one image.")],
     model: Annotated[Path, typer.Option("--model", "-m", help="TRAINER__PLANS__CONFIGURATION in nnUNet_results.")],
-    fold: Annotated[
-        list[str] | None, typer.Option("--fold", "-f", help="0 to 4 or all; several are averaged. All trained without.")
-    ] = None,
-    checkpoint: Annotated[str, typer.Option(help="File in each fold.")] = "checkpoint_final.pth",
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
-    mirroring: Annotated[
-        bool, typer.Option("--mirroring/--no-mirroring", help="nnU-Net's test-time augmentation; up to 8 passes.")
-    ] = True,
-    step_size: Annotated[float, typer.Option(help="Step of the window as a share of it.")] = 0.5,
-    batch: Annotated[int, typer.Option(help="Windows to a forward pass; more than 1 differs by rounding.")] = 1,
-    resampling: Annotated[str, typer.Option(help="Of logits: nnunet, or torch for PyTorch's.")] = "nnunet",
-    dtype: Annotated[
-        str, typer.Option(help="On a CPU: float32, bfloat16, or auto for bfloat16 where the CPU has it.")
-    ] = "float32",
-    threads: Annotated[
-        int | None,
-        typer.Option(help="Of the network on a CPU; as in nnUNetv2_predict without. May differ by rounding."),
-    ] = None,
-    skip_empty: Annotated[bool, typer.Option("--skip-empty", help="Compute constant windows once.")] = False,
-    save_probabilities: Annotated[
-        bool, typer.Option("--save-probabilities", help="Probabilities too, as nnU-Net saves them.")
-    ] = False,
-    keep_existing: Annotated[
-        bool, typer.Option("--continue/--overwrite", help="Leave label maps that are there, or predict them again.")
-    ] = False,
-    previous_stage: Annotated[
-        Path | None, typer.Option(help="Folder of label maps, for a cascade's second stage.")
-    ] = None,
-    times: Annotated[Path | None, typer.Option("--json", help="File for the times; beside the output without.")] = None,
+    **options: Any,
 ) -> None:
     """Predict with a model folder of nnU-Net, as nnUNetv2_predict does, and say where the time goes."""
     from rich.console import Console
 
     from scd_plugin.nnunet.predict.clock import times_table
     from scd_plugin.nnunet.predict.run import predict as predict_images
-    from scd_plugin.nnunet.predict.settings import PredictSettings
 
-    try:
-        settings = PredictSettings(
-            folds=tuple(fold or ()),
-            checkpoint=checkpoint,
-            device=device,
-            mirroring=mirroring,
-            step_size=step_size,
-            batch=batch,
-            resampling=resampling,
-            dtype=dtype,
-            threads=threads,
-            skip_empty=skip_empty,
-            save_probabilities=save_probabilities,
-            keep_existing=keep_existing,
-            previous_stage=previous_stage,
-            times=times,
-        )
-        cases = predict_images(images, output, model, settings)
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+    cases = predict_images(images, output, model, PredictSettings(**options))
     if not cases:
         typer.echo("nothing to do: every label map is there")
         return
@@ -226,6 +204,7 @@ def predict(
 
 
 @app.command()
+@_errors_in_one_sentence()
 def export(
     bundle: Annotated[Path, typer.Argument(help="Folder of a trained MONAI bundle.")],
     model_format: Annotated[
@@ -247,9 +226,6 @@ def export(
 
     try:
         done = export_bundle(bundle, format=model_format, output=output, tolerance=tolerance)
-    except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
     except ParityError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

@@ -61,7 +61,7 @@ def malloc_settings() -> dict[str, str]:
 
 
 def keep_freed_memory(device: torch.device | str = "cpu") -> bool:
-    """From now on this process keeps what it frees, if the network computes on a CPU and `can_keep_freed_memory`.
+    """Keep from now on what this process frees, if the network computes on a CPU and `can_keep_freed_memory`.
 
     Children that are forked later do so too.
 
@@ -82,7 +82,7 @@ def keep_freed_memory(device: torch.device | str = "cpu") -> bool:
 
 @contextmanager
 def freed_memory_kept(device: torch.device | str = "cpu") -> Iterator[bool]:
-    """`keep_freed_memory` for a while; at the end what is free goes back to the system.
+    """Keep freed memory for a while, as `keep_freed_memory` does; at the end what is free goes back to the system.
 
     Args:
         device: see `keep_freed_memory`.
@@ -105,7 +105,7 @@ def freed_memory_kept(device: torch.device | str = "cpu") -> Iterator[bool]:
 
 
 def give_freed_memory_back() -> None:
-    """What is free now goes to the system, once; what is freed later is kept or not as before."""
+    """Give what is free now to the system, once; what is freed later is kept or not as before."""
     if (library := _glibc()) is not None:
         library.malloc_trim(0)
 

@@ -8,14 +8,3 @@ from scd_plugin.blocks.pruning import PrunedTokens as PrunedTokens
 from scd_plugin.blocks.pruning import SoftTopKPruning as SoftTopKPruning
 from scd_plugin.blocks.score import ScorePredictor as ScorePredictor
 from scd_plugin.blocks.transformer import transformer_blocks as transformer_blocks
-
-__all__ = [
-    "LightDecoder",
-    "MaskTokenCompletion",
-    "MultiLayerTokenAssembly",
-    "PrunedTokens",
-    "ScorePredictor",
-    "SoftTopKPruning",
-    "UNETRDecoder",
-    "transformer_blocks",
-]

@@ -1,4 +1,4 @@
-"""Token completion: from token sets that left at different depths back to one full sequence."""
+"""Token completion: puts token sets that left at different depths back into one full sequence."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -15,7 +15,7 @@ COMPLETION = ("assembly", "assembly_to_kept", "mask_token")
 
 
 class _Refine(nn.Module):
-    """What completions end with: positions, transformer blocks, LayerNorm and a projection back to D."""
+    """The common end of completions: positions, transformer blocks, LayerNorm and a projection back to D."""
 
     pos_embed: Tensor
     attend_kept: Final[bool]

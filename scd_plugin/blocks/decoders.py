@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from scd_plugin.ops.convolution import pointwise_convolution, takes_short_ways
 
-__all__ = ["OutBlock", "UNETRDecoder", "num_taps"]
+__all__ = ["OutBlock", "UNETRDecoder", "drop_unused_heads", "num_taps", "unfolding_layer"]
 
 
 def num_taps(strides: Sequence[Sequence[int]], pool_stride: Sequence[int] | None) -> int:
-    """How many token maps a `UNETRDecoder` with these strides takes."""
+    """Number of token maps that a `UNETRDecoder` with these strides takes."""
     return len(strides) + (pool_stride is not None)
 
 
@@ -93,7 +93,7 @@ class UNETRDecoder(nn.Module):
         self.register_load_state_dict_pre_hook(drop_unused_heads)  # type: ignore[no-untyped-call]
 
     def forward(self, image: Tensor, taps: list[Tensor]) -> Tensor | list[Tensor]:
-        """Decode.
+        """Decode token maps, with the image at full resolution.
 
         Args:
             image: (B, in_channels, *img_size).
@@ -121,7 +121,7 @@ class UNETRDecoder(nn.Module):
 
 
 class _UpWithSkip(nn.Module):
-    """MONAI's `UnetrUpBlock`, with the upsampled map cropped to the skip connection (odd grids overshoot by one)."""
+    """MONAI's `UnetrUpBlock`, which crops the upsampled map to the skip connection (odd grids overshoot by one)."""
 
     def __init__(
         self,
@@ -163,6 +163,22 @@ class OutBlock(UnetOutBlock):
         return y
 
 
+def unfolding_layer(
+    spatial_dims: int, in_channels: int, out_channels: int, stride: tuple[int, ...], *, bias: bool = False
+) -> nn.Module:
+    """Transposed convolution without overlap: each cell becomes as many voxels as the stride has."""
+    return get_conv_layer(
+        spatial_dims,
+        in_channels,
+        out_channels,
+        kernel_size=stride,
+        stride=stride,
+        bias=bias,
+        conv_only=True,
+        is_transposed=True,
+    )
+
+
 def _upsampled_tokens(
     spatial_dims: int,
     in_channels: int,
@@ -175,18 +191,7 @@ def _upsampled_tokens(
     """MONAI's `UnetrPrUpBlock`, which knows one stride for all its steps, with a stride for each step."""
     layers: list[nn.Module] = []
     for i, stride in enumerate(strides):
-        inputs = in_channels if i == 0 else out_channels
-        layers.append(
-            get_conv_layer(
-                spatial_dims,
-                inputs,
-                out_channels,
-                kernel_size=stride,
-                stride=stride,
-                conv_only=True,
-                is_transposed=True,
-            )
-        )
+        layers.append(unfolding_layer(spatial_dims, in_channels if i == 0 else out_channels, out_channels, stride))
         if i > 0 and conv_block:
             block = UnetResBlock if res_block else UnetBasicBlock
             layers.append(block(spatial_dims, out_channels, out_channels, kernel_size=3, stride=1, norm_name=norm_name))
@@ -194,7 +199,7 @@ def _upsampled_tokens(
 
 
 def _pool(spatial_dims: int, stride: Sequence[int] | None) -> nn.Module:
-    """Average pooling (kernel 3, padding 1) on the axes that shrink."""
+    """Average pooling (kernel 3, padding 1) on the axes that shrink; nothing without a stride."""
     if stride is None:
         return nn.Identity()
     kernel = tuple(3 if step > 1 else 1 for step in stride)
@@ -207,7 +212,7 @@ def _pool(spatial_dims: int, stride: Sequence[int] | None) -> nn.Module:
 
 
 def drop_unused_heads(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Deep-supervision heads serve training alone: nnU-Net predicts with a network built without them."""
+    """Leave out deep-supervision heads: they serve training alone, and nnU-Net predicts with a network without them."""
     if len(module.heads) == 0:  # type: ignore[arg-type]
         for key in [key for key in state_dict if key.startswith(f"{prefix}heads.")]:
             del state_dict[key]

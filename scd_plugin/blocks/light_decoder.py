@@ -1,4 +1,4 @@
-"""Light decoding: from one token map to full resolution, with a single convolution at full resolution."""
+"""A light decoder: from one token map to full resolution, with a single convolution at full resolution."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,12 +8,12 @@ from monai.networks.blocks import Convolution, UnetOutBlock, UnetrBasicBlock
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock, get_conv_layer
 from torch import Tensor, nn
 
-from scd_plugin.blocks.decoders import OutBlock, drop_unused_heads
+from scd_plugin.blocks.decoders import OutBlock, drop_unused_heads, unfolding_layer
 from scd_plugin.ops.convolution import channels_last, joined_convolution, takes_short_ways
 
 __all__ = ["LightDecoder"]
 
-# that of MONAI's UNETR blocks
+# the activation of MONAI's UNETR blocks
 LEAKY_RELU = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
 
 
@@ -22,8 +22,8 @@ class LightDecoder(nn.Module):
 
     UNETR's decoder gives each resolution a branch of its own from the tokens, and convolves at full resolution, which
     is half of its multiply-accumulates and most of its memory. After token completion these branches all start from
-    the same sequence. Here there is one. The image joins at level 1, the first of `strides`, folded into channels by a
-    convolution with that stride, so that no voxel is lost. The last step unfolds each cell's features into
+    the same sequence. This decoder has one. The image joins at level 1, the first of `strides`, folded into channels by
+    a convolution with that stride, so that no voxel is lost. The last step unfolds each cell's features into
     `feature_size` channels a voxel, by a transposed convolution without overlap, and one 3x3x3 convolution sees them
     together with the image. The class head takes the sum of both: with the convolution alone, all that reaches the head
     goes through its norm and activation, and learning is slow. Level l has `feature_size * 2**l` channels, as in
@@ -60,19 +60,6 @@ class LightDecoder(nn.Module):
         steps = [tuple(stride) for stride in strides]
         widths = [feature_size * 2**level for level in range(len(steps) + 1)]
         block = UnetResBlock if res_block else UnetBasicBlock
-
-        def unfold(inputs: int, outputs: int, stride: tuple[int, ...], *, bias: bool = False) -> nn.Module:
-            return get_conv_layer(
-                spatial_dims,
-                inputs,
-                outputs,
-                kernel_size=stride,
-                stride=stride,
-                bias=bias,
-                conv_only=True,
-                is_transposed=True,
-            )
-
         self.fold = nn.Sequential(
             get_conv_layer(
                 spatial_dims, in_channels, widths[1], kernel_size=steps[0], stride=steps[0], bias=True, conv_only=True
@@ -85,13 +72,13 @@ class LightDecoder(nn.Module):
         # with a single step the tokens stand at level 1 already, and a step of one voxel only changes their channels
         for level in reversed(range(1, max(2, len(steps)))):
             stride = steps[level] if level < len(steps) else (1,) * spatial_dims
-            ups.append(unfold(inputs, widths[level], stride))
+            ups.append(unfolding_layer(spatial_dims, inputs, widths[level], stride))
             joined = 2 if level == 1 else 1
             blocks.append(block(spatial_dims, joined * widths[level], widths[level], 3, 1, norm_name))
             inputs = widths[level]
         self.ups = nn.ModuleList(ups)
         self.blocks = nn.ModuleList(blocks)
-        self.unfold = unfold(inputs, feature_size, steps[0], bias=True)
+        self.unfold = unfolding_layer(spatial_dims, inputs, feature_size, steps[0], bias=True)
         self.boundaries = Convolution(
             spatial_dims,
             feature_size + in_channels,
@@ -108,7 +95,7 @@ class LightDecoder(nn.Module):
         self.register_load_state_dict_pre_hook(drop_unused_heads)  # type: ignore[no-untyped-call]
 
     def forward(self, image: Tensor, taps: list[Tensor]) -> Tensor | list[Tensor]:
-        """Decode.
+        """Decode one token map, with the image from half resolution on.
 
         Args:
             image: (B, in_channels, *img_size).
@@ -137,7 +124,7 @@ class LightDecoder(nn.Module):
         return outputs
 
     def _draw_boundaries(self, x: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 2F, *half) and the image -> two maps (B, F, *img_size): x unfolded, and what is drawn on it."""
+        """(B, 2F, *half) and the image -> two maps (B, F, *img_size): x unfolded, and the boundaries drawn on it."""
         if takes_short_ways(x):
             unfolded = self.unfold(channels_last(x))
             conv = self.boundaries.conv

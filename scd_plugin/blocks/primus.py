@@ -1,4 +1,4 @@
-"""Primus's tokenizers and decoder: those of dynamic-network-architectures, for token patches with an edge per axis too.
+"""Primus's tokenizers and decoder from dynamic-network-architectures, for token patches with an edge per axis too.
 
 All of them are three-dimensional; a 2-D image is a volume of one slice, its token patch (1, h, w).
 """
@@ -24,7 +24,7 @@ from monai.networks.layers import Conv
 from torch import Tensor, nn
 
 from scd_plugin.ops.convolution import takes_short_ways
-from scd_plugin.ops.grid import stage_strides
+from scd_plugin.ops.grid import stage_strides, total_stride
 
 __all__ = ["VERSIONS", "PrimusDecoder", "decode_octants", "primus_decoder", "primus_tokenizer"]
 
@@ -35,7 +35,7 @@ _V3_WIDTHS = (32, 64, 256, 1024)
 
 
 def primus_tokenizer(version: int, in_channels: int, hidden_size: int, patch_size: Sequence[int]) -> nn.Module:
-    """Image to token map, (B, in_channels, *img_size) to (B, D, *grid).
+    """Build the layers from image to token map, (B, in_channels, *img_size) to (B, D, *grid).
 
     The convolutional stems of V2 and V3 halve every axis at each level. For a token patch whose axes differ, levels are
     swapped for levels with a stride per axis; forward pass and parameter names stay the library's.
@@ -75,7 +75,7 @@ def primus_tokenizer(version: int, in_channels: int, hidden_size: int, patch_siz
 
 
 def primus_decoder(hidden_size: int, out_channels: int, patch_size: Sequence[int]) -> PrimusDecoder:
-    """Token map to logits, (B, D, *grid) to (B, out_channels, *img_size): transposed convolutions, each token alone.
+    """Build the layers from token map to logits, (B, D, *grid) to (B, out_channels, *img_size), each token alone.
 
     Args:
         hidden_size: D.
@@ -92,7 +92,7 @@ def primus_decoder(hidden_size: int, out_channels: int, patch_size: Sequence[int
 
 
 class PrimusDecoder(PatchDecode):
-    """The library's `PatchDecode`, on a CPU by a way that takes half the time.
+    """The library's `PatchDecode`, computed on a CPU in half the time.
 
     A transposed convolution whose kernel is its stride makes the voxels of a place from that place alone: it is a
     matrix product. Channels stay side by side in memory, as tokens have them, until the last step.
@@ -116,7 +116,7 @@ class PrimusDecoder(PatchDecode):
 
 
 def decode_octants(decoder: nn.Module, tokens: Tensor) -> Tensor:
-    """What the decoder makes of one voxel in each octant of every token: an early look that costs little.
+    """Decode one voxel in each octant of every token: an early look that costs little.
 
     The decoder works on each token alone and doubles step by step, so a voxel needs one path through its steps. The
     first step is taken whole; of the others only the part that leads to one voxel near the octant's middle.
@@ -147,7 +147,7 @@ def _leaves(decoder: nn.Module) -> list[Any]:
 
 
 def _on_tokens(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer of the decoder on (B, N, C); a transposed convolution makes (B, N * voxels, C') of it."""
+    """Apply a layer of the decoder to (B, N, C); a transposed convolution makes (B, N * voxels, C') of it."""
     if isinstance(layer, nn.ConvTranspose3d):
         voxels = prod(layer.kernel_size)
         # a matrix product, not a convolution: ONNX takes no convolution with a parameter that was reshaped
@@ -161,7 +161,7 @@ def _on_tokens(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _in_place(x: Tensor, places: list[int], kernels: Sequence[Sequence[int]]) -> tuple[Tensor, list[int]]:
-    """Voxels from token by token, step by step in each, to raster order; with the size of that raster."""
+    """Bring voxels from token by token, step by step in each, to raster order; also returns the raster's size."""
     steps = len(kernels)
     x = x.unflatten(1, [*places, *[edge for kernel in kernels for edge in kernel]])  # type: ignore[no-untyped-call]
     order = [dim for axis in range(3) for dim in (1 + axis, *[4 + 3 * step + axis for step in range(steps)])]
@@ -171,7 +171,7 @@ def _in_place(x: Tensor, places: list[int], kernels: Sequence[Sequence[int]]) ->
 
 
 def _to_voxels(layer: nn.ConvTranspose3d, x: Tensor, size: Sequence[int]) -> Tensor:
-    """The last step, (B, N, C) in raster order to (B, classes, *img_size).
+    """Apply the last step, (B, N, C) in raster order to (B, classes, *img_size).
 
     Its product comes out channel by channel, so that what is left is to weave rows of voxels together.
     """
@@ -203,7 +203,7 @@ def _set_strides(
     *,
     nonlin: type[nn.Module],
 ) -> None:
-    """Levels as in the library's constructors, with a stride per axis, and no kernel across slices that stay apart."""
+    """Swap levels as the library builds them for levels with a stride per axis; no kernel spans slices kept apart."""
     common: dict[str, Any] = {
         "conv_op": nn.Conv3d,
         "kernel_size": [3 if any(stride[axis] > 1 for stride in strides) else 1 for axis in range(3)],
@@ -226,9 +226,9 @@ def _set_strides(
 def _set_skips(
     tokenizer: nn.Module, hidden_size: int, strides: Sequence[tuple[int, ...]], widths: Sequence[int]
 ) -> None:
-    """V3's projections from every level to the token grid."""
+    """Swap V3's projections from every level to the token grid."""
     skips = []
     for level in range(len(strides)):
-        left = tuple(prod(stride[axis] for stride in strides[level:]) for axis in range(3))
+        left = total_stride(strides[level:], 3)
         skips.append(Conv[Conv.CONV, 3](widths[level], hidden_size, kernel_size=left, stride=left))
     tokenizer.proj_to_tokens = nn.ModuleList(skips)

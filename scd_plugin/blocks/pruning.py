@@ -25,10 +25,10 @@ TIE_TOLERANCE = 1e-5
 
 
 class PrunedTokens(NamedTuple):
-    """What one stage returns; `K` tokens kept, `M = N - K` left, both in ascending grid place."""
+    """The output of a stage: `K` tokens kept, `M = N - K` left, both in ascending grid place."""
 
     kept: Tensor
-    """(B, P + K, D), behind the P tokens without a place, which always stay"""
+    """(B, P + K, D), first the P tokens without a place, which always stay"""
     kept_idx: Tensor
     """(B, K), int64, places in the grid"""
     left: Tensor
@@ -40,7 +40,7 @@ class PrunedTokens(NamedTuple):
 
 
 def check_sampling(sampling: str, tau: float) -> None:
-    """Refuse a way of choosing that there is not, and a temperature that is none.
+    """Refuse an unknown way of choosing, and a temperature that is not positive.
 
     Raises:
         ValueError: if `tau` is not positive or `sampling` is unknown.
@@ -113,7 +113,7 @@ class SoftTopKPruning(nn.Module):
             tokens: (B, P + N, D), in ascending grid place.
             grid_idx: (B, N), int64, each token's place in the grid.
             policy: (B, N), the tokens' policy from the stage before.
-            prior: (B, N), float32, scores that are not learned here; they are added to the learned ones.
+            prior: (B, N), float32, training-free scores, which are added to the learned ones.
             num_prefix: P, leading tokens without a place (CLS, registers), which stay.
 
         Raises:
@@ -126,7 +126,7 @@ class SoftTopKPruning(nn.Module):
         return PrunedTokens(kept, pruned.kept_idx, pruned.left, pruned.left_idx, pruned.policy)
 
     def _prune(self, tokens: Tensor, grid_idx: Tensor, policy: Tensor | None, prior: Tensor | None) -> PrunedTokens:
-        """The same without leading tokens."""
+        """Split tokens that all have a place."""
         keep = keep_count(tokens.shape[1], self.keep_ratio)
         if self.score is None and self.sampling != "random":
             if prior is None:

@@ -1,4 +1,4 @@
-"""Score predictor: one number a token, how much it is worth keeping."""
+"""Predicts a score for each token: how much it is worth keeping."""
 
 from __future__ import annotations
 

@@ -60,9 +60,9 @@ def transformer_blocks(
 
 
 class KeptAttentionBlock(nn.Module):
-    """Pre-norm block in which every token attends to the first ones of the sequence alone.
+    """Pre-norm block in which every token attends only to the first tokens of the sequence.
 
-    Its cost grows with the length times the number of those, not with the square of the length.
+    Its cost grows with the length times the number of these tokens, not with the square of the length.
 
     Args:
         hidden_size: D, divisible by `num_heads`.
@@ -79,7 +79,7 @@ class KeptAttentionBlock(nn.Module):
         self.mlp = Mlp(hidden_size, mlp_dim)
 
     def forward(self, x: Tensor, num_kept: int) -> Tensor:
-        """(B, N, D) -> (B, N, D); the first `num_kept` tokens are looked at."""
+        """(B, N, D) -> (B, N, D); all tokens attend to the first `num_kept`."""
         normed = self.norm1(x)
         x = x + self.attn(normed, normed[:, :num_kept])
         mixed: Tensor = x + self.mlp(self.norm2(x))

@@ -8,14 +8,3 @@ from scd_plugin.bridge.runtime.nnunet_transforms import NnunetRestored as Nnunet
 from scd_plugin.bridge.runtime.nnunet_transforms import NnunetSaveImaged as NnunetSaveImaged
 from scd_plugin.nnunet.model.recipe import NnunetRecipe as NnunetRecipe
 from scd_plugin.nnunet.model.recipe import read_recipe as read_recipe
-
-__all__ = [
-    "NnunetInferer",
-    "NnunetLoadImaged",
-    "NnunetPreprocessd",
-    "NnunetRecipe",
-    "NnunetRestored",
-    "NnunetSaveImaged",
-    "list_cases",
-    "read_recipe",
-]

@@ -1,9 +1,14 @@
-"""Contents of the files of a bundle that does what nnU-Net does. Plain values in, plain values out."""
+"""Contents of the files of a bundle that does what nnU-Net does."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
+
+from scd_plugin.bridge.movable_network import MovableNetwork
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
+from scd_plugin.nnunet.model.trained_model import ModelFolder
 
 __all__ = ["LICENSE", "LOGGING", "inference_config", "label_channels", "metadata", "readme", "weights_file"]
 
@@ -47,100 +52,88 @@ def weights_file(number: int, fold: str) -> str:
     return "model.pt" if number == 0 else f"model_fold_{fold}.pt"
 
 
-def inference_config(
-    network: Mapping[str, Any], *, configuration: str, folds: Sequence[str], mirror_axes: Sequence[int] | None
-) -> dict[str, Any]:
-    """`configs/inference.json`.
+def inference_config(network: MovableNetwork, model: ModelFolder) -> dict[str, Any]:
+    """Content of `configs/inference.json`.
 
     Args:
-        network: arguments of `SCDUNETR`, without those that have no effect at inference.
-        configuration: of the plans in `configs/nnunet`.
-        folds: their names; weights lie as `weights_file` says.
-        mirror_axes: for nnU-Net's mirroring.
+        network: the model's.
+        model: whose plans lie in `configs/nnunet`, and whose weights lie in `models` as `weights_file` says.
     """
-    more = [f"$@bundle_root + '/models/{weights_file(number, fold)}'" for number, fold in enumerate(folds) if number]
+    more = [f"$@bundle_root + '/models/{weights_file(n, fold)}'" for n, fold in enumerate(model.folds) if n > 0]
     return {
         "bundle_root": ".",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "dataset_dir": "$@bundle_root + '/images'",
         "output_dir": "$@bundle_root + '/eval'",
-        "recipe": {
-            "_target_": _BRIDGE + "read_recipe",
-            "folder": "$@bundle_root + '/configs/nnunet'",
-            "configuration": configuration,
-        },
-        "datalist": {
-            "_target_": _BRIDGE + "list_cases",
-            "folder": "@dataset_dir",
-            "file_ending": "$@recipe.file_ending",
-            "num_channels": "$@recipe.num_channels",
-        },
-        "network_def": {"_target_": "scd_plugin.SCDUNETR", **network},
+        "recipe": _part(
+            _BRIDGE + "read_recipe",
+            folder="$@bundle_root + '/configs/nnunet'",
+            configuration=model.configuration,
+        ),
+        "datalist": _part(
+            _BRIDGE + "list_cases",
+            folder="@dataset_dir",
+            file_ending="$@recipe.file_ending",
+            num_channels="$@recipe.num_channels",
+        ),
+        "network_def": _part(f"scd_plugin.{network.kind}", **network.arguments),
         "network": "$@network_def.to(@device)",
-        "preprocessing": {
-            "_target_": "Compose",
-            "transforms": [
-                {"_target_": _BRIDGE + "NnunetLoadImaged", "keys": "image", "recipe": "@recipe"},
-                {"_target_": _BRIDGE + "NnunetPreprocessd", "keys": "image", "recipe": "@recipe"},
+        "preprocessing": _part(
+            "Compose",
+            transforms=[
+                _part(_BRIDGE + "NnunetLoadImaged", keys="image", recipe="@recipe"),
+                _part(_BRIDGE + "NnunetPreprocessd", keys="image", recipe="@recipe"),
             ],
-        },
-        "dataset": {"_target_": "Dataset", "data": "@datalist", "transform": "@preprocessing"},
-        "dataloader": {
-            "_target_": "DataLoader",
-            "dataset": "@dataset",
-            "batch_size": 1,
-            "shuffle": False,
-            "num_workers": 0,
-        },
-        "inferer": {
-            "_target_": _BRIDGE + "NnunetInferer",
-            "recipe": "@recipe",
-            "mirror_axes": None if mirror_axes is None else list(mirror_axes),
-            "step_size": 0.5,
-            "more_weights": more,
-        },
-        "postprocessing": {
-            "_target_": "Compose",
-            "transforms": [
-                {"_target_": _BRIDGE + "NnunetRestored", "keys": "pred", "recipe": "@recipe"},
-                {
-                    "_target_": _BRIDGE + "NnunetSaveImaged",
-                    "keys": "pred",
-                    "recipe": "@recipe",
-                    "output_dir": "@output_dir",
-                },
+        ),
+        "dataset": _part("Dataset", data="@datalist", transform="@preprocessing"),
+        "dataloader": _part("DataLoader", dataset="@dataset", batch_size=1, shuffle=False, num_workers=0),
+        "inferer": _part(
+            _BRIDGE + "NnunetInferer",
+            recipe="@recipe",
+            mirror_axes=None if model.mirror_axes is None else list(model.mirror_axes),
+            step_size=0.5,
+            more_weights=more,
+        ),
+        "postprocessing": _part(
+            "Compose",
+            transforms=[
+                _part(_BRIDGE + "NnunetRestored", keys="pred", recipe="@recipe"),
+                _part(_BRIDGE + "NnunetSaveImaged", keys="pred", recipe="@recipe", output_dir="@output_dir"),
             ],
-        },
+        ),
         "handlers": [
-            {
-                "_target_": "CheckpointLoader",
-                "load_path": "$@bundle_root + '/models/model.pt'",
-                "load_dict": {"model": "@network"},
-                "map_location": "@device",
-            },
-            {"_target_": "StatsHandler", "iteration_log": True, "output_transform": "$lambda output: None"},
+            _part(
+                "CheckpointLoader",
+                load_path="$@bundle_root + '/models/model.pt'",
+                load_dict={"model": "@network"},
+                map_location="@device",
+            ),
+            _part("StatsHandler", iteration_log=True, output_transform="$lambda output: None"),
         ],
-        "evaluator": {
-            "_target_": "SupervisedEvaluator",
-            "device": "@device",
-            "val_data_loader": "@dataloader",
-            "network": "@network",
-            "inferer": "@inferer",
-            "postprocessing": "@postprocessing",
-            "val_handlers": "@handlers",
-        },
+        "evaluator": _part(
+            "SupervisedEvaluator",
+            device="@device",
+            val_data_loader="@dataloader",
+            network="@network",
+            inferer="@inferer",
+            postprocessing="@postprocessing",
+            val_handlers="@handlers",
+        ),
         "run": ["$@evaluator.run()"],
     }
 
 
+def _part(target: str, **arguments: Any) -> dict[str, Any]:
+    """An object of a config: what is called, and its arguments."""
+    return {"_target_": target, **arguments}
+
+
 def label_channels(labels: Mapping[str, Any]) -> dict[str, str]:
-    """What each output channel means, by the labels of nnU-Net's dataset.json.
+    """Number of each output channel, as text, to the name of its class or region.
 
     Args:
-        labels: names to values; to lists of values where the model predicts regions.
-
-    Returns:
-        Channel number, as text, to name. Regions have a channel for each but background, in their order.
+        labels: of nnU-Net's dataset.json, names to values; to lists of values where the model predicts regions, which
+            have a channel for each but background, in their order.
     """
     regions = any(isinstance(value, (list, tuple)) and len(value) > 1 for value in labels.values())
     predicted = {name: value for name, value in labels.items() if name != "ignore"}
@@ -152,84 +145,69 @@ def label_channels(labels: Mapping[str, Any]) -> dict[str, str]:
     return {str(channel): name for channel, name in enumerate(names)}
 
 
-def metadata(
-    network: Mapping[str, Any],
-    *,
-    channel_names: Mapping[str, str],
-    labels: Mapping[str, Any],
-    dataset_name: str,
-    origin: str,
-    versions: Mapping[str, str],
-) -> dict[str, Any]:
-    """`configs/metadata.json`.
+def metadata(network: MovableNetwork, recipe: NnunetRecipe, origin: str) -> dict[str, Any]:
+    """Content of `configs/metadata.json`.
 
     Args:
-        network: as for `inference_config`.
-        channel_names: of nnU-Net's dataset.json.
-        labels: too.
-        dataset_name: of the plans.
-        origin: one sentence: which model this was.
-        versions: of monai, torch, numpy, nnunetv2 and scd-plugin.
+        network: the model's.
+        recipe: its plans and data set.
+        origin: one sentence that says which model it was.
     """
+    name, labels, channels = recipe.plans.dataset_name, recipe.dataset["labels"], recipe.channel_names
     outputs = label_channels(labels)
-    regions = network["out_channels"] != 1 and "background" not in outputs.values()
+    in_channels, *size = network.network.image_shape
+    out_channels = network.network.out_channels
+    regions = out_channels != 1 and "background" not in outputs.values()
+    tensor = {"type": "image", "spatial_shape": size, "dtype": "float32", "value_range": [], "is_patch_data": True}
+    image = {
+        **tensor,
+        "format": "magnitude",
+        "modality": ", ".join(channels.values()),
+        "num_channels": in_channels,
+        "channel_def": channels,
+    }
+    pred = {
+        **tensor,
+        "format": "segmentation",
+        "num_channels": out_channels,
+        "channel_def": outputs,
+        "activation": "sigmoid" if regions else "softmax",
+    }
     return {
         "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
         "meta_schema_20240725.json",
         "version": "0.1.0",
         "changelog": {"0.1.0": origin},
-        "monai_version": versions["monai"],
-        "pytorch_version": versions["torch"],
-        "numpy_version": versions["numpy"],
-        "required_packages_version": {name: versions[name] for name in ("scd-plugin", "nnunetv2")},
+        "monai_version": version("monai"),
+        "pytorch_version": version("torch"),
+        "numpy_version": version("numpy"),
+        "required_packages_version": {package: version(package) for package in ("scd-plugin", "nnunetv2")},
         "supported_apps": {},
-        "name": f"SCD-UNETR, {dataset_name}",
-        "task": f"Segmentation, {dataset_name}",
-        "description": f"SCD-UNETR with nnU-Net's preprocessing and prediction. {origin}",
+        "name": f"{network.kind}, {name}",
+        "task": f"Segmentation, {name}",
+        "description": f"{network.kind} with nnU-Net's preprocessing and prediction. {origin}",
         "authors": "whoever trained the model",
         "copyright": "see LICENSE",
-        "data_source": dataset_name,
+        "data_source": name,
         "data_type": "nnU-Net data set",
-        "image_classes": ", ".join(f"{channel}: {name}" for channel, name in channel_names.items()),
-        "label_classes": ", ".join(f"{name}: {value}" for name, value in labels.items()),
-        "pred_classes": ", ".join(f"{channel}: {name}" for channel, name in outputs.items()),
+        "image_classes": _in_words(channels),
+        "label_classes": _in_words(labels),
+        "pred_classes": _in_words(outputs),
         "intended_use": "research",
-        "network_data_format": {
-            "inputs": {
-                "image": {
-                    "type": "image",
-                    "format": "magnitude",
-                    "modality": ", ".join(channel_names.values()),
-                    "num_channels": network["in_channels"],
-                    "spatial_shape": list(network["img_size"]),
-                    "dtype": "float32",
-                    "value_range": [],
-                    "is_patch_data": True,
-                    "channel_def": {str(channel): name for channel, name in channel_names.items()},
-                }
-            },
-            "outputs": {
-                "pred": {
-                    "type": "image",
-                    "format": "segmentation",
-                    "num_channels": network["out_channels"],
-                    "spatial_shape": list(network["img_size"]),
-                    "dtype": "float32",
-                    "value_range": [],
-                    "is_patch_data": True,
-                    "channel_def": outputs,
-                    "activation": "sigmoid" if regions else "softmax",
-                }
-            },
-        },
+        "network_data_format": {"inputs": {"image": image}, "outputs": {"pred": pred}},
     }
 
 
-def readme(*, title: str, origin: str, file_ending: str, channel_names: Mapping[str, str], labels: str) -> str:
-    """`docs/README.md`."""
-    files = ", ".join(f"`NAME_{int(channel):04d}{file_ending}` ({name})" for channel, name in channel_names.items())
+def _in_words(names: Mapping[Any, Any]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in names.items())
+
+
+def readme(network: MovableNetwork, recipe: NnunetRecipe, origin: str) -> str:
+    """Text of `docs/README.md`; arguments as in `metadata`."""
+    names = [(f"NAME_{int(number):04d}{recipe.file_ending}", name) for number, name in recipe.channel_names.items()]
+    files = ", ".join(f"`{file}` ({name})" for file, name in names)
     return f"""\
-# {title}
+# {network.kind}, {recipe.plans.dataset_name}
 
 {origin}
 
@@ -241,7 +219,7 @@ python -m monai.bundle run --config_file configs/inference.json --bundle_root . 
 ```
 
 - `IMAGES` holds {files}.
-- Label maps go to `eval/`, or to `--output_dir`: {labels}.
+- Label maps go to `eval/`, or to `--output_dir`: {", ".join(label_channels(recipe.dataset["labels"]).values())}.
 - `--inferer#mirror_axes None` leaves out mirroring, which is several times faster.
 
 Back to nnU-Net: `scd bridge to-nnunet . MODEL_FOLDER`.

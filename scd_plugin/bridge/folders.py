@@ -1,4 +1,4 @@
-"""Folders to write to."""
+"""Folders that models and bundles are written to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["empty_folder"]
 
 
 def empty_folder(path: str | Path) -> Path:
-    """A folder with nothing in it, made if need be.
+    """Make a folder, unless it is there and empty.
 
     Raises:
         ValueError: if it holds something, or is a file: nothing is written over.

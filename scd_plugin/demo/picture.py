@@ -59,7 +59,7 @@ def predict_views(model_folder: Path, images: list[Path], labels: Path, *, devic
         truth=np.asarray(truth)[0],
         prediction=np.asarray(prediction),
         keep=(torch.stack(maps) if flat else maps[0]).numpy(),
-        num_stages=len(network.encoder.stages),
+        num_stages=len(network.pruning_stages()),
     )
 
 

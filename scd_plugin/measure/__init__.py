@@ -1,1 +1,1 @@
-"""What a network costs and what it does: operations, memory, agreement, and where tokens leave."""
+"""Measures a network: operations, memory, agreement with a dense one, and where tokens leave."""

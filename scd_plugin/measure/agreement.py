@@ -1,4 +1,4 @@
-"""How far a pruned network agrees with the dense one that it came from, and how fast it is, against the share kept."""
+"""Measures how far a pruned network agrees with its dense original, and how fast it is, against the share kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Agreement", "Comparison", "agreement", "sweep_agreement"]
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Of two networks, over all images."""
+    """How a pruned network compares with a dense one, over all images."""
 
     dice: tuple[float, ...]
     """Per class but the first, between the pruned and the dense prediction; NaN where neither has the class"""
@@ -32,12 +32,12 @@ class Comparison:
     seconds: float
     """Median time in which the pruned network predicts a batch of images"""
     dense_seconds: float
-    """The same of the dense network, taken in turn with it"""
+    """Median time of the dense network, measured in turn with the pruned one"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement(Comparison):
-    """Of one pruned network with the dense one."""
+    """The comparison for one score and one share kept."""
 
     prior: str
     keep_ratio: float
@@ -48,7 +48,7 @@ def agreement(dense: nn.Module, pruned: nn.Module, images: Iterable[Tensor]) -> 
 
     Args:
         dense: network whose prediction is the reference; in evaluation mode.
-        pruned: the other, likewise.
+        pruned: network that is compared with it; in evaluation mode.
         images: batches (B, in_channels, *img_size), on the networks' device.
 
     Raises:
@@ -98,8 +98,8 @@ def sweep_agreement(
     """Prune a trained Primus by every score and every share, without training, and compare with itself unpruned.
 
     Args:
-        dense: as for `prune_primus`; in evaluation mode.
-        images: batches (B, in_channels, *img_size), on its device.
+        dense: a network that `prune_primus` takes; in evaluation mode.
+        images: batches (B, in_channels, *img_size), on the network's device.
         priors: scores to try; `"random"` for a choice by chance, the floor that a score must beat.
         keep_ratios: shares kept at each stage.
         prune_after: 1-based blocks; None for quarters of the depth.
@@ -114,7 +114,7 @@ def sweep_agreement(
 
 
 def _timed(network: nn.Module, image: Tensor, taken: list[float]) -> Tensor:
-    """A prediction; its seconds are added to a list."""
+    """Predict, and append the seconds taken to a list."""
     device = torch.get_device_module(image.device)
     device.synchronize()
     start = time.perf_counter()
@@ -125,6 +125,6 @@ def _timed(network: nn.Module, image: Tensor, taken: list[float]) -> Tensor:
 
 
 def _confusion(truth: Tensor, label: Tensor, num_classes: int) -> Tensor:
-    """(classes, classes), float64: voxels by reference and by label."""
+    """Count voxels by reference and by label: (classes, classes), float64."""
     pairs = (truth * num_classes + label).flatten()
     return torch.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).double()

@@ -1,4 +1,4 @@
-"""What a network costs on paper: multiply-accumulates and parameters."""
+"""Counts what a network costs on paper: multiply-accumulates and parameters."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def multiply_accumulates(network: nn.Module, image: Tensor) -> int:
     Counted on PyTorch's meta device, whatever device the network is on; its weights stay where they are.
 
     Args:
-        network: left in the mode in which it was.
+        network: its mode is left as it was.
         image: (B, in_channels, *img_size) to count for; its values are not looked at.
     """
-    on_meta = {name: tensor.to("meta") for name, tensor in chain(network.named_parameters(), network.named_buffers())}
+    on_meta = {name: tensor.detach().to("meta") for name, tensor in chain(network.named_parameters(), network.named_buffers())}
     training = network.training
     network.eval()
     # the counter does not know every fused attention; as two matrix products it is counted in full everywhere
@@ -32,5 +32,5 @@ def multiply_accumulates(network: nn.Module, image: Tensor) -> int:
 
 
 def parameters(network: nn.Module) -> int:
-    """Learned numbers."""
+    """Number of learned numbers."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,4 +1,4 @@
-"""Where the network looks: the stage at which each part of an image leaves, over a whole image."""
+"""Maps where a network looks: the stage at which each part of a whole image leaves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["keep_map"]
 
 @torch.no_grad()
 def keep_map(network: SCDUNETR | SCDPrimus, image: Tensor, *, roi_size: Sequence[int], overlap: float = 0.5) -> Tensor:
-    """Exit stage of every voxel's token, averaged over the windows that see it.
+    """Stage at which every voxel's token leaves, averaged over the windows that see it.
 
     Args:
         network: in evaluation mode, for a stable answer.

@@ -1,4 +1,4 @@
-"""Training memory of a network, counted without a device."""
+"""Counts the training memory of a network without a device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["saved_bytes"]
 
 
 def saved_bytes(build: Callable[[], nn.Module], image_shape: Sequence[int]) -> int:
-    """Bytes that autograd keeps for the backward pass of one float32 forward pass, parameters not included.
+    """Count bytes that autograd keeps for the backward pass of one float32 forward pass, parameters not included.
 
     The network is built and run on PyTorch's meta device, where tensors have shapes and no memory.
 
@@ -47,12 +47,14 @@ class _FusedAttention(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is F.scaled_dot_product_attention:
-            return _KeepInputsAndOutput.apply(*args[:3])
+            # by position, or by name as timm has them
+            given = [*args[:3], *((kwargs or {})[name] for name in ("query", "key", "value")[len(args[:3]) :])]
+            return _KeepInputsAndOutput.apply(*given)
         return func(*args, **(kwargs or {}))
 
 
 class _KeepInputsAndOutput(torch.autograd.Function):
-    """What a fused attention kernel saves. It is never run backwards."""
+    """Saves what a fused attention kernel saves. It is never run backwards."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

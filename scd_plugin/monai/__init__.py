@@ -14,31 +14,10 @@ from scd_plugin.monai.errors import show_sentences_on_the_command_line
 from scd_plugin.monai.training.best_model import BestModel as BestModel
 from scd_plugin.monai.training.best_model import last_checkpoint as last_checkpoint
 from scd_plugin.monai.training.best_model import need_weights as need_weights
-from scd_plugin.monai.training.best_model import recorded as recorded
 from scd_plugin.monai.training.prepare import clip_gradients as clip_gradients
 from scd_plugin.monai.training.prepare import layer_decay_groups as layer_decay_groups
 from scd_plugin.monai.training.prepare import prepare_training as prepare_training
 from scd_plugin.monai.training.processes import leave_process_group as leave_process_group
-
-__all__ = [
-    "BestModel",
-    "LabelsToRegionsd",
-    "RegionsToLabelsd",
-    "cache_rate",
-    "clip_gradients",
-    "data_lists",
-    "describe",
-    "intensity_config",
-    "from_config",
-    "keep_freed_memory",
-    "last_checkpoint",
-    "layer_decay_groups",
-    "leave_process_group",
-    "list_images",
-    "need_weights",
-    "output_name",
-    "prepare_training",
-    "recorded",
-]
+from scd_plugin.monai.training.record import recorded as recorded
 
 show_sentences_on_the_command_line()

@@ -10,16 +10,3 @@ from scd_plugin.networks.primus_checkpoints import load_primus_state_dict as loa
 from scd_plugin.networks.primus_checkpoints import prune_primus as prune_primus
 from scd_plugin.networks.scd_primus import SCDPrimus as SCDPrimus
 from scd_plugin.networks.scd_unetr import SCDUNETR as SCDUNETR
-
-__all__ = [
-    "ComposedNetwork",
-    "EncodedTokens",
-    "SCDNetwork",
-    "SCDPrimus",
-    "SCDUNETR",
-    "SparseViT",
-    "build_network",
-    "load_primus_state_dict",
-    "load_tokensparse_state_dict",
-    "prune_primus",
-]

@@ -1,4 +1,4 @@
-"""From a preset, a crop and changes to a network: the one way in which every host builds one."""
+"""Builds the network of a preset, with a crop and changes; every host builds its networks this way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scd_plugin.networks.scd_unetr import SCDUNETR
 __all__ = ["NETWORKS", "build_network", "changes_in_words", "complete_arguments", "network_arguments", "plain_value"]
 
 NETWORKS: Mapping[str, type[SCDNetwork]] = {"SCDUNETR": SCDUNETR, "SCDPrimus": SCDPrimus}
-"""The networks that presets are of, by the names of their classes."""
+"""Classes of the networks that presets describe, by name."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -62,19 +62,9 @@ def network_arguments(
     pool_stride: Sequence[int] | None = None,
     **changes: Any,
 ) -> tuple[str, dict[str, Any]]:
-    """Class name and arguments of a preset's network, but for channels and classes.
+    """Class name of a preset's network, and its arguments without channels and classes; see `build_network`.
 
-    Args:
-        preset: as in `build_network`.
-        img_size: as in `build_network`.
-        patch_size: as in `build_network`.
-        keep_ratio: as in `build_network`.
-        strides: of `SCDUNETR`; `SCDPrimus`, which has steps of 2 alone, is given none.
-        pool_stride: likewise.
-        changes: as in `build_network`.
-
-    Raises:
-        ValueError: as `build_network`.
+    `strides` and `pool_stride` are arguments of `SCDUNETR`. `SCDPrimus`, whose steps are all of 2, is given none.
     """
     kind, arguments = get_preset(preset)
     if not isinstance(img_size, int):
@@ -91,11 +81,11 @@ def network_arguments(
 
 
 def changes_in_words(preset: str, arguments: Mapping[str, Any]) -> str:
-    """In what a network differs from its preset; empty if in nothing.
+    """Say in what a network differs from its preset; empty if in nothing.
 
     Args:
-        preset: its name.
-        arguments: of the network.
+        preset: name of the preset.
+        arguments: arguments with which the network is built.
     """
     return ", ".join(
         f"{name} {plain_value(arguments[name])} instead of {plain_value(value)}"
@@ -105,11 +95,11 @@ def changes_in_words(preset: str, arguments: Mapping[str, Any]) -> str:
 
 
 def complete_arguments(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Every argument of a network's class as JSON has it, defaults filled in.
+    """Fill in the defaults of a network's arguments, and write all of them as JSON has them.
 
     Args:
         kind: a key of `NETWORKS`.
-        arguments: keyword arguments.
+        arguments: keyword arguments of that class.
 
     Raises:
         ValueError: if the class takes no argument of that name, or needs one that is missing.
@@ -124,7 +114,7 @@ def complete_arguments(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any
 
 
 def plain_value(value: Any) -> Any:
-    """A setting as JSON gives it back: tuples as lists, all the way down."""
+    """Write a setting as JSON gives it back: tuples as lists, all the way down."""
     if isinstance(value, (list, tuple)):
         return [plain_value(part) for part in value]
     if isinstance(value, Mapping):

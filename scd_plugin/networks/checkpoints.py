@@ -1,4 +1,4 @@
-"""Foreign checkpoints: the paper authors' parameter names to ours. The networks know nothing of this."""
+"""Checkpoints of the paper authors' code, loaded into `SCDUNETR`, which itself knows nothing of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scd_plugin.networks.wrappers import without_wrappers
 
 __all__ = ["load_tokensparse_state_dict", "mismatch", "tokensparse_name"]
 
-# buffers that we compute: the all-ones policy, and fixed sine-cosine positions
+# buffers that `SCDUNETR` computes: the all-ones policy, and fixed sine-cosine positions
 _COMPUTED = ("encoder.policy", "completion_net.completion.pos_embed")
 
 _RENAME = (
@@ -34,7 +34,7 @@ _RENAME = (
 
 
 def tokensparse_name(name: str, *, num_ups: int) -> str:
-    """The paper authors' name of one of our parameters.
+    """The paper authors' name of a parameter of `SCDUNETR`.
 
     Args:
         name: key of `SCDUNETR.state_dict()`, with `completion.layer_embed.i` for the i-th layer embedding.
@@ -60,26 +60,12 @@ def load_tokensparse_state_dict(net: SCDUNETR, state_dict: Mapping[str, Tensor])
 
     Args:
         net: a network of the checkpoint's settings, with `completion="assembly"` or `keep_ratio=1`.
-        state_dict: their parameter names to tensors, with or without the prefix `module.`; not changed.
+        state_dict: the authors' parameter names to tensors, with or without the prefix `module.`; not changed.
 
     Raises:
         ValueError: if keys are missing or unknown, or shapes differ: all of them are named in this one error, and
             the network is left as it was. Also if a value is no tensor.
     """
-    _check_values(state_dict)
-    theirs = without_wrappers(state_dict)
-    ours = _split_layer_embed(net.state_dict())
-    names = {name: tokensparse_name(name, num_ups=len(net.decoder.ups)) for name in ours}
-    wanted = {foreign: ours[name] for name, foreign in names.items()}
-    problems = mismatch(wanted, {name: value for name, value in theirs.items() if name not in _COMPUTED})
-    if problems:
-        msg = f"the checkpoint does not fit this {type(net).__name__}; {problems}"
-        raise ValueError(msg)
-    net.load_state_dict(_join_layer_embed({name: theirs[foreign] for name, foreign in names.items()}))
-
-
-def _check_values(state_dict: Mapping[str, Any]) -> None:
-    """Refuse what is no state dict, above all the whole checkpoint around one."""
     for name, value in state_dict.items():
         if not isinstance(value, Tensor):
             whole = (
@@ -87,19 +73,25 @@ def _check_values(state_dict: Mapping[str, Any]) -> None:
             )
             msg = f"state_dict must map names of parameters to tensors; {name!r} holds a {type(value).__name__}{whole}"
             raise ValueError(msg)
+    theirs = without_wrappers(state_dict)
+    ours = _split_layer_embed(net.state_dict())
+    ups: Any = net.decoder.ups
+    names = {name: tokensparse_name(name, num_ups=len(ups)) for name in ours}
+    wanted = {foreign: ours[name] for name, foreign in names.items()}
+    found = {name: value for name, value in theirs.items() if name not in _COMPUTED}
+    if problems := mismatch(wanted, found):
+        msg = f"the checkpoint does not fit this {type(net).__name__}; {problems}"
+        raise ValueError(msg)
+    net.load_state_dict(_join_layer_embed({name: theirs[foreign] for name, foreign in names.items()}))
 
 
 def mismatch(
-    wanted: Mapping[str, Tensor],
-    found: Mapping[str, Tensor],
-    *,
-    at_most: int | None = None,
-    drop_heads: bool = True,
+    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], *, at_most: int | None = None, drop_heads: bool = True
 ) -> str:
-    """What keeps one state dict from being loaded in place of another, in words; empty if nothing does.
+    """Say what keeps one state dict from being loaded in place of another; empty if nothing does.
 
     Args:
-        wanted: the network's own.
+        wanted: the network's state dict.
         found: the checkpoint's.
         at_most: how many names to list of each kind; None for all.
         drop_heads: whether deep-supervision heads that the network lacks are no mismatch, as they serve training alone.
@@ -111,23 +103,24 @@ def mismatch(
         for name, value in wanted.items()
         if name in found and found[name].shape != value.shape
     ]
-    kinds = {"missing": sorted(set(wanted) - set(found)), "unknown": sorted(set(found) - set(wanted))}
-    return "; ".join(
-        f"{kind}: {', '.join(names[:at_most])}{_and_more(len(names), at_most)}"
-        for kind, names in {**kinds, "wrong shape": shapes}.items()
-        if names
-    )
-
-
-def _and_more(number: int, at_most: int | None) -> str:
-    return f" and {number - at_most} more" if at_most is not None and number > at_most else ""
+    kinds = {
+        "missing": sorted(set(wanted) - set(found)),
+        "unknown": sorted(set(found) - set(wanted)),
+        "wrong shape": shapes,
+    }
+    problems = []
+    for kind, names in kinds.items():
+        left_out = len(names) - len(names[:at_most])
+        if names:
+            problems.append(f"{kind}: {', '.join(names[:at_most])}{f' and {left_out} more' if left_out else ''}")
+    return "; ".join(problems)
 
 
 _EMBED = "completion.layer_embed"
 
 
 def _split_layer_embed(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """One entry per layer embedding, as their checkpoints have it."""
+    """One entry per layer embedding, as the authors' checkpoints have it."""
     split = dict(state_dict)
     if _EMBED in split:
         split.update({f"{_EMBED}.{i}": value for i, value in enumerate(split.pop(_EMBED))})

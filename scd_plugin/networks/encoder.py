@@ -15,7 +15,7 @@ __all__ = ["EncodedTokens", "SparseViT"]
 
 
 class EncodedTokens(NamedTuple):
-    """What an encoder returns. With S pruning stages there are S + 1 token sets; without any there is one."""
+    """The output of an encoder. With S pruning stages there are S + 1 token sets; without any there is one."""
 
     prefix: Tensor
     """(B, P, D), tokens without a place, such as CLS"""
@@ -39,7 +39,7 @@ class SparseViT(nn.Module):
         num_layers: transformer blocks.
         num_heads: attention heads.
         prune_after: 1-based blocks after which tokens leave, ascending; empty for a plain, dense ViT.
-        keep_ratios: for each of them the share kept, in (0, 1).
+        keep_ratios: share kept at each of these stages, in (0, 1).
         tap_blocks: 1-based blocks whose full sequence is returned too; only for a dense ViT.
         tau: temperature, see `SoftTopKPruning`.
         sampling: see `SoftTopKPruning`.

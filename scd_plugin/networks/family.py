@@ -1,15 +1,15 @@
-"""What a network of SCD is to whoever trains, predicts, measures or moves it, and the composition of one from parts."""
+"""The contract of SCD's networks, on which hosts rely, and a network composed of given parts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from scd_plugin.blocks import SoftTopKPruning
-from scd_plugin.networks.checks import check_image
+from scd_plugin.networks.arguments import check_image
 from scd_plugin.networks.encoder import EncodedTokens, SparseViT
 from scd_plugin.ops import exit_stages
 
@@ -24,25 +24,26 @@ class SCDNetwork(nn.Module):
     """
 
     arguments: dict[str, Any]
-    """What it was built with: `type(network)(**network.arguments)` is the same network with new weights."""
+    """Arguments of the class: `type(network)(**network.arguments)` is the same network with new weights."""
     image_shape: list[int]
-    """in_channels and img_size: what it takes, but for the batch."""
+    """Shape of an image without the batch: in_channels, then img_size."""
     out_channels: int
     grid_size: list[int]
     """Tokens per axis."""
     preset: str | None = None
-    """The preset that it was built from, where it was."""
+    """Name of the preset that the network was built from, if any."""
 
     positions: ClassVar[str]
-    """Name of the learned positions, (1, others + tokens, D), in the state dict; they are moved to another crop."""
+    """Name in the state dict of the learned positions, (1, prefix + tokens, D), which are moved to another crop."""
     outputs: ClassVar[tuple[str, ...]]
-    """Names, or their beginnings, of what starts anew for other classes."""
+    """Names in the state dict, or their beginnings, of layers that start anew for other classes."""
     outputs_called: ClassVar[str]
+    """These layers in words."""
     new_parts: ClassVar[tuple[str, ...]] = ()
-    """Beginnings of names that a dense network's checkpoint lacks, and which then start anew."""
+    """Beginnings of the names of parts that a dense network's checkpoint lacks; they then start anew."""
 
     def encode(self, image: Tensor) -> EncodedTokens:
-        """All tokens of an image, each as it was when it left, and where it belongs.
+        """Encode an image: all of its tokens, each as it was when it left, and their places.
 
         Args:
             image: (B, in_channels, *img_size).
@@ -54,7 +55,7 @@ class SCDNetwork(nn.Module):
 
     @torch.no_grad()
     def exit_stages(self, image: Tensor) -> Tensor:
-        """At which pruning stage each token leaves; the map behind a picture of where the network looks.
+        """Map of the pruning stage at which each token leaves, which shows where the network looks.
 
         Args:
             image: (B, in_channels, *img_size).
@@ -75,11 +76,20 @@ class SCDNetwork(nn.Module):
         return [size // tokens for size, tokens in zip(self.image_shape[1:], self.grid_size)]
 
     def output_scales(self) -> list[list[float]]:
-        """Shares of the full resolution per axis that the outputs under deep supervision have, the full one first."""
+        """Resolution of each output under deep supervision, as shares of the full one per axis; the full one first."""
         return [[1.0] * len(self.grid_size)]
 
+    def with_outputs(self, weights: Mapping[str, Tensor], channels: Sequence[int]) -> dict[str, Tensor]:
+        """Change a state dict so that the network outputs some of its channels, in another order.
+
+        Args:
+            weights: a state dict of this network; not changed.
+            channels: the output channels wanted, in their new order.
+        """
+        raise NotImplementedError
+
     def why_not(self, weights: Mapping[str, Tensor]) -> str:
-        """What besides names and shapes keeps weights from this network, in words; empty if nothing does.
+        """Say what, besides names and shapes, keeps weights from this network; empty if nothing does.
 
         Args:
             weights: a state dict without prefixes of wrappers.
@@ -89,16 +99,16 @@ class SCDNetwork(nn.Module):
 
 
 class ComposedNetwork(SCDNetwork):
-    """Encoder, completion and decoder, given as they are: SCD with any of its parts replaced by one's own.
+    """A network of a given encoder, completion and decoder, any of which may be one's own.
 
     Args:
-        encoder: sparse or dense.
+        encoder: sparse or dense vision transformer.
         completion: called with the leading tokens, the token sets and their places (see `EncodedTokens`), returns the
             whole sequence (B, L, D); None where the encoder prunes nothing.
         decoder: called with the image and a list of `num_taps` token maps (B, D, *grid), returns logits.
         out_channels: classes or regions.
         num_taps: token maps that the decoder takes. After completion all of them are the same.
-        arguments: what `type(self)` is built with; None for the parts themselves.
+        arguments: arguments of `type(self)`; None for the parts themselves.
     """
 
     positions = "encoder.pos_embed"
@@ -151,6 +161,11 @@ class ComposedNetwork(SCDNetwork):
         """All tokens of an image, after the final LayerNorm; see `SCDNetwork.encode`."""
         check_image(image, self.image_shape)
         return self.encoder(image)
+
+    def with_outputs(self, weights: Mapping[str, Tensor], channels: Sequence[int]) -> dict[str, Tensor]:
+        """See `SCDNetwork.with_outputs`."""
+        chosen = list(channels)
+        return {name: value[chosen] if name.startswith("decoder.out.") else value for name, value in weights.items()}
 
     def _to_map(self, tokens: Tensor) -> Tensor:
         """(B, L, D) -> (B, D, *grid)."""

@@ -1,4 +1,4 @@
-"""Presets: every setting that makes a network, under one name. `build_network` is what turns one into a network."""
+"""Presets: every setting that makes a network, under one name. `build_network` builds from them."""
 
 from __future__ import annotations
 
@@ -10,50 +10,33 @@ __all__ = ["PRESETS", "Preset", "get_preset", "primus_preset"]
 
 
 class Preset(NamedTuple):
-    """A network but for what a data set settles: channels, classes, crop and token size."""
+    """All arguments of a network that no data set settles, as it does channels, classes, crop and token size."""
 
     network: str
     """Name of its class in `scd_plugin`."""
-    arguments: Mapping[str, Any]
-    """Of that class."""
+    arguments: dict[str, Any]
+    """Arguments of that class, by name."""
 
 
-# width, depth and decoder width; `prune_after` is after each quarter of the depth
-_SIZES: dict[str, dict[str, Any]] = {
+def _size(hidden_size: int, *, num_heads: int, num_layers: int, feature_size: int) -> dict[str, Any]:
+    """Widths and depth of transformer and decoder; tokens leave after each quarter of the depth."""
+    return {
+        "hidden_size": hidden_size,
+        "mlp_dim": 4 * hidden_size,
+        "num_heads": num_heads,
+        "num_layers": num_layers,
+        "prune_after": tuple(num_layers * quarter // 4 for quarter in (1, 2, 3)),
+        "feature_size": feature_size,
+    }
+
+
+_SIZES = {
     # for demonstrations and tests on a CPU
-    "tiny": {
-        "hidden_size": 96,
-        "mlp_dim": 384,
-        "num_heads": 3,
-        "num_layers": 8,
-        "prune_after": (2, 4, 6),
-        "feature_size": 8,
-    },
-    "small": {
-        "hidden_size": 384,
-        "mlp_dim": 1536,
-        "num_heads": 6,
-        "num_layers": 12,
-        "prune_after": (3, 6, 9),
-        "feature_size": 16,
-    },
+    "tiny": _size(96, num_heads=3, num_layers=8, feature_size=8),
+    "small": _size(384, num_heads=6, num_layers=12, feature_size=16),
     # ViT-B: the published setting
-    "base": {
-        "hidden_size": 768,
-        "mlp_dim": 3072,
-        "num_heads": 12,
-        "num_layers": 12,
-        "prune_after": (3, 6, 9),
-        "feature_size": 16,
-    },
-    "large": {
-        "hidden_size": 1024,
-        "mlp_dim": 4096,
-        "num_heads": 16,
-        "num_layers": 24,
-        "prune_after": (6, 12, 18),
-        "feature_size": 32,
-    },
+    "base": _size(768, num_heads=12, num_layers=12, feature_size=16),
+    "large": _size(1024, num_heads=16, num_layers=24, feature_size=32),
 }
 
 
@@ -73,7 +56,7 @@ def _published(size: dict[str, Any]) -> dict[str, Any]:
 
 
 def _early(size: dict[str, Any]) -> dict[str, Any]:
-    """The same transformer and decoder; tokens leave earlier, in gentler steps, and completion is the cheaper one."""
+    """The published transformer and decoder; tokens leave earlier, in gentler steps, and completion is cheaper."""
     first = max(1, size["prune_after"][0] // 3)
     return {
         **_published(size),
@@ -82,11 +65,6 @@ def _early(size: dict[str, Any]) -> dict[str, Any]:
         "completion": "assembly_to_kept",
         "completion_hidden_size": size["hidden_size"] // 2,
     }
-
-
-def _fast(size: dict[str, Any]) -> dict[str, Any]:
-    """The early one with the light decoder."""
-    return {**_early(size), "decoder": "light"}
 
 
 def _primus(version: int, size: str) -> dict[str, Any]:
@@ -120,7 +98,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         **{name: Preset("SCDUNETR", _published(size)) for name, size in _SIZES.items()},
         **{f"{name}-early": Preset("SCDUNETR", _early(size)) for name, size in _SIZES.items()},
-        **{f"{name}-fast": Preset("SCDUNETR", _fast(size)) for name, size in _SIZES.items()},
+        **{f"{name}-fast": Preset("SCDUNETR", {**_early(size), "decoder": "light"}) for name, size in _SIZES.items()},
         **{
             primus_preset(version, size): Preset("SCDPrimus", _primus(version, size))
             for version in (1, 2, 3)

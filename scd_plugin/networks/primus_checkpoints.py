@@ -1,4 +1,4 @@
-"""Dense Primus into SCD-Primus: its state dicts, and the network itself."""
+"""From a dense Primus to SCD-Primus: loads its state dicts, and prunes the network itself."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def load_primus_state_dict(
     """Load the weights of a dense Primus; score predictors and completion keep their start.
 
     Args:
-        net: of the same version, size, token patch, channels and classes.
-        state_dict: of `Primus`, with or without the prefixes of DDP and `torch.compile`; not changed.
+        net: a network of the same version, size, token patch, channels and classes.
+        state_dict: that of `Primus`, with or without the prefixes of DDP and `torch.compile`; not changed.
         old_grid: tokens per axis that it was trained on; positions are interpolated. None for those of `net`.
 
     Raises:
@@ -35,8 +35,7 @@ def load_primus_state_dict(
         theirs[net.positions] = move_positions(net, theirs[net.positions], old_grid)
     own = net.state_dict()
     shared = {name: value for name, value in own.items() if not name.startswith(net.new_parts)}
-    problems = mismatch(shared, theirs)
-    if problems:
+    if problems := mismatch(shared, theirs):
         msg = f"the checkpoint is not of the dense Primus inside of this {type(net).__name__}; {problems}"
         raise ValueError(msg)
     net.load_state_dict({**own, **theirs})
@@ -45,7 +44,7 @@ def load_primus_state_dict(
 def prune_primus(
     primus: nn.Module, *, prior: str = "entropy", prune_after: Sequence[int] | None = None, **changes: Any
 ) -> SCDPrimus:
-    """A trained dense Primus with tokens leaving on the way, without any training.
+    """Let tokens leave a trained dense Primus on the way, without any training.
 
     Tokens are chosen by a training-free score and decoded as they were when they left. There is no new parameter.
 
@@ -55,7 +54,7 @@ def prune_primus(
         prior: the score, see `scd_plugin.networks.priors`.
         prune_after: 1-based blocks; None for a quarter, half and three quarters of the depth, which a network that was
             not trained for it bears better than one early stage, down to a share of a half.
-        changes: of the pruning: `keep_ratio`.
+        changes: further arguments of the pruning, such as `keep_ratio`.
 
     Returns:
         The network, on the same device, in the same precision and mode, with weights of its own; not compiled.
@@ -68,13 +67,10 @@ def prune_primus(
     if fixed := sorted(set(changes) & set(arguments)):
         msg = f"changes must be of the pruning, such as keep_ratio; got {', '.join(fixed)}, which the weights settle"
         raise ValueError(msg)
-    stages = _quarters(len(inner.eva.blocks)) if prune_after is None else prune_after
-    settings = {"sampling": "prior", "prior": prior, "prune_after": stages, "completion": "restore", **changes}
+    if prune_after is None:
+        # fewer stages in fewer than four layers
+        prune_after = sorted({len(inner.eva.blocks) * quarter // 4 for quarter in (1, 2, 3)} - {0})
+    settings = {"sampling": "prior", "prior": prior, "prune_after": prune_after, "completion": "restore", **changes}
     net = SCDPrimus(**arguments, **settings)
     load_primus_state_dict(net, inner.state_dict())
     return net.to(next(inner.parameters())).train(inner.training)
-
-
-def _quarters(num_layers: int) -> list[int]:
-    """After one, two and three quarters of the depth; fewer stages in fewer than four layers."""
-    return sorted({num_layers * quarter // 4 for quarter in (1, 2, 3)} - {0})

@@ -1,4 +1,4 @@
-"""What a given Primus was built with, read off its modules; and whether `SCDPrimus` can be the same network."""
+"""Reads the settings of a given Primus off its modules, and tells whether `SCDPrimus` can be the same network."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ __all__ = ["primus_arguments_of"]
 _VERSIONS = {PatchEmbed: 1, PatchEmbed_deeper: 2, PatchEmbedDeeperControlled: 3}
 # arguments of SCDPrimus that a dense network has no use for
 _PRUNING = ("prune_after", "keep_ratio", "tau", "sampling", "prior")
-# act in training alone, or never
+# these act in training alone, or never
 _SILENT = (nn.Dropout, nn.Identity, DropPath)
-# where a difference is found -> Primus's arguments that it comes from
+# where a difference is found: the arguments of Primus that it comes from
 _CAUSES = {
     r"down_projection\.": "depth_per_level, ch_per_level, add_skips or nonlin",
     r"up_projection\.": "decoder_norm or decoder_act",
@@ -61,8 +61,7 @@ def primus_arguments_of(primus: nn.Module) -> dict[str, Any]:
         raise ValueError(msg)
     arguments = _read_off(network, version)
     with torch.device("meta"):
-        ours = SCDPrimus(**arguments, keep_ratio=1)
-    _check_same(network, ours)
+        _check_same(network, SCDPrimus(**arguments, keep_ratio=1))
     return arguments
 
 
@@ -82,7 +81,7 @@ def _arguments_of_dense(network: SCDPrimus) -> dict[str, Any]:
 
 
 def _read_off(network: Any, version: int) -> dict[str, Any]:
-    """Sizes, and which of the optional parts there are."""
+    """Read sizes, and which of the optional parts there are."""
     tokenizer, eva = network.down_projection, network.eva
     first = next(module for module in tokenizer.modules() if isinstance(module, nn.Conv3d))
     patch = first.stride if version == 1 else (2 ** len(tokenizer.stages),) * 3
@@ -105,16 +104,15 @@ def _read_off(network: Any, version: int) -> dict[str, Any]:
     }
 
 
-def _check_same(network: Any, ours: SCDPrimus) -> None:
-    """Layers of the same kinds and settings, the same positions, and the library's own forward pass."""
+def _check_same(network: Any, rebuilt: SCDPrimus) -> None:
+    """Refuse other layers, settings or positions than those of the network rebuilt, or another forward pass."""
     if type(network).forward is not Primus.forward:
         msg = f"primus must have Primus's own forward pass; {type(network).__name__} has another, which would be lost"
         raise ValueError(msg)
-    wanted, found = _layers(ours), _layers(network)
+    wanted, found = _layers(rebuilt), _layers(network)
     names = [*found, *(name for name in wanted if name not in found)]
-    different = [name for name in names if wanted.get(name) != found.get(name)]
-    if different:
-        name = different[0]
+    name = next((name for name in names if wanted.get(name) != found.get(name)), None)
+    if name is not None:
         cause = next((cause for pattern, cause in _CAUSES.items() if re.match(pattern, name)), "setting")
         msg = (
             f"primus must be built with Primus's defaults apart from sizes, as SCDPrimus is; it has another {cause}: "
@@ -124,7 +122,7 @@ def _check_same(network: Any, ours: SCDPrimus) -> None:
 
 
 def _layers(network: nn.Module) -> dict[str, str]:
-    """In words, by name: kind and settings of everything that takes part in a prediction."""
+    """Kind and settings, in words, of each module that takes part in a prediction."""
     return {
         name: _in_words(module)
         for name, module in network.named_modules()
@@ -133,7 +131,7 @@ def _layers(network: nn.Module) -> dict[str, str]:
 
 
 def _in_words(module: Any) -> str:
-    # parts of ours that compute the same in another way count as the library's
+    # parts of this package that compute the same in another way count as the library's
     kind = next(kind.__name__ for kind in type(module).__mro__ if not kind.__module__.startswith("scd_plugin."))
     if isinstance(module, LayerNormNd):
         return f"{kind}({len(module.weight)}, eps={module.eps})"

@@ -1,4 +1,4 @@
-"""Training-free scores inside of Primus: gathers what each score of `scd_plugin.ops` is computed from."""
+"""Training-free scores inside of Primus: gathers the inputs of each score in `scd_plugin.ops`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def prior_scores(
     """Scores of the tokens behind a block, with mean 0 and standard deviation 1 in each sample.
 
     `"neighbors"`: distance from the neighbours' mean. `"norm"`: length. `"change"`: how much the block moved the token.
-    `"attention"`: what the next block's attention pays it. `"entropy"`: of the logits, were they decoded here.
+    `"attention"`: the attention that it gets in the next block. `"entropy"`: of the logits, if it were decoded now.
 
     Args:
         kind: one of `PRIORS`.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scd_plugin.blocks import SoftTopKPruning
 from scd_plugin.blocks.primus import decode_octants, primus_decoder, primus_tokenizer
-from scd_plugin.networks.checks import (
+from scd_plugin.networks.arguments import (
     build_completion,
     check_counts,
     check_image,
@@ -23,7 +23,7 @@ from scd_plugin.networks.encoder import EncodedTokens
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.priors import PRIORS, prior_scores
 from scd_plugin.ops import restore_tokens, take_tokens
-from scd_plugin.ops.grid import per_axis, token_grid
+from scd_plugin.ops.grid import per_axis, token_grid, total_stride
 
 __all__ = ["PRIMUS_SIZES", "SCDPrimus"]
 
@@ -52,7 +52,7 @@ class SCDPrimus(SCDNetwork):
         in_channels: image channels.
         out_channels: output channels (classes).
         img_size: voxels per axis, one int or one per axis; fixed, since positions are learned.
-        version: of Primus: 1 (strided projection to tokens), 2 or 3 (convolutional stems).
+        version: Primus's version: 1 (strided projection to tokens), 2 or 3 (convolutional stems).
         size: `"S"`, `"B"`, `"M"` or `"L"`, Primus's own.
         patch_size: token patch, one int or one per axis, powers of two; divides `img_size`. Primus's own is 8.
         prune_after: 1-based blocks after which tokens leave, ascending; None for one stage, after a sixth of the depth.
@@ -131,9 +131,7 @@ class SCDPrimus(SCDNetwork):
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         self.arguments = arguments
-        if spatial_dims not in (2, 3):
-            msg = f"spatial_dims must be 2 or 3; got {spatial_dims}"
-            raise ValueError(msg)
+        check_option("spatial_dims", spatial_dims, (2, 3))
         check_rates(dropout_rate=dropout_rate, drop_path_rate=drop_path_rate)
         _check_pruning_options(sampling, prior, completion)
         check_option("size", size, tuple(PRIMUS_SIZES))
@@ -157,7 +155,9 @@ class SCDPrimus(SCDNetwork):
         grid = token_grid(image, patch)
         # a 2-D image is a volume of one slice: the library's parts are three-dimensional
         volume_patch, volume_grid = ((1, *patch), (1, *grid)) if spatial_dims == 2 else (patch, grid)
-        stages = pruning_plan(_first_sixth(depth) if prune_after is None else prune_after, keep_ratio, depth)
+        # a single stage: tokens that stay pass all the other blocks, which Primus's plain decoder needs
+        first_sixth = [max(1, depth // 6)]
+        stages = pruning_plan(first_sixth if prune_after is None else prune_after, keep_ratio, depth)
 
         self.down_projection = primus_tokenizer(version, in_channels, width, volume_patch)
         self.up_projection = primus_decoder(width, out_channels, volume_patch)
@@ -172,7 +172,7 @@ class SCDPrimus(SCDNetwork):
             proj_drop_rate=dropout_rate,
             drop_path_rate=drop_path_rate,
         )
-        # of Primus's state dict; its masked pre-training uses it
+        # a part of Primus's state dict, which its masked pre-training uses
         self.register_buffer("mask_token", torch.zeros(1, 1, width))
         self.register_tokens: nn.Parameter | None = None
         if num_register_tokens > 0:
@@ -191,20 +191,16 @@ class SCDPrimus(SCDNetwork):
             for block, ratio in stages
         ]
         self.stages = nn.ModuleList(pruning)
-        self.completion = (
-            build_completion(
-                completion,
-                grid,
-                len(stages) + 1,
-                hidden_size=width,
-                num_heads=heads,
-                completion_hidden_size=completion_hidden_size,
-                completion_num_layers=completion_num_layers,
-                completion_num_heads=completion_num_heads,
-                qkv_bias=True,
-            )
-            if stages and completion != "restore"
-            else None
+        self.completion = build_completion(
+            completion,
+            grid,
+            len(stages) + 1,
+            hidden_size=width,
+            num_heads=heads,
+            completion_hidden_size=completion_hidden_size,
+            completion_num_layers=completion_num_layers,
+            completion_num_heads=completion_num_heads,
+            qkv_bias=True,
         )
         self.prior = None if sampling == "random" else prior
         self.keeps_left = completion != "mask_token"
@@ -212,7 +208,7 @@ class SCDPrimus(SCDNetwork):
         self.out_channels = out_channels
         self.grid_size = list(grid)
         self.volume_grid = list(volume_grid)
-        # what Primus has not has no say at first: the prior alone decides, where there is one, and MTA adds nothing
+        # parts that Primus has not have no say at first: the prior, if any, decides alone, and MTA adds nothing
         new = [stage.score.score for stage in pruning if stage.score is not None and self.prior is not None]
         for layer in new if self.completion is None else [*new, self.completion.refine.project]:
             nn.init.zeros_(layer.weight)
@@ -238,13 +234,15 @@ class SCDPrimus(SCDNetwork):
             completed = restore_tokens(kept, encoded.grid_idx)
         if self.completion is not None:
             completed = completed + self.completion(self.eva.norm(encoded.prefix), sets, encoded.grid_idx)
-        logits = self._decode(completed)
+        volume = completed.transpose(1, 2).unflatten(2, self.volume_grid)
+        logits: Tensor = self.up_projection(volume)
         return logits.squeeze(2) if len(self.grid_size) == 2 else logits
 
     def encode(self, image: Tensor) -> EncodedTokens:
         """All tokens of an image, before the final LayerNorm; see `SCDNetwork.encode`."""
         check_image(image, self.image_shape)
-        tokens = self.down_projection(self._to_volume(image)).flatten(2).transpose(1, 2)
+        volume = image.unsqueeze(2) if len(self.grid_size) == 2 else image
+        tokens = self.down_projection(volume).flatten(2).transpose(1, 2)
         if self.register_tokens is not None:
             tokens = torch.cat((self.register_tokens.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         tokens = self.eva.pos_drop(tokens + self.eva.pos_embed)
@@ -270,24 +268,24 @@ class SCDPrimus(SCDNetwork):
                     rope = take_tokens(everywhere.expand(idx.shape[0], -1, -1), idx).unsqueeze(1)
         return EncodedTokens(tokens[:, :first], [*token_sets, tokens[:, first:]], [*grid_idx, idx], [])
 
+    def with_outputs(self, weights: Mapping[str, Tensor], channels: Sequence[int]) -> dict[str, Tensor]:
+        """See `SCDNetwork.with_outputs`; in the last layer, a transposed convolution, outputs are the second axis."""
+        chosen, last = list(channels), f"up_projection.decode.{len(self.up_projection.decode) - 1}"
+        weight, bias = weights[f"{last}.weight"], weights[f"{last}.bias"]
+        return {**weights, f"{last}.weight": weight[:, chosen], f"{last}.bias": bias[chosen]}
+
     def why_not(self, weights: Mapping[str, Tensor]) -> str:
-        """Other token sizes: the stems of V2 and V3 have the same shapes for several of them."""
-        found, wanted = decoded_edges(weights), decoded_edges(self.state_dict())
+        """Say whether the tokens have another size: stems of V2 and V3 have the same shapes for several sizes."""
+        found, wanted = _decoded_edges(weights), _decoded_edges(self.state_dict())
         if prod(found) == 1 or found == wanted:
             return ""
-        return f"tokens of {tuple(found)} voxels instead of {tuple(wanted)}"
+        return f"tokens of {found} voxels instead of {wanted}"
 
     @torch.no_grad()
     def _prior_scores(
-        self,
-        kind: str,
-        i: int,
-        before: Tensor,
-        tokens: Tensor,
-        rope: Tensor,
-        grid_idx: Tensor,
+        self, kind: str, i: int, before: Tensor, tokens: Tensor, rope: Tensor, grid_idx: Tensor
     ) -> Tensor:
-        """Scores behind block i, 0-based, that nothing learns."""
+        """Training-free scores of the tokens behind block i, 0-based."""
         return prior_scores(
             kind,
             before=before,
@@ -295,45 +293,26 @@ class SCDPrimus(SCDNetwork):
             num_prefix=self.eva.num_prefix_tokens,
             grid_idx=grid_idx,
             grid_size=self.volume_grid,
-            # behind the last block there is none; it then stands for itself
+            # behind the last block there is none, and it stands in for the next one
             next_block=self.eva.blocks[min(i + 1, len(self.eva.blocks) - 1)],
             rope=rope,
             decode=lambda kept: decode_octants(self.up_projection, self.eva.norm(kept)),
         )
 
-    def _decode(self, tokens: Tensor) -> Tensor:
-        """(B, L, D) to (B, out_channels, *volume)."""
-        return self.up_projection(tokens.transpose(1, 2).unflatten(2, self.volume_grid))  # type: ignore[no-untyped-call]
 
-    def _to_volume(self, image: Tensor) -> Tensor:
-        """A 2-D image as a volume of one slice."""
-        return image.unsqueeze(2) if len(self.grid_size) == 2 else image
-
-
-def decoded_edges(weights: Mapping[str, Tensor]) -> list[int]:
-    """Voxels per axis of a token, three axes, from the steps of a Primus decoder; 1 each where there is none.
+def _decoded_edges(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Voxels per axis of a token, three axes, from the decoder in a state dict of Primus; 1 each where it has none.
 
     Neither plans nor a trainer's name tell: stock Primus has 8 whatever the plans say.
-
-    Args:
-        weights: a state dict.
     """
     decoder = [value for name, value in weights.items() if name.startswith("up_projection.decode.")]
-    steps = [value.shape[2:] for value in decoder if value.ndim == 5]
-    return [prod(step[axis] for step in steps) for axis in range(3)]
-
-
-def _first_sixth(num_layers: int) -> list[int]:
-    """One stage: tokens that stay pass all the other blocks, which Primus's plain decoder needs."""
-    return [max(1, num_layers // 6)]
+    return total_stride([value.shape[2:] for value in decoder if value.ndim == 5], 3)
 
 
 def _check_pruning_options(sampling: str, prior: str | None, completion: str) -> None:
     check_option("sampling", sampling, SAMPLING)
     check_option("completion", completion, COMPLETION)
-    if prior is not None and prior not in PRIORS:
-        msg = f"prior must be None or one of {', '.join(PRIORS)}; got {prior!r}"
-        raise ValueError(msg)
+    check_option("prior", prior, (None, *PRIORS))
     if sampling == "prior" and prior is None:
         msg = f"sampling='prior' needs a prior, one of {', '.join(PRIORS)}; got None"
         raise ValueError(msg)

@@ -10,16 +10,10 @@ from scd_plugin.blocks import LightDecoder, UNETRDecoder
 from scd_plugin.blocks.assembly import COMPLETION
 from scd_plugin.blocks.decoders import num_taps
 from scd_plugin.blocks.pruning import check_sampling
-from scd_plugin.networks.checks import (
-    build_completion,
-    check_counts,
-    check_option,
-    check_rates,
-    pruning_plan,
-)
+from scd_plugin.networks.arguments import build_completion, check_counts, check_option, check_rates, pruning_plan
 from scd_plugin.networks.encoder import SparseViT
 from scd_plugin.networks.family import ComposedNetwork
-from scd_plugin.ops.grid import per_axis, stage_strides, token_grid
+from scd_plugin.ops.grid import per_axis, stage_strides, token_grid, total_stride
 
 __all__ = ["DECODERS", "MAX_POOLED_DEPTH", "SCDUNETR", "resolved_strides"]
 
@@ -122,9 +116,7 @@ class SCDUNETR(ComposedNetwork):
     ) -> None:
         # what was asked for, as it was asked for: a bundle records it beside the weights
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        if spatial_dims not in (2, 3):
-            msg = f"spatial_dims must be 2 or 3; got {spatial_dims}"
-            raise ValueError(msg)
+        check_option("spatial_dims", spatial_dims, (2, 3))
         _check_unetr_options(proj_type, save_attn)
         check_rates(dropout_rate=dropout_rate, drop_path_rate=drop_path_rate)
         check_counts(
@@ -145,12 +137,14 @@ class SCDUNETR(ComposedNetwork):
         size = per_axis(img_size, spatial_dims, name="img_size")
         patch = per_axis(patch_size, spatial_dims, name="patch_size")
         grid = _check_grid(size, patch)
-        if strides is not None:
-            strides = [per_axis(step, spatial_dims, name="each of strides") for step in strides]
-            _check_strides(strides, patch)
-        if pool_stride is not None:
-            pool_stride = per_axis(pool_stride, spatial_dims, name="pool_stride")
-        steps, pool_stride = resolved_strides(patch, strides, pool_stride)
+        given = (
+            None if strides is None else [per_axis(step, spatial_dims, name="each of strides") for step in strides],
+            None if pool_stride is None else per_axis(pool_stride, spatial_dims, name="pool_stride"),
+        )
+        steps, pool_stride = resolved_strides(patch, *given)
+        if (total := total_stride(steps, spatial_dims)) != patch:
+            msg = f"strides must multiply to patch_size {patch}; got {steps}, which make {total}"
+            raise ValueError(msg)
         stages = pruning_plan(prune_after, keep_ratio, num_layers)
         taps = num_taps(steps, pool_stride) if decoder == "unetr" else 1
         encoder = SparseViT(
@@ -171,20 +165,16 @@ class SCDUNETR(ComposedNetwork):
             dropout_rate=dropout_rate,
             drop_path_rate=drop_path_rate,
         )
-        completing = (
-            build_completion(
-                completion,
-                grid,
-                len(stages) + 1,
-                hidden_size=hidden_size,
-                num_heads=num_heads,
-                completion_hidden_size=completion_hidden_size,
-                completion_num_layers=completion_num_layers,
-                completion_num_heads=completion_num_heads,
-                qkv_bias=qkv_bias,
-            )
-            if stages
-            else None
+        completing = build_completion(
+            completion,
+            grid,
+            len(stages) + 1,
+            hidden_size=hidden_size,
+            num_heads=num_heads,
+            completion_hidden_size=completion_hidden_size,
+            completion_num_layers=completion_num_layers,
+            completion_num_heads=completion_num_heads,
+            qkv_bias=qkv_bias,
         )
         common: dict[str, Any] = {
             "hidden_size": hidden_size,
@@ -204,18 +194,18 @@ class SCDUNETR(ComposedNetwork):
         self.level_strides = steps[: levels - 1]
 
     def output_scales(self) -> list[list[float]]:
-        """Those of the decoder's levels; nnU-Net's go down to a bottleneck that tokens may not reach, or pass."""
-        dims = range(len(self.grid_size))
-        return [
-            [1 / prod(step[axis] for step in self.level_strides[:level]) for axis in dims]
-            for level in range(len(self.level_strides) + 1)
-        ]
+        """Resolutions of the decoder's levels; see `SCDNetwork.output_scales`."""
+        spans = (
+            total_stride(self.level_strides[:depth], len(self.grid_size))
+            for depth in range(len(self.level_strides) + 1)
+        )
+        return [[1 / voxels for voxels in span] for span in spans]
 
 
 def resolved_strides(
     patch_size: tuple[int, ...], strides: Sequence[tuple[int, ...]] | None, pool_stride: tuple[int, ...] | None
 ) -> tuple[list[tuple[int, ...]], tuple[int, ...] | None]:
-    """Steps from the image to the tokens, finest first, and the one below them; both as given, or by default.
+    """Steps from the image to the tokens, finest first, and the step below; as given, or by default.
 
     Args:
         patch_size: voxels of a token per axis.
@@ -238,7 +228,7 @@ def _check_unetr_options(proj_type: str, save_attn: bool) -> None:
 
 
 def _check_grid(img_size: tuple[int, ...], patch_size: tuple[int, ...]) -> tuple[int, ...]:
-    """Tokens per axis; a single one in all leaves nothing to prune and nothing to norm."""
+    """Tokens per axis; refuses an image of a single token, which leaves nothing to prune and nothing to norm."""
     grid = token_grid(img_size, patch_size)
     if prod(grid) == 1:
         msg = (
@@ -247,12 +237,3 @@ def _check_grid(img_size: tuple[int, ...], patch_size: tuple[int, ...]) -> tuple
         )
         raise ValueError(msg)
     return grid
-
-
-def _check_strides(strides: Sequence[tuple[int, ...]], patch_size: tuple[int, ...]) -> None:
-    total = [1] * len(patch_size)
-    for step in strides:
-        total = [size * stride for size, stride in zip(total, step)]
-    if tuple(total) != patch_size:
-        msg = f"strides must multiply to patch_size {patch_size}; got {list(strides)}, which make {tuple(total)}"
-        raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""Weights of another crop, of other classes or of a dense network, made to fit a network of SCD."""
+"""Adapts weights of another crop, of other classes or of a dense network to a network of SCD."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["adapt_weights", "move_positions"]
 def adapt_weights(
     network: SCDNetwork, weights: Mapping[str, Tensor], *, old_grid: Sequence[int] | None
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Weights moved to another token grid, another number of classes and, from a dense network, to pruning.
+    """Move weights to another token grid, another number of classes and, from a dense network, to pruning.
 
     Args:
-        network: whose shapes are wanted. Its own parts replace those that do not fit.
+        network: the network to fit. Its own parts replace those that do not fit.
         weights: state dict from a network of the same kind and size; not changed.
         old_grid: tokens per axis that the weights were learned on; None where it is not known.
 
@@ -39,7 +39,8 @@ def adapt_weights(
     outputs = _part(own, network.outputs)
     if any(name not in adapted or adapted[name].shape != value.shape for name, value in outputs.items()):
         adapted = {name: value for name, value in adapted.items() if not name.startswith(network.outputs)} | outputs
-        changes.append(f"{network.outputs_called} {_start(network.outputs_called)} anew")
+        verb = "start" if network.outputs_called.endswith("s") else "starts"
+        changes.append(f"{network.outputs_called} {verb} anew")
     # all or none: a part of them is another pruning, which is refused
     for prefix in network.new_parts:
         new, found = _part(own, (prefix,)), _part(adapted, (prefix,))
@@ -53,12 +54,12 @@ def adapt_weights(
 
 
 def move_positions(network: SCDNetwork, positions: Tensor, old_grid: Sequence[int]) -> Tensor:
-    """Learned positions of another token grid, interpolated to that of a network.
+    """Interpolate learned positions of another token grid to that of a network.
 
     Args:
-        network: whose grid is wanted.
+        network: the network whose grid is wanted.
         positions: (1, P + prod(old_grid), D), P of them without a place.
-        old_grid: tokens per axis.
+        old_grid: tokens per axis of the positions.
 
     Raises:
         ValueError: if the number of axes differs, or the positions do not belong to `old_grid`.
@@ -69,7 +70,3 @@ def move_positions(network: SCDNetwork, positions: Tensor, old_grid: Sequence[in
 
 def _part(weights: Mapping[str, Tensor], beginnings: tuple[str, ...]) -> dict[str, Tensor]:
     return {name: value for name, value in weights.items() if name.startswith(beginnings)}
-
-
-def _start(what: str) -> str:
-    return "start" if what.endswith("s") else "starts"

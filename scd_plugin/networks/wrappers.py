@@ -1,4 +1,4 @@
-"""What DDP and `torch.compile` put around a network, whose names have no place in checkpoints."""
+"""Looks through the wrappers of DDP and `torch.compile`, whose names have no place in checkpoints."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ _PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")
 
 
 def unwrapped(network: Any) -> Any:
-    """The network inside the wrappers, in whatever order they are.
-
-    Args:
-        network: wrapped or not.
-    """
+    """The network inside the wrappers, if there are any, in whatever order."""
     for wrapper in ("_orig_mod", "module"):
         inner = getattr(network, wrapper, None)
         if isinstance(inner, nn.Module):
@@ -27,9 +23,5 @@ def unwrapped(network: Any) -> Any:
 
 
 def without_wrappers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without the prefixes of the wrappers, in whatever order they are.
-
-    Args:
-        state_dict: not changed.
-    """
+    """A copy of a state dict without the prefixes of the wrappers, in whatever order they are."""
     return {_PREFIXES.sub("", name): value for name, value in state_dict.items()}

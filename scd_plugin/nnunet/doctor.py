@@ -1,4 +1,4 @@
-"""`scd doctor`: can this machine do the main job, and what to type where it can't."""
+"""`scd doctor`: whether this machine can train and predict, and what to type where it can't."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from packaging.requirements import Requirement
@@ -21,12 +22,13 @@ from scd_plugin.processor import bfloat16_instructions
 __all__ = ["Finding", "examine"]
 
 TRAINER = "nnUNetTrainerSCD"
-PACKAGES = ("nnunetv2", "monai", "timm", "torch")
+PACKAGES = ("scd-plugin", "nnunetv2", "monai", "timm", "torch")
 FOLDERS = {
     "nnUNet_raw": "the folder of your raw data sets",
     "nnUNet_preprocessed": "a folder on a fast disk",
     "nnUNet_results": "where trained models go",
 }
+OWN = "nnUNet_extTrainer"
 
 
 @dataclass(frozen=True)
@@ -34,72 +36,78 @@ class Finding:
     """One line of the report."""
 
     what: str
-    ok: bool
-    """False only where training or prediction could not run."""
     detail: str
     remedy: str = ""
     """What to type; empty where nothing is wrong."""
+    ok: bool = True
+    """False only where training or prediction could not run."""
+
+    @property
+    def mark(self) -> str:
+        """The finding in a word: ok, note where something could be better, or bad."""
+        return "bad" if not self.ok else "note" if self.remedy else "ok"
 
 
 def examine() -> list[Finding]:
-    """All findings, in the order in which to mend them."""
-    findings = [*_versions(), _device(), _bfloat16(), _freed_memory(), *_threads(), _compile(), *_folders()]
-    findings.append(_found("trainer found by nnU-Net", _as_nnunet_looks, "pip install --force-reinstall scd-plugin"))
-    findings.append(
-        _found("trainer found by MONAI's nnU-Net wrapper", _as_monai_looks, "pip install --force-reinstall scd-plugin")
-    )
-    findings.extend(_own_trainers())
-    return findings
+    """Look at everything; findings come in the order in which to mend them."""
+    return [
+        Finding("Python", f"{platform.python_version()}, {sys.executable}"),
+        *map(_package, PACKAGES),
+        _device(),
+        _bfloat16(),
+        _freed_memory(),
+        *_threads(),
+        _compile(),
+        *map(_folder, FOLDERS),
+        _trainer_found_by("nnU-Net", _as_nnunet_looks),
+        _trainer_found_by("MONAI's nnU-Net wrapper", _as_monai_looks),
+        *_own_trainers(),
+    ]
 
 
-def _versions() -> list[Finding]:
-    findings = [Finding("Python", True, f"{platform.python_version()}, {sys.executable}")]
-    wanted = {req.name.lower(): req for req in map(Requirement, requires("scd-plugin") or []) if req.marker is None}
-    for name in ("scd-plugin", *PACKAGES):
-        try:
-            installed = version(name)
-        except PackageNotFoundError:
-            findings.append(Finding(name, False, "not installed", f"pip install {name}"))
-            continue
-        requirement = wanted.get(name)
-        fits = requirement is None or requirement.specifier.contains(installed, prereleases=True)
-        remedy = "" if fits else f"pip install '{requirement}'"
-        findings.append(Finding(name, fits, installed + ("" if fits else f", needs {requirement}"), remedy))
-    return findings
+def _package(name: str) -> Finding:
+    try:
+        installed = version(name)
+    except PackageNotFoundError:
+        return Finding(name, "not installed", f"pip install {name}", ok=False)
+    for wanted in map(Requirement, requires("scd-plugin") or []):
+        fits = wanted.marker is not None or wanted.specifier.contains(installed, prereleases=True)
+        if wanted.name.lower() == name and not fits:
+            return Finding(name, f"{installed}, needs {wanted}", f"pip install '{wanted}'", ok=False)
+    return Finding(name, installed)
 
 
 def _device() -> Finding:
     if torch.cuda.is_available():
-        return Finding("device", True, f"CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}")
+        return Finding("device", f"CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}")
     if torch.backends.mps.is_available():
-        return Finding("device", True, "Apple MPS: use -device mps")
+        return Finding("device", "Apple MPS: use -device mps")
     detail = f"no CUDA device, {os.cpu_count()} CPU cores: use -device cpu"
     if (os.cpu_count() or 1) <= 4:
         # by default an augmentation process for each core, and 8 for export
         detail += "; nnUNet_n_proc_DA=1 and nnUNet_def_n_proc=1 for training, -npp 1 -nps 1 for nnUNetv2_predict"
-    return Finding("device", True, detail)
+    return Finding("device", detail)
 
 
 def _bfloat16() -> Finding:
-    name = bfloat16_instructions()
-    if name is None:
-        return Finding("bfloat16 on the CPU", True, "neither AMX nor AVX512-BF16, so float32 is faster")
-    return Finding("bfloat16 on the CPU", True, f"{name}: scd predict --dtype auto, or scd_cpu_dtype in training")
+    detail = "neither AMX nor AVX512-BF16, so float32 is faster"
+    if name := bfloat16_instructions():
+        detail = f"{name}: scd predict --dtype auto, or scd_cpu_dtype in training"
+    return Finding("bfloat16 on the CPU", detail)
 
 
 def _freed_memory() -> Finding:
-    name = "freed memory on the CPU"
+    what, detail = "freed memory on the CPU", f"stays in the process, which is faster; {SWITCH}=0 where memory is short"
     try:
-        kept = can_keep_freed_memory()
+        if not can_keep_freed_memory():
+            detail = f"goes back to the system, as {SWITCH}, a setting of malloc, or the C library has it"
     except ValueError as error:
-        return Finding(name, False, str(error), f"unset {SWITCH}")
-    if kept:
-        return Finding(name, True, f"stays in the process, which is faster; {SWITCH}=0 where memory is short")
-    return Finding(name, True, f"goes back to the system, as {SWITCH}, a setting of malloc, or the C library has it")
+        return Finding(what, str(error), f"unset {SWITCH}", ok=False)
+    return Finding(what, detail)
 
 
 def _threads() -> list[Finding]:
-    """Where nnU-Net's number of processes leaves the network with fewer threads than there are cores."""
+    """Say so where nnU-Net's number of processes leaves the network with fewer threads than there are cores."""
     try:
         threads = import_module("scd_plugin.nnunet.predict.threads")
     except (ImportError, ValueError):
@@ -110,57 +118,50 @@ def _threads() -> list[Finding]:
     used = threads.nnunets_threads()
     detail = f"the network computes on {used} of {used + idle} cores, the number in nnUNet_def_n_proc (8 by default)"
     remedy = f"export nnUNet_def_n_proc={used + idle} for nnUNetv2_predict, or scd predict --threads {used + idle}"
-    return [Finding("prediction on the CPU", True, detail, remedy)]
+    return [Finding("prediction on the CPU", detail, remedy)]
 
 
 def _compile() -> Finding:
     if not torch.cuda.is_available():
-        return Finding("torch.compile", True, "nnU-Net uses it on CUDA alone")
+        return Finding("torch.compile", "nnU-Net uses it on CUDA alone")
     try:
         import_module("triton")
     except ImportError:
-        return Finding("torch.compile", True, "no triton, so no compiled networks", "export nnUNet_compile=f")
-    return Finding("torch.compile", True, "available, nnU-Net uses it by default")
+        return Finding("torch.compile", "no triton, so no compiled networks", "export nnUNet_compile=f")
+    return Finding("torch.compile", "available, nnU-Net uses it by default")
 
 
-def _folders() -> list[Finding]:
-    findings = []
-    for name, purpose in FOLDERS.items():
-        value = os.environ.get(name)
-        if not value:
-            findings.append(Finding(name, False, "not set", f"export {name}=/path/to/{purpose.replace(' ', '_')}"))
-        elif not Path(value).is_dir():
-            findings.append(Finding(name, False, f"{value} is not a folder", f"mkdir -p {value}"))
-        else:
-            findings.append(Finding(name, True, value))
-    return findings
+def _folder(variable: str) -> Finding:
+    value = os.environ.get(variable)
+    if not value:
+        example = FOLDERS[variable].replace(" ", "_")
+        return Finding(variable, "not set", f"export {variable}=/path/to/{example}", ok=False)
+    if not Path(value).is_dir():
+        return Finding(variable, f"{value} is not a folder", f"mkdir -p {value}", ok=False)
+    return Finding(variable, value)
 
 
-def _as_nnunet_looks() -> type:
-    find = import_module("nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name
-    found: type = find(TRAINER)
-    return found
+def _as_nnunet_looks() -> Any:
+    return import_module("nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name(TRAINER)
 
 
-def _as_monai_looks() -> type | None:
+def _as_monai_looks() -> Any:
     # MONAI 1.6.1, get_network_from_nnunet_plans
+    package = "nnunetv2.training.nnUNetTrainer"
     find = import_module("nnunetv2.utilities.find_class_by_name").recursive_find_python_class
-    root = import_module("nnunetv2").__path__[0]
-    found: type | None = find(
-        str(Path(root) / "training" / "nnUNetTrainer"), TRAINER, "nnunetv2.training.nnUNetTrainer"
-    )
-    return found
+    return find(import_module(package).__path__[0], TRAINER, package)
 
 
-def _found(what: str, look: Callable[[], type | None], remedy: str) -> Finding:
+def _trainer_found_by(host: str, look: Callable[[], Any]) -> Finding:
+    what, remedy = f"trainer found by {host}", "pip install --force-reinstall scd-plugin"
     # whatever goes wrong inside nnU-Net is a finding here
     try:
         found = look()
     except Exception as error:  # noqa: BLE001
-        return Finding(what, False, _reason(error), remedy)
+        return Finding(what, _reason(error), remedy, ok=False)
     if found is None:
-        return Finding(what, False, f"{TRAINER} not found", remedy)
-    return Finding(what, True, f"{found.__module__}.{found.__name__}")
+        return Finding(what, f"{TRAINER} not found", remedy, ok=False)
+    return Finding(what, f"{found.__module__}.{found.__name__}")
 
 
 def _reason(error: Exception) -> str:
@@ -168,21 +169,17 @@ def _reason(error: Exception) -> str:
 
 
 def _own_trainers() -> list[Finding]:
-    value = os.environ.get("nnUNet_extTrainer")  # noqa: SIM112  (nnU-Net's own spelling)
-    if not value:
-        return [Finding("nnUNet_extTrainer", True, "not set, and not needed")]
-    findings = []
-    for path in filter(None, (part.strip() for part in value.split(os.pathsep))):
-        if not Path(path).is_dir():
-            remedy = "unset nnUNet_extTrainer, or name a folder of trainer modules"
-            findings.append(Finding("nnUNet_extTrainer", True, f"{path} is not a folder, nnU-Net skips it", remedy))
-            continue
-        findings.extend(_trainers_in(path))
-    return findings
+    folders = [part.strip() for part in os.environ.get(OWN, "").split(os.pathsep) if part.strip()]
+    if not folders:
+        return [Finding(OWN, "not set, and not needed")]
+    return [finding for folder in folders for finding in _trainers_in(folder)]
 
 
 def _trainers_in(folder: str) -> list[Finding]:
-    """The trainers of a folder, and its modules that can't be imported: each ends every look-up of nnU-Net's there."""
+    """Name a folder's trainers, and its modules that can't be imported: one such ends all look-ups of nnU-Net's."""
+    if not Path(folder).is_dir():
+        remedy = f"unset {OWN}, or name a folder of trainer modules"
+        return [Finding(OWN, f"{folder} is not a folder, nnU-Net skips it", remedy)]
     finder = import_module("nnunetv2.utilities.find_class_by_name")
     base = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer").nnUNetTrainer
     trainers, broken = set(), []
@@ -194,18 +191,16 @@ def _trainers_in(folder: str) -> list[Finding]:
                 # nnU-Net passes over what is listed but can't be found
                 if not (isinstance(error, ModuleNotFoundError) and error.name == name):
                     file = Path(folder, *name.split(".")).with_suffix(".py")
-                    detail = f"{file} can't be imported: {_reason(error)}"
                     remedy = f"correct {file}, or move it out of the folder: nnU-Net imports every module there"
-                    broken.append(Finding("nnUNet_extTrainer", False, detail, remedy))
+                    broken.append(Finding(OWN, f"{file} can't be imported: {_reason(error)}", remedy, ok=False))
                 continue
             found = [member for member in members if isinstance(member, type) and issubclass(member, base)]
             trainers |= {cls.__name__ for cls in found if not cls.__module__.startswith("nnunetv2.")}
-    names = ", ".join(sorted(trainers)) or "no trainers"
-    return [Finding("nnUNet_extTrainer", True, f"{folder}: {names}"), *broken]
+    return [Finding(OWN, f"{folder}: {', '.join(sorted(trainers)) or 'no trainers'}"), *broken]
 
 
 def _modules_in(folder: str, package: str = "") -> Iterator[str]:
-    """Dotted names in nnU-Net's order: a folder's modules, then those of its packages."""
+    """List a folder's modules by dotted names in nnU-Net's order: its own, then those of its packages."""
     found = list(pkgutil.iter_modules([folder]))
     yield from (package + module.name for module in found if not module.ispkg)
     for module in found:

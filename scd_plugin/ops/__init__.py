@@ -1,4 +1,4 @@
-"""Pure tensor functions: choose tokens, move them, and say where they are. No Module lives here."""
+"""Pure tensor functions that choose tokens, move them and place them. This part holds no Module."""
 
 from scd_plugin.ops.pos_embed import interpolate_pos_embed as interpolate_pos_embed
 from scd_plugin.ops.pos_embed import sincos_pos_embed as sincos_pos_embed
@@ -10,16 +10,3 @@ from scd_plugin.ops.topk import keep_count as keep_count
 from scd_plugin.ops.topk import partition_topk as partition_topk
 from scd_plugin.ops.topk import position_hash as position_hash
 from scd_plugin.ops.topk import straight_through as straight_through
-
-__all__ = [
-    "exit_stages",
-    "gumbel_noise_like",
-    "interpolate_pos_embed",
-    "keep_count",
-    "partition_topk",
-    "position_hash",
-    "restore_tokens",
-    "sincos_pos_embed",
-    "straight_through",
-    "take_tokens",
-]

@@ -1,4 +1,4 @@
-"""Convolutions by ways that are shorter on a CPU: the result is that of PyTorch's own call, up to rounding."""
+"""Convolutions that are faster on a CPU than PyTorch's own calls, with the same results up to rounding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ is_tracing: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defin
 
 
 def takes_short_ways(x: Tensor) -> bool:
-    """Whether they are worth it for this tensor.
+    """Whether the convolutions of this module are worth it for a tensor.
 
     They were measured on CPUs alone. Traced graphs keep plain convolutions: the ONNX tracer takes none whose weight is
     a slice, and runtimes have better ways of their own.
@@ -24,7 +24,7 @@ def takes_short_ways(x: Tensor) -> bool:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The same values with the channels of a voxel side by side in memory.
+    """Lay the channels of each voxel side by side in memory; values stay.
 
     A convolution of few channels then takes half the time: oneDNN reorders maps that lie one after the other before and
     after every call.
@@ -42,7 +42,7 @@ def joined_convolution(inputs: list[Tensor], weight: Tensor, bias: Tensor | None
     16: with one more, of the image, kernels made for blocks of 16 would pad them to 32.
 
     Args:
-        inputs: (B, C_i, *size) each.
+        inputs: maps (B, C_i, *size).
         weight: (C_out, sum of C_i, *kernel).
         bias: (C_out,), or None.
         padding: zeros on both sides, per axis.
@@ -71,7 +71,7 @@ def pointwise_convolution(inputs: list[Tensor], weight: Tensor, bias: Tensor | N
     The maps are never summed: where they lie in memory in different ways, that takes three times as long as a product.
 
     Args:
-        inputs: (B, C_in, *size) each.
+        inputs: maps (B, C_in, *size).
         weight: (C_out, C_in, 1, ...).
         bias: (C_out,), or None.
 

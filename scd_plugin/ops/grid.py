@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from numbers import Real
-from typing import Any
 
-__all__ = ["per_axis", "stage_strides", "token_grid"]
+__all__ = ["per_axis", "stage_strides", "token_grid", "total_stride"]
 
 
 def per_axis(value: int | Sequence[int], spatial_dims: int, *, name: str) -> tuple[int, ...]:
-    """One positive int for every axis, from an int or from one int per axis.
+    """Spell out a size as one positive int per axis, from an int or from one int per axis.
 
     Args:
         value: the size; NumPy's integers and floats without a fraction pass too.
@@ -21,18 +21,15 @@ def per_axis(value: int | Sequence[int], spatial_dims: int, *, name: str) -> tup
         ValueError: if the number of axes is wrong, or a size is not a positive int.
     """
     sizes = tuple(value) if isinstance(value, Iterable) else (value,) * spatial_dims
-    if len(sizes) != spatial_dims or not all(_is_positive_int(size) for size in sizes):
+    positive = all(isinstance(size, Real) and float(size) >= 1 and float(size).is_integer() for size in sizes)
+    if len(sizes) != spatial_dims or not positive:
         msg = f"{name} must be one positive int, or {spatial_dims} of them (spatial_dims={spatial_dims}); got {value}"
         raise ValueError(msg)
     return tuple(int(size) for size in sizes)
 
 
-def _is_positive_int(size: Any) -> bool:
-    return isinstance(size, Real) and float(size) >= 1 and float(size).is_integer()
-
-
 def token_grid(img_size: Sequence[int], patch_size: Sequence[int]) -> tuple[int, ...]:
-    """Tokens per axis.
+    """Number of tokens per axis.
 
     Raises:
         ValueError: if a token patch does not divide the image; the message names the nearest token patch that does.
@@ -40,7 +37,7 @@ def token_grid(img_size: Sequence[int], patch_size: Sequence[int]) -> tuple[int,
     img_size, patch_size = tuple(img_size), tuple(patch_size)
     for axis, (size, patch) in enumerate(zip(img_size, patch_size)):
         if size % patch:
-            # single voxels are no tokens unless another axis makes them longer
+            # a token of a single voxel needs another axis on which it is longer
             others = zip(img_size[:axis] + img_size[axis + 1 :], patch_size[:axis] + patch_size[axis + 1 :])
             least = 1 if any(edge > 1 and extent % edge == 0 for extent, edge in others) else 2
             divisors = [n for n in range(min(least, size), size + 1) if size % n == 0]
@@ -83,3 +80,8 @@ def stage_strides(patch_size: Sequence[int]) -> list[tuple[int, ...]]:
         raise ValueError(msg)
     padded = [[1] * (depth - len(axis)) + axis for axis in factors]
     return list(zip(*padded))
+
+
+def total_stride(strides: Sequence[Sequence[int]], spatial_dims: int) -> tuple[int, ...]:
+    """Voxels per axis that all steps span together; 1 each without any step."""
+    return tuple(prod(stride[axis] for stride in strides) for axis in range(spatial_dims))

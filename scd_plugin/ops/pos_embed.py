@@ -1,4 +1,4 @@
-"""Positions on a 2-D or 3-D token grid: fixed sine-cosine ones, and learned ones moved to another grid."""
+"""Positions on a 2-D or 3-D token grid: makes fixed sine-cosine ones, and moves learned ones to another grid."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["interpolate_pos_embed", "sincos_pos_embed"]
 def interpolate_pos_embed(
     pos_embed: Tensor, old_grid: Sequence[int], new_grid: Sequence[int], *, num_prefix: int = 1
 ) -> Tensor:
-    """Learned positions for another token grid, by linear interpolation along each axis.
+    """Move learned positions to another token grid by linear interpolation along each axis.
 
     Args:
-        pos_embed: (1, num_prefix + prod(old_grid), D), those of tokens without a place first.
-        old_grid: tokens per axis that it was learned on.
-        new_grid: tokens per axis wanted, as many axes.
+        pos_embed: (1, num_prefix + prod(old_grid), D), the positions of tokens without a place first.
+        old_grid: tokens per axis of the grid that the positions were learned on.
+        new_grid: tokens per axis wanted; as many axes.
         num_prefix: tokens without a place: 1 for CLS, the number of register tokens, or 0.
 
     Returns:

@@ -9,7 +9,7 @@ __all__ = ["exit_stages", "restore_tokens", "take_tokens"]
 
 
 def take_tokens(tokens: Tensor, idx: Tensor) -> Tensor:
-    """Tokens at the given positions of each sample.
+    """Take the tokens at the given positions of each sample.
 
     Args:
         tokens: (B, N, C).
@@ -43,7 +43,7 @@ def restore_tokens(tokens: list[Tensor], grid_idx: list[Tensor]) -> Tensor:
 
 
 def exit_stages(grid_idx: list[Tensor]) -> Tensor:
-    """For each place of the grid, the number of the token set that holds it.
+    """Number of the token set that holds each place of the grid.
 
     Args:
         grid_idx: for each set (B, K_i), int64 places; every place 0..L-1 occurs exactly once.

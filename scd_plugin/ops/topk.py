@@ -29,7 +29,7 @@ def keep_count(num_tokens: int, keep_ratio: float) -> int:
 
 
 def gumbel_noise_like(scores: Tensor) -> Tensor:
-    """Fresh Gumbel(0, 1) noise with the shape, dtype and device of `scores`.
+    """Draw Gumbel(0, 1) noise with the shape, dtype and device of `scores`.
 
     An exponential draw can be exactly 0, whose logarithm would make the noise infinite and the softmax NaN; hence the
     clamp to float32's smallest normal number, drawn in float32 because half precision would round it to 0.

@@ -1,4 +1,4 @@
-"""How much a token is worth keeping, told from the tokens alone: nothing here is learned.
+"""Scores of how much a token is worth keeping, computed without anything learned.
 
 Each function gives one number a token, (B, N) float32, higher for tokens to keep. They serve a dense network that is to
 be pruned without training, and score predictors as a start. Add scores only after `standardized`.
@@ -57,16 +57,12 @@ def neighbor_distance(tokens: Tensor, grid_idx: Tensor, grid_size: Sequence[int]
 
 
 def token_norm(tokens: Tensor) -> Tensor:
-    """Length of each token.
-
-    Args:
-        tokens: (B, N, D).
-    """
+    """Length of each of the tokens (B, N, D)."""
     return tokens.float().norm(dim=2)
 
 
 def relative_change(before: Tensor, after: Tensor) -> Tensor:
-    """How much a token moved, in units of its length: tokens that settled lose little when they leave.
+    """Change of each token in a block, in units of its length: tokens that settled lose little when they leave.
 
     Args:
         before: (B, N, D), as the tokens entered a block.
@@ -81,7 +77,7 @@ def attention_received(query: Tensor, key: Tensor, num_prefix: int = 0) -> Tenso
 
     Args:
         query: (B, heads, P + N, d), of an attention layer, positions applied.
-        key: (B, heads, P + N, d), likewise.
+        key: (B, heads, P + N, d), positions applied.
         num_prefix: P, leading tokens that take part and get no score.
     """
     step = -(-query.shape[2] // MAX_QUERIES)
@@ -91,10 +87,10 @@ def attention_received(query: Tensor, key: Tensor, num_prefix: int = 0) -> Tenso
 
 
 def prediction_entropy(logits: Tensor) -> Tensor:
-    """Entropy of the class probabilities, averaged over the voxels of each token: where the network is not sure yet.
+    """Entropy of the class probabilities, averaged over the voxels of each token: high where the network is unsure.
 
     Args:
-        logits: (B, classes, N, V), an early prediction of V voxels of each token.
+        logits: (B, classes, N, V), an early prediction for V voxels of each token.
 
     Returns:
         (B, N), in nats.
@@ -104,10 +100,6 @@ def prediction_entropy(logits: Tensor) -> Tensor:
 
 
 def standardized(scores: Tensor) -> Tensor:
-    """Scores of mean 0 and standard deviation 1 in each sample; where all are equal they become 0.
-
-    Args:
-        scores: (B, N).
-    """
+    """Scale scores (B, N) to mean 0 and standard deviation 1 in each sample; where all are equal, to 0."""
     centred = scores - scores.mean(dim=1, keepdim=True)
     return centred / centred.square().mean(dim=1, keepdim=True).sqrt().clamp_min(1e-6)

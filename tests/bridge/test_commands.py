@@ -27,7 +27,7 @@ class TestCommands:
             (["to-monai", "absent", "out"], "error: absent is no model folder of nnU-Net: it has no plans.json"),
             (["to-nnunet", "absent", "out"], "error: absent is missing; name a MONAI bundle or a file of weights"),
             (["to-nnunet", ".", "out", "--plans", "p.json"], "error: --plans goes with a file of weights"),
-            (["to-nnunet", __file__, "out"], "need --plans, --dataset-json and --trainer"),
+            (["to-nnunet", __file__, "out"], "need --plans and --dataset-json of the model"),
         ],
         ids=["no model", "no bundle", "plans", "weights"],
     )

@@ -186,8 +186,10 @@ class TestBundle:
 
 class TestRefused:
     def test_foreign_trainer(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="trainer nnUNetTrainer is none of SCD's"):
-            to_monai(make_model(trainer_name="nnUNetTrainer"), tmp_path / "bundle")
+        with pytest.raises(
+            ValueError, match=r"network of trainer nnUNet_Primus_S_Trainer must be a scd_plugin.SCDUNETR or"
+        ):
+            to_monai(make_model(trainer_name="nnUNet_Primus_S_Trainer"), tmp_path / "bundle")
         assert not (tmp_path / "bundle").exists()
 
     def test_cascade(self, make_model: Callable[..., Path], tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from scd_plugin.bridge.to_monai import to_monai
 from scd_plugin.bridge.to_nnunet import bundle_to_nnunet
 from scd_plugin.nnunet.model.recipe import read_recipe
 
+BUNDLES = Path(__file__).parents[2] / "bundles"
 # an anisotropic network, so that axes can't be mistaken for each other
 NETWORK: dict[str, Any] = {
     "in_channels": 1,
@@ -189,8 +190,14 @@ class TestThereAndBack:
         moved = bundle_to_nnunet(to_monai(model, tmp_path / "bundle"))
         assert (moved.name, moved.notes) == (model.name, [])
         back = moved.write(tmp_path / "back")
-        for name in ("plans.json", "dataset.json"):
-            assert json.loads((back / name).read_text()) == json.loads((model / name).read_text())
+        assert json.loads((back / "dataset.json").read_text()) == json.loads((model / "dataset.json").read_text())
+        # the plans are the same, but name the network
+        plans = [json.loads((folder / "plans.json").read_text()) for folder in (model, back)]
+        planned = plans[1]["configurations"]["3d_fullres"].pop("architecture")
+        del plans[0]["configurations"]["3d_fullres"]["architecture"]
+        assert plans[0] == plans[1]
+        assert planned["network_class_name"].endswith("scd_unetr")
+        assert (planned["arch_kwargs"]["hidden_size"], planned["arch_kwargs"]["keep_ratio"]) == (96, 0.25)
         for fold in ("0", "2"):
             files = [folder / f"fold_{fold}" / "checkpoint_final.pth" for folder in (model, back)]
             assert read_weights(files[0]).keys() == read_weights(files[1]).keys()
@@ -222,8 +229,12 @@ class TestThereAndBack:
         changed = deepcopy(config)
         changed["network_def"]["keep_ratio"] = 0.5
         file.write_text(json.dumps(changed))
-        with pytest.raises(ValueError, match=r"compared with nnUNetTrainerSCD_demo, keep_ratio is \(0.5, 0.5, 0.5\)"):
-            bundle_to_nnunet(bundle)
+        with pytest.raises(ValueError, match=r"keep_ratio is 0.5 in the plans and 0.25 in nnUNetTrainerSCD_demo"):
+            bundle_to_nnunet(bundle, trainer="nnUNetTrainerSCD_demo")
+        moved = bundle_to_nnunet(bundle)
+        assert moved.trainer_name == "nnUNetTrainerSCD"
+        assert "the model names nnUNetTrainerSCD, which builds what the plans say, in place of nnUNet" in moved.notes[0]
+        assert moved.plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["keep_ratio"] == 0.5
         changed = deepcopy(config)
         changed["inferer"].update(step_size=0.75, mirror_axes=None)
         file.write_text(json.dumps(changed))
@@ -242,7 +253,7 @@ class TestMadeForMonai:
     ) -> None:
         bundle = make_bundle()
         moved = bundle_to_nnunet(bundle)
-        assert moved.name == "nnUNetTrainerSCD_demo__nnUNetPlansFromMONAI__3d_fullres"
+        assert moved.name == "nnUNetTrainerSCD__nnUNetPlansFromMONAI__3d_fullres"
         model = moved.write(tmp_path / "model")
         predict_by_both(model, bundle, small_images)
         by_nnunet = in_ras(tmp_path / "nnunet" / "case.nii.gz")
@@ -276,10 +287,30 @@ class TestMadeForMonai:
             "percentile_99_5": 180.0,
         }
         assert moved.dataset["labels"] == {"background": 0, "liver": 1, "spleen": 2}
-        # norms without scale and shift become norms with 1 and 0
-        norm = "decoder.ups.0.block.conv_block.norm1"
-        assert moved.weights["0"][f"{norm}.weight"].unique().tolist() == [1]
-        assert moved.weights["0"][f"{norm}.bias"].unique().tolist() == [0]
+        # norms stay as they are
+        assert configuration["architecture"]["arch_kwargs"]["norm_name"] == "instance"
+        assert "decoder.ups.0.block.conv_block.norm1.weight" not in moved.weights["0"]
+
+    @pytest.mark.parametrize("name", ["scd_unetr_btcv_segmentation", "scd_unetr_segmentation"])
+    def test_bundles_of_the_plug_in_need_no_file_of_the_users(
+        self, make_bundle: Callable[..., Path], name: str
+    ) -> None:
+        bundle = make_bundle()
+        configs = BUNDLES / name / "configs"
+        published = json.loads((configs / "inference.json").read_text())
+        # their own keep ratio and norm, in a network that is made quickly
+        size = ("feature_size", "hidden_size", "mlp_dim", "num_heads", "num_layers", "prune_after")
+        published["network_def"].update({key: NETWORK[key] for key in size})
+        published["device"] = "cpu"
+        (bundle / "configs" / "inference.json").write_text(json.dumps(published))
+        (bundle / "configs" / "metadata.json").write_text((configs / "metadata.json").read_text())
+        network = {key: value for key, value in published["network_def"].items() if not key.startswith("_")}
+        torch.save(SCDUNETR(**network).state_dict(), bundle / "models" / "model.pt")
+        moved = bundle_to_nnunet(bundle)
+        assert moved.trainer_name == "nnUNetTrainerSCD"
+        planned = moved.plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+        assert planned["keep_ratio"] == (0.1 if "btcv" in name else 0.25)
+        assert planned["img_size"] == [96, 96, 96]
 
     def test_regions_need_a_description(self, make_bundle: Callable[..., Path], tmp_path: Path) -> None:
         bundle = make_bundle(REGIONS, ["whole", "core", "active"])
@@ -299,6 +330,13 @@ class TestMadeForMonai:
         file.write_text(json.dumps({"channel_names": {}, "labels": {"background": 0}, "file_ending": ".mha"}))
         with pytest.raises(ValueError, match=r"the bundle predicts regions, and .*dataset.json does not"):
             bundle_to_nnunet(bundle, dataset_json=file)
+        for incomplete, reason in (
+            ({"labels": {}, "regions_class_order": [1]}, "dataset.json has no channel_names, file_ending"),
+            ([], "dataset.json must be an object"),
+        ):
+            file.write_text(json.dumps(incomplete))
+            with pytest.raises(ValueError, match=reason):
+                bundle_to_nnunet(bundle, dataset_json=file)
 
     @pytest.mark.slow
     def test_regions_are_painted(
@@ -322,12 +360,12 @@ class TestMadeForMonai:
     @pytest.mark.parametrize(
         ("part", "value", "message"),
         [
-            ("network_def", {"_target_": "monai.networks.nets.UNETR"}, "must be scd_plugin.SCDUNETR; it is monai"),
             (
                 "network_def",
-                {**CONFIG["network_def"], "feature_size": 12},
-                "feature_size is 12, not 8",
+                {"_target_": "monai.networks.nets.UNETR", "in_channels": 1, "out_channels": 2, "img_size": 32},
+                r"must be a scd_plugin.SCDUNETR or scd_plugin.SCDPrimus, the networks that are moved; it is a UNETR",
             ),
+            ("network_def", {**CONFIG["network_def"], "feature_size": 12}, r"weights in .*model.pt do not fit"),
             ("inferer", {"_target_": "SimpleInferer"}, r"must be MONAI's SlidingWindowInferer.*got SimpleInferer"),
             (
                 "preprocessing",
@@ -340,7 +378,7 @@ class TestMadeForMonai:
                 "postprocessing transform FillHolesd can't be moved",
             ),
         ],
-        ids=["foreign network", "own size", "no window", "preprocessing", "postprocessing"],
+        ids=["foreign network", "other weights", "no window", "preprocessing", "postprocessing"],
     )
     def test_refused(self, make_bundle: Callable[..., Path], part: str, value: Any, message: str) -> None:
         bundle = make_bundle()

@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from monai.bundle import run
+import torch
+from monai.bundle import ConfigParser, run
+
+from scd_plugin import SCDNetwork
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 SMALL: dict[str, Any] = {"size": "tiny", "keep_ratio": 0.5, "num_workers": 0, "epochs": 2, "val_interval": 1}
@@ -49,6 +52,21 @@ def brain_folder(volumes: Any, root: Path) -> Path:
         volumes.write(root / "images" / f"case_{i}.nii.gz", np.stack([image + c for c in range(4)]))
         volumes.write(root / "labels" / f"case_{i}.nii.gz", label)
     return root
+
+
+@pytest.fixture
+def network_of_training() -> Callable[..., SCDNetwork]:
+    """What a bundle's train.json builds with options of the command line; without data, and without weights."""
+
+    def build(bundle: str, **options: Any) -> SCDNetwork:
+        parser = ConfigParser()
+        parser.read_config(BUNDLES / bundle / "configs" / "train.json")
+        parser.read_meta(BUNDLES / bundle / "configs" / "metadata.json")
+        parser.update({"dataset_dir": "no folder", **options})
+        with torch.device("meta"):
+            return parser.get_parsed_content("network_def")
+
+    return build
 
 
 @pytest.fixture

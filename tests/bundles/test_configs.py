@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,8 +16,8 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import SaveImaged
 
-from scd_plugin import SCDUNETR, __version__
-from scd_plugin.monai.training.best_model import record
+from scd_plugin import SCDNetwork, __version__
+from scd_plugin.monai.training.record import record
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 FOLDERS = sorted(path.parent for path in BUNDLES.glob("*/configs"))
@@ -103,7 +104,7 @@ class TestBundle:
         settings = config(folder, "inference")["network_def"]
         small = {"hidden_size": 48, "mlp_dim": 48, "num_heads": 4, "feature_size": 4}
         network = ConfigParser({"network_def": {**settings, **small}}).get_parsed_content("network_def")
-        assert isinstance(network, SCDUNETR)
+        assert isinstance(network, SCDNetwork)
         formats = config(folder, "metadata")["network_data_format"]
         assert network.image_shape == [
             formats["inputs"]["image"]["num_channels"], *formats["inputs"]["image"]["spatial_shape"]
@@ -111,12 +112,11 @@ class TestBundle:
         assert settings["out_channels"] == formats["outputs"]["pred"]["num_channels"]
         assert settings["img_size"] == config(folder, "inference")["img_size"]
 
-    def test_default_training_changes_no_file(self, folder: Path, tmp_path: Path) -> None:
+    def test_default_training_changes_no_file(
+        self, folder: Path, tmp_path: Path, network_of_training: Callable[..., SCDNetwork]
+    ) -> None:
         copy = Path(shutil.copytree(folder, tmp_path / folder.name))
-        settings = dict(config(folder, "inference")["network_def"])
-        settings.pop("_target_")
-        network = SCDUNETR(**{**settings, "hidden_size": 48, "mlp_dim": 48, "num_heads": 4, "feature_size": 4})
-        record(copy, {**network.arguments, **settings}, config(folder, "metadata").get("dataset"))
+        record(copy, network_of_training(folder.name), config(folder, "metadata").get("dataset"))
         for name in ("inference", "metadata"):
             assert (copy / "configs" / f"{name}.json").read_text() == (
                 folder / "configs" / f"{name}.json"

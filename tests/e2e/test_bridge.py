@@ -40,8 +40,11 @@ def test_label_maps_agree(trained: Any, tmp_path: Path) -> None:
         sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json", "--bundle_root", ".",
         "--dataset_dir", str(trained.images), cwd=tmp_path / "bundle",
     )  # fmt: skip
-    output = trained.nnunet.run(scd, "bridge", "to-nnunet", str(tmp_path / "bundle"), str(tmp_path / "back"))
+    # back as a model of nnU-Net's own trainer, which knows no network but that of the plans
+    back = ("to-nnunet", str(tmp_path / "bundle"), str(tmp_path / "back"), "--trainer", "nnUNetTrainer")
+    output = trained.nnunet.run(scd, "bridge", *back)
     assert "nnUNetv2_predict_from_modelfolder" in output
+    assert "named nnUNetTrainer__" in output
     for folder in (model, tmp_path / "back"):
         trained.nnunet.run(
             "nnUNetv2_predict_from_modelfolder", "-i", str(trained.images), "-o", str(tmp_path / f"of_{folder.name}"),

@@ -275,11 +275,5 @@ class TestPredictorInPython:
         image = np.random.default_rng(0).normal(size=size)
         assert self.predict(predictor, image).shape == size
 
-    def test_not_a_number_is_reported(self, predictor: Any, capsys: pytest.CaptureFixture[str]) -> None:
-        image = np.random.default_rng(0).normal(size=(40, 40, 40))
-        image[3, 3, 3] = np.nan
-        assert self.predict(predictor, image).shape == image.shape
-        assert "WARNING: channels [0] of this case hold NaN or infinite voxels" in capsys.readouterr().out
-
     def test_constant_image(self, predictor: Any) -> None:
         assert set(np.unique(self.predict(predictor, np.zeros((40, 40, 40))))) <= {0, 1, 2}

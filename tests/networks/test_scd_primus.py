@@ -322,9 +322,9 @@ class TestBadInput:
                 {"completion": "mae"},
                 "completion must be one of assembly, assembly_to_kept, .*; got 'mae'",
             ),
-            ({"prior": "luck"}, "prior must be None or one of neighbors, .*; got 'luck'"),
+            ({"prior": "luck"}, "prior must be one of None, neighbors, .*; got 'luck'"),
             ({"prior": None, "sampling": "prior"}, "sampling='prior' needs a prior, one of neighbors, .*; got None"),
-            ({"spatial_dims": 4}, "spatial_dims must be 2 or 3; got 4"),
+            ({"spatial_dims": 4}, "spatial_dims must be one of 2, 3; got 4"),
             (
                 {"hidden_size": 50},
                 "hidden_size must be a multiple of 6 times .*hidden_size 50 and num_heads 4",

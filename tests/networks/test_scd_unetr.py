@@ -234,7 +234,7 @@ class TestBadInput:
             ({"completion": "mae"}, "completion must be one of assembly, assembly_to_kept, mask_token; got 'mae'"),
             ({"sampling": "top_k"}, "sampling must be one of soft_topk, topk, random; got 'top_k'"),
             ({"tau": -1.0}, "tau must be positive.*got -1.0"),
-            ({"spatial_dims": 4}, "spatial_dims must be 2 or 3; got 4"),
+            ({"spatial_dims": 4}, "spatial_dims must be one of 2, 3; got 4"),
             ({"proj_type": "perceptron"}, "proj_type must be 'conv'.*got 'perceptron'"),
             ({"save_attn": True}, "save_attn must be False.*got True"),
             ({"dropout_rate": 1.5}, r"dropout_rate must be in \[0, 1\); got 1.5"),

@@ -234,7 +234,7 @@ class TestPretrained:
 
     def test_other_channels_are_refused(self, make_trainer: MakeTrainer, tmp_path: Path) -> None:
         make_trainer(Demo, num_channels=2, initialize=True).save_checkpoint(str(tmp_path / "c.pth"))
-        with pytest.raises(ValueError, match=r"wrong shape: encoder.patch_embed.*and as many input channels"):
+        with pytest.raises(ValueError, match=r"wrong shape: encoder.patch_embed.*as many input channels, and plans"):
             run_training.load_pretrained_weights(make_trainer(Demo, initialize=True).network, str(tmp_path / "c.pth"))
 
     def test_dense_weights_are_refused(self, make_trainer: MakeTrainer, tmp_path: Path) -> None:

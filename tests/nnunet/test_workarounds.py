@@ -37,7 +37,7 @@ def test_warm_up_trainers_cannot_read_their_checkpoints(make_trainer: Callable[.
 def test_checkpoints_are_written_in_place(
     make_trainer: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """nnunetv2 2.8.1, on the first process alone; see SCDTrainer.save_checkpoint."""
+    """nnunetv2 2.8.1, on the first process alone; see PruningTrainer.save_checkpoint."""
     trainer = make_trainer(nnUNetTrainerSCD_demo, initialize=True)
     written: list[str] = []
     monkeypatch.setattr(torch, "save", lambda _, filename: written.append(filename))
@@ -47,7 +47,7 @@ def test_checkpoints_are_written_in_place(
 
 
 def test_one_epoch_of_warm_up_and_no_other_divides_by_zero() -> None:
-    """nnunetv2 2.8.1; see SCDTrainer.configure_optimizers."""
+    """nnunetv2 2.8.1; see PruningTrainer.configure_optimizers."""
     optimizer = torch.optim.SGD(torch.nn.Linear(1, 1).parameters())
     with pytest.raises(ZeroDivisionError, match="division by zero"):
         PolyLRScheduler_offset(optimizer, 0.01, 1, 1)
@@ -56,7 +56,7 @@ def test_one_epoch_of_warm_up_and_no_other_divides_by_zero() -> None:
 def test_nan_becomes_background_in_silence(
     make_trainer: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """nnunetv2 2.8.1; see scd_plugin.nnunet.prediction."""
+    """nnunetv2 2.8.1; `scd predict` refuses such images, see scd_plugin.nnunet.predict.steps."""
     trainer = make_trainer(nnUNetTrainerSCD_demo, edge=16, initialize=True)
     predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
     predictor.manual_initialization(
@@ -69,8 +69,7 @@ def test_nan_becomes_background_in_silence(
         None,
     )
     capsys.readouterr()
-    nnunets_own = nnUNetPredictor.predict_logits_from_preprocessed_data.__wrapped__
-    logits = nnunets_own(predictor, torch.full((1, 16, 16, 16), torch.nan))
+    logits = predictor.predict_logits_from_preprocessed_data(torch.full((1, 16, 16, 16), torch.nan))
     assert capsys.readouterr().out == ""
     assert torch.isnan(logits).all()
     assert trainer.label_manager.convert_logits_to_segmentation(logits).sum() == 0
@@ -100,7 +99,7 @@ def test_pretrained_weights_must_have_every_shape(tmp_path: Path) -> None:
 
 
 def test_primus_trainers_ignore_deep_supervision() -> None:
-    """nnunetv2 2.8.1; see nnUNetTrainerSCD.set_deep_supervision_enabled."""
+    """nnunetv2 2.8.1; see PruningTrainer.set_deep_supervision_enabled."""
     from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimus
 
     assert inspect.getsource(AbstractPrimus.set_deep_supervision_enabled).strip().endswith("pass")

@@ -7,39 +7,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
 from scd_plugin.bridge.from_monai.components import components_for
 from scd_plugin.bridge.from_monai.preprocessing import Component
-from scd_plugin.bridge.movable_model import flat_weights
+from scd_plugin.bridge.movable_network import MovableNetwork, flat_weights
 from scd_plugin.nnunet.model.checkpoint import read_checkpoint
 from scd_plugin.nnunet.model.recipe import read_json
 
 __all__ = ["Bundle", "read_weights"]
 
 _CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
-_NETWORKS = ("scd_plugin.SCDUNETR", "scd_plugin.networks.SCDUNETR", "scd_plugin.networks.scd_unetr.SCDUNETR")
 # where training programs keep a state dict inside their checkpoints
 _ENTRIES = ("model", "state_dict", "network_weights")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What has to be known of a bundle to do without it."""
+    """All that is taken from a bundle."""
 
     root: Path
-    network: dict[str, Any]
-    """Arguments of `SCDUNETR`, as in the config."""
+    network: MovableNetwork
     preprocessing: list[Component]
-    """What happens to `image`."""
+    """Transforms of `image`."""
     postprocessing: list[Component]
-    """What happens to `pred`."""
+    """Transforms of `pred`."""
     inferer: Any
     channel_names: dict[str, str]
     output_names: dict[str, str]
     dataset: dict[str, Any]
-    """What its training wrote down of the data set; empty where it did not."""
+    """Labels and regions as its training recorded them; empty where it did not."""
 
     @property
     def from_nnunet(self) -> bool:
@@ -63,19 +62,19 @@ class Bundle:
             raise ValueError(msg)
         parser = ConfigParser()
         parser.read_config(str(config))
-        missing = [
-            name for name in ("network_def", "preprocessing", "postprocessing", "inferer") if name not in parser.get()
-        ]
-        if missing:
+        needed = ("network_def", "preprocessing", "postprocessing", "inferer")
+        if missing := [name for name in needed if name not in parser.get()]:
             msg = f"{config} has no {', '.join(missing)}"
             raise ValueError(msg)
         parser["bundle_root"] = str(root.resolve())
         parser.parse()
         metadata = read_json(root / "configs" / "metadata.json")
         meta = metadata.get("network_data_format", {})
+        with torch.device("meta"):
+            network = MovableNetwork(_built(parser, "network_def", config), f"network_def in {config}")
         return cls(
             root=root,
-            network=_network(parser, config),
+            network=network,
             preprocessing=components_for("image", _built(parser, "preprocessing", config)),
             postprocessing=components_for("pred", _built(parser, "postprocessing", config)),
             inferer=_built(parser, "inferer", config),
@@ -86,7 +85,7 @@ class Bundle:
 
 
 def _built(parser: ConfigParser, name: str, config: Path) -> Any:
-    """A part of the config as an object."""
+    """Build the object that a part of the config describes."""
     try:
         return parser.get_parsed_content(name)
     except (ImportError, KeyError, RuntimeError, TypeError) as error:
@@ -98,24 +97,13 @@ def _built(parser: ConfigParser, name: str, config: Path) -> Any:
         raise ValueError(msg) from None
 
 
-def _network(parser: ConfigParser, config: Path) -> dict[str, Any]:
-    """Arguments of the network, each evaluated."""
-    given = parser["network_def"]
-    target = given.get("_target_") if isinstance(given, Mapping) else None
-    if target not in _NETWORKS:
-        msg = f"network_def in {config} must be {_NETWORKS[0]}; it is {target}, which no nnU-Net trainer of SCD builds"
-        raise ValueError(msg)
-    return {name: parser.get_parsed_content(f"network_def::{name}") for name in given if not name.startswith("_")}
-
-
 def _channels(meta: Mapping[str, Any], part: str, tensor: str) -> dict[str, str]:
-    return {
-        str(number): str(name) for number, name in meta.get(part, {}).get(tensor, {}).get("channel_def", {}).items()
-    }
+    named = meta.get(part, {}).get(tensor, {}).get("channel_def", {})
+    return {str(number): str(name) for number, name in named.items()}
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """A state dict from a file: flat, or inside a checkpoint.
+    """Read a state dict, flat or inside a checkpoint, from a file.
 
     Args:
         path: written by `torch.save`. Nothing but tensors and numbers is unpickled.

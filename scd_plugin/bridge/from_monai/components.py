@@ -16,11 +16,12 @@ __all__ = ["component_of", "components_for"]
 
 
 def _first(value: Any) -> Any:
-    """Of a setting that is kept once for each key."""
+    """A setting that MONAI keeps once for each key, taken for the first of them."""
     return value[0] if isinstance(value, (list, tuple)) else value
 
 
 def _of_attribute(name: str, *settings: str) -> Callable[[Any], dict[str, Any]]:
+    """A reader of settings that a transform keeps in an attribute of its own."""
     return lambda transform: {setting: _plain(getattr(getattr(transform, name), setting)) for setting in settings}
 
 
@@ -43,11 +44,9 @@ _READ: Mapping[str, Callable[[Any], dict[str, Any]]] = {
         "mode": str(_first(transform.mode)),
         "value": transform.padder.kwargs.get("value", transform.padder.kwargs.get("constant_values", 0)),
     },
-    "Activationsd": lambda transform: {"sigmoid": _first(transform.sigmoid), "softmax": _first(transform.softmax)},
+    "Activationsd": lambda transform: {name: _first(getattr(transform, name)) for name in ("sigmoid", "softmax")},
     "AsDiscreted": lambda transform: {
-        "argmax": _first(transform.argmax),
-        "threshold": _first(transform.threshold),
-        "to_onehot": _first(transform.to_onehot),
+        name: _first(getattr(transform, name)) for name in ("argmax", "threshold", "to_onehot")
     },
     "RegionsToLabelsd": lambda transform: {"values": transform.values, "painting": transform.painting},
     "MapLabelValued": _of_attribute("mapper", "orig_labels", "target_labels"),
@@ -55,21 +54,21 @@ _READ: Mapping[str, Callable[[Any], dict[str, Any]]] = {
 
 
 def component_of(transform: Any) -> Component:
-    """Name and arguments of one transform; no arguments where nothing need be known of them."""
+    """Name of a transform, and those of its arguments that the translation to plans depends on."""
     name = type(transform).__name__
     return Component(name, _READ[name](transform) if name in _READ else {})
 
 
 def components_for(key: str, transforms: Any) -> list[Component]:
-    """What happens to one entry of the data.
+    """Transforms of one entry of the data, in their order.
 
     Args:
         key: the entry.
         transforms: a MONAI transform, `Compose` or list of such.
 
     Returns:
-        Those that name the key, or name none, in their order. Where channels are split, treated apart and put together
-        again, those that treat them, each with its channel.
+        Those that name the key, or name none. Where channels are split, treated apart and put together again, those
+        that treat them, each with its channel.
     """
     found: list[Component] = []
     parts: dict[Hashable, int] = {}
@@ -95,7 +94,7 @@ def _flat(transforms: Any) -> Iterable[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's arrays and tuples as lists."""
+    """Turn arrays and tuples into lists."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from scd_plugin.bridge.from_monai.preprocessing import Preprocessing
+from scd_plugin.bridge.movable_network import MovableNetwork
+from scd_plugin.nnunet.planning.planned_network import architecture_of
 
-__all__ = ["CONFIGURATION", "build_dataset", "build_plans", "build_region_dataset", "check_dataset", "plan_strides"]
+__all__ = ["CONFIGURATION", "build_dataset", "build_plans", "build_region_dataset"]
 
 CONFIGURATION = "3d_fullres"
 PLANS_NAME = "nnUNetPlansFromMONAI"
@@ -15,53 +17,37 @@ PLANS_NAME = "nnUNetPlansFromMONAI"
 _TO_XYZ = [2, 1, 0]
 
 
-def plan_strides(network: Mapping[str, Any]) -> list[list[int]]:
-    """Pooling steps from which a trainer derives a network's token patch, its decoder and its bottleneck.
-
-    Args:
-        network: as returned by `full_arguments`.
-    """
-    steps = [list(step) for step in network["strides"]]
-    pool = [] if network["pool_stride"] is None else [list(network["pool_stride"])]
-    return [[1] * network["spatial_dims"], *steps, *pool]
-
-
-def build_plans(network: Mapping[str, Any], preprocessing: Preprocessing, *, name: str) -> dict[str, Any]:
+def build_plans(network: MovableNetwork, preprocessing: Preprocessing, *, name: str) -> dict[str, Any]:
     """Plans with one configuration.
 
     The network was trained on arrays whose axes are x, y, z. So plans turn nnU-Net's arrays round, and their crops and
     spacings count x, y, z.
 
     Args:
-        network: as returned by `full_arguments`.
+        network: the bundle's.
         preprocessing: what the plans have to do.
-        name: of the data set.
+        name: name of the data set.
     """
-    resampled = preprocessing.spacing is not None
-    data, labels, logits = (_resampling(resampled, order=order, is_seg=seg) for order, seg in (
-        (preprocessing.order, False), (1, True), (1, False),
-    ))  # fmt: skip
+    crop = network.network.image_shape[1:]
+    resampling: dict[str, Any] = {}
+    for what, order, is_seg in (("data", preprocessing.order, False), ("seg", 1, True), ("probabilities", 1, False)):
+        # MONAI treats no axis apart
+        by = {"is_seg": is_seg, "order": order, "order_z": 0, "force_separate_z": False}
+        resampled = preprocessing.spacing is not None
+        resampling[f"resampling_fn_{what}"] = "resample_data_or_seg_to_shape" if resampled else "no_resampling_hack"
+        resampling[f"resampling_fn_{what}_kwargs"] = by if resampled else {}
     configuration = {
         "data_identifier": f"{PLANS_NAME}_{CONFIGURATION}",
         "preprocessor_name": "DefaultPreprocessor",
         "batch_size": 2,
-        "patch_size": list(network["img_size"]),
-        "median_image_size_in_voxels": list(network["img_size"]),
-        "spacing": preprocessing.spacing or [1.0] * network["spatial_dims"],
+        "patch_size": crop,
+        "median_image_size_in_voxels": crop,
+        "spacing": preprocessing.spacing or [1.0] * len(crop),
         "normalization_schemes": [one.scheme for one in preprocessing.intensity],
         "use_mask_for_norm": [one.use_mask for one in preprocessing.intensity],
-        "resampling_fn_data": data[0],
-        "resampling_fn_data_kwargs": data[1],
-        "resampling_fn_seg": labels[0],
-        "resampling_fn_seg_kwargs": labels[1],
-        "resampling_fn_probabilities": logits[0],
-        "resampling_fn_probabilities_kwargs": logits[1],
+        **resampling,
         "batch_dice": False,
-        "architecture": {
-            "network_class_name": "scd_plugin.SCDUNETR",
-            "arch_kwargs": {"strides": plan_strides(network)},
-            "_kw_requires_import": [],
-        },
+        "architecture": architecture_of(network.kind, network.arguments),
     }
     return {
         "dataset_name": name,
@@ -71,23 +57,11 @@ def build_plans(network: Mapping[str, Any], preprocessing: Preprocessing, *, nam
         "transpose_backward": _TO_XYZ,
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {
-            str(channel): {
-                "mean": one.mean,
-                "std": one.std,
-                "percentile_00_5": one.low,
-                "percentile_99_5": one.high,
-            }
+            str(channel): {"mean": one.mean, "std": one.std, "percentile_00_5": one.low, "percentile_99_5": one.high}
             for channel, one in enumerate(preprocessing.intensity)
         },
         "configurations": {CONFIGURATION: configuration},
     }
-
-
-def _resampling(resampled: bool, *, order: int, is_seg: bool) -> tuple[str, dict[str, Any]]:
-    """nnU-Net's function and its arguments: MONAI treats no axis apart."""
-    if not resampled:
-        return "no_resampling_hack", {}
-    return "resample_data_or_seg_to_shape", {"is_seg": is_seg, "order": order, "order_z": 0, "force_separate_z": False}
 
 
 def build_dataset(channel_names: Mapping[str, str], output_names: Mapping[str, str]) -> dict[str, Any]:
@@ -121,7 +95,7 @@ def build_region_dataset(channel_names: Mapping[str, str], described: Mapping[st
 
     Args:
         channel_names: channel number to name.
-        described: `dataset` of a trained bundle's metadata, with `labels` (region to its label values, in the order of
+        described: `dataset` in a trained bundle's metadata, with `labels` (region to its label values, in the order of
             the channels) and `regions_order`.
     """
     return {
@@ -131,10 +105,3 @@ def build_region_dataset(channel_names: Mapping[str, str], described: Mapping[st
         "numTraining": 0,
         "file_ending": ".nii.gz",
     }
-
-
-def check_dataset(dataset: Mapping[str, Any], keys: Sequence[str] = ("channel_names", "labels", "file_ending")) -> None:
-    """Raise ValueError where a dataset.json lacks what nnU-Net needs at prediction."""
-    if missing := [key for key in keys if key not in dataset]:
-        msg = f"dataset.json has no {', '.join(missing)}"
-        raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""MONAI's window and postprocessing in nnU-Net's words. Plain values only."""
+"""What nnU-Net's prediction does like a bundle's window and postprocessing. Plain values only."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Painting:
 
 
 def region_painting(postprocessing: Sequence[Component]) -> Painting | None:
-    """How channels are painted that are regions, each with a threshold; None for classes of which the largest wins.
+    """How channels that are regions, each with a threshold, are painted; None for classes of which the largest wins.
 
     Args:
-        postprocessing: what happens to the network's output, in its order.
+        postprocessing: transforms of the network's output, in their order.
 
     Raises:
         ValueError: naming the first transform that nnU-Net's prediction has nothing like.
@@ -86,19 +86,16 @@ def _refuse(transform: Component, why: str) -> NoReturn:
 
 
 def window_notes(roi_size: Sequence[int], overlap: float, mode: str, img_size: Sequence[int]) -> list[str]:
-    """What a sliding window of nnU-Net does differently.
+    """What nnU-Net's sliding window does differently, one sentence each.
 
     Args:
-        roi_size: of MONAI's inferer, voxels.
-        overlap: too.
-        mode: too, `"gaussian"` or `"constant"`.
-        img_size: of the network.
-
-    Returns:
-        One sentence each.
+        roi_size: MONAI's window, voxels per axis.
+        overlap: MONAI's share by which neighbouring windows overlap.
+        mode: MONAI's weights, `"gaussian"` or `"constant"`.
+        img_size: the network's crop.
 
     Raises:
-        ValueError: if the window is not the network's.
+        ValueError: if the window is not the network's crop.
     """
     if list(roi_size) != list(img_size):
         msg = f"the inferer's roi_size must be the network's img_size {tuple(img_size)}; got {tuple(roi_size)}"

@@ -1,4 +1,4 @@
-"""MONAI's preprocessing in nnU-Net's words: which plans do the same, and what no plans can do. Plain values only."""
+"""Plans that do what a bundle's preprocessing does, and what no plans can do. Plain values only."""
 
 from __future__ import annotations
 
@@ -11,16 +11,8 @@ __all__ = ["Component", "Intensity", "Preprocessing", "express"]
 # nnU-Net clips in float32; beyond any image, and still far from its largest number
 UNBOUNDED = 1e30
 _ORDERS = {"nearest": 0, "bilinear": 1, 0: 0, 1: 1, 3: 3}
-# change no voxel
-_HARMLESS = (
-    "EnsureChannelFirstd",
-    "DeleteItemsd",
-    "SelectItemsd",
-    "Identityd",
-    "ToTensord",
-    "ToDeviced",
-    "LoadImaged",
-)
+# they change no voxel
+_HARMLESS = ("EnsureChannelFirstd", "DeleteItemsd", "SelectItemsd", "Identityd", "ToTensord", "ToDeviced", "LoadImaged")
 
 
 @dataclass(frozen=True)
@@ -28,15 +20,15 @@ class Component:
     """A transform of a bundle's config: what it is, and the arguments it is given."""
 
     name: str
-    """Class, without module."""
+    """Name of its class."""
     arguments: Mapping[str, Any]
     channel: int | None = None
-    """The only one that it touches; None for all."""
+    """The only channel that it touches; None for all."""
 
 
 @dataclass
 class Intensity:
-    """One of nnU-Net's normalisation schemes."""
+    """One of nnU-Net's normalisation schemes, with the numbers that plans hold for a channel."""
 
     scheme: str = "NoNormalization"
     use_mask: bool = False
@@ -54,17 +46,17 @@ class Intensity:
 
 @dataclass
 class Preprocessing:
-    """What plans have to say."""
+    """What plans have to hold to preprocess as a bundle does."""
 
     spacing: list[float] | None = None
     """mm along x, y, z; None where the bundle leaves images as they are."""
     order: int = 3
-    """Of the interpolation."""
+    """Order of the interpolation."""
     to_ras: bool = False
     intensity: list[Intensity] = field(default_factory=list)
-    """One for each channel."""
+    """Normalisation of each channel."""
     notes: list[str] = field(default_factory=list)
-    """What differs a little between the hosts, one sentence each."""
+    """Small differences between the hosts, one sentence each."""
 
 
 def express(transforms: Sequence[Component], *, num_channels: int, img_size: Sequence[int]) -> Preprocessing:
@@ -72,8 +64,8 @@ def express(transforms: Sequence[Component], *, num_channels: int, img_size: Seq
 
     Args:
         transforms: those that touch the image, in their order.
-        num_channels: of the image.
-        img_size: of the network, voxels.
+        num_channels: channels of the image.
+        img_size: the network's crop in voxels.
 
     Raises:
         ValueError: naming the first transform that plans can't express.
@@ -166,9 +158,8 @@ def _normalize(transform: Component, result: Preprocessing, _: Sequence[int]) ->
         return
     if subtrahend is None or divisor is None or nonzero:
         _refuse(transform, "with numbers of its own it needs both subtrahend and divisor, and nonzero=False")
-    for one, subtract, divide in zip(
-        result.intensity, _each(transform, subtrahend, count), _each(transform, divisor, count)
-    ):
+    numbers = (_each(transform, given, count) for given in (subtrahend, divisor))
+    for one, subtract, divide in zip(result.intensity, *numbers):
         if one.scheme not in ("NoNormalization", "CTNormalization"):
             _refuse(transform, f"it comes after another intensity transform ({one.scheme})")
         if not divide > 0:
@@ -221,5 +212,5 @@ _TRANSLATIONS: dict[str, Callable[[Component, Preprocessing, Sequence[int]], Non
     "CropForegroundd": _crop_foreground,
     "SpatialPadd": _pad,
 }
-# what plans say of each channel by itself
+# plans hold these for each channel by itself
 _OF_INTENSITIES = (_scale_range, _normalize, _scale)

@@ -6,22 +6,20 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from torch import Tensor
-
 from scd_plugin.bridge.bundle_files import label_channels
 from scd_plugin.bridge.from_monai.postprocessing import Painting
 
-__all__ = ["in_painting_order", "with_outputs"]
+__all__ = ["in_painting_order"]
 
 
 def in_painting_order(
     dataset: Mapping[str, Any], names: Sequence[str], painting: Painting
 ) -> tuple[dict[str, Any], list[int]]:
-    """A bundle's channels for nnU-Net's regions.
+    """Match a bundle's channels to the regions of a dataset.json, in the order in which they are painted.
 
     Args:
         dataset: a dataset.json with as many regions as the bundle.
-        names: of the bundle's channels.
+        names: names of the bundle's channels.
         painting: how the bundle makes a label map. Where it says so, regions are matched by the value that they are
             painted with, else by their names.
 
@@ -54,13 +52,6 @@ def in_painting_order(
     others = {name: value for name, value in labels.items() if name not in regions}
     ordered = {**others, **{region: labels[region] for region in regions}}
     return {**dataset, "labels": ordered, "regions_class_order": values}, channels
-
-
-def with_outputs(weights: Mapping[str, Tensor], channels: Sequence[int]) -> dict[str, Tensor]:
-    """A state dict whose network gives these of its output channels, in this order."""
-    return {
-        name: value[list(channels)] if name.startswith("decoder.out.") else value for name, value in weights.items()
-    }
 
 
 def _label_set(value: Any) -> set[int]:

@@ -1,4 +1,4 @@
-"""Where voxels lie: what nnU-Net's readers know of an image, as the 4 x 4 affine that MONAI keeps."""
+"""Where voxels lie: from the properties that nnU-Net's readers return to the 4 x 4 affine that MONAI keeps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ def affine_of(properties: Mapping[str, Any]) -> Affine:
         spacing alone.
     """
     if "sitk_stuff" in properties:
-        return _affine_from_itk(properties["sitk_stuff"])
+        known = properties["sitk_stuff"]
+        dims = len(known["spacing"])
+        affine = np.eye(4)
+        affine[:dims, :dims] = np.asarray(known["direction"]).reshape(dims, dims) @ np.diag(known["spacing"])
+        affine[:dims, 3] = known["origin"]
+        return np.asarray(_LPS_TO_RAS @ affine, dtype=np.float64)
     if "nibabel_stuff" in properties:
         known = properties["nibabel_stuff"]
         return np.asarray(known.get("reoriented_affine", known["original_affine"]), dtype=np.float64)
@@ -35,23 +40,8 @@ def affine_of(properties: Mapping[str, Any]) -> Affine:
     return np.diag([*spacing[::-1], 1.0]).astype(np.float64)
 
 
-def _affine_from_itk(known: Mapping[str, Any]) -> Affine:
-    dims = len(known["spacing"])
-    affine = np.eye(4)
-    affine[:dims, :dims] = np.asarray(known["direction"]).reshape(dims, dims) @ np.diag(known["spacing"])
-    affine[:dims, 3] = known["origin"]
-    return np.asarray(_LPS_TO_RAS @ affine, dtype=np.float64)
-
-
 def spacing_of(affine: npt.ArrayLike) -> list[float]:
-    """Spacing in the order of nnU-Net's arrays.
-
-    Args:
-        affine: (4, 4).
-
-    Returns:
-        Millimetres along z, y, x.
-    """
+    """Millimetres along z, y, x, the order of nnU-Net's arrays, from a (4, 4) affine."""
     steps = np.asarray(affine, dtype=np.float64)[:3, :3]
     return [float(step) for step in np.linalg.norm(steps, axis=0)[::-1]]
 
@@ -67,10 +57,10 @@ def preprocessed_affine(
 
     Args:
         affine: (4, 4), of the image as read.
-        transpose_forward: of the plans.
+        transpose_forward: the plans' order of axes.
         bbox: what was cropped, first and last + 1 for each transposed axis.
         cropped_shape: voxels per transposed axis before resampling.
-        shape: and after.
+        shape: voxels per transposed axis after it.
 
     Returns:
         (4, 4): place in the preprocessed array, in its own axis order, to millimetres.

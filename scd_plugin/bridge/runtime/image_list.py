@@ -2,38 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from scd_plugin.nnunet.model.channel_files import channel_files, in_order
 
-__all__ = ["group_channels", "list_cases"]
-
-
-def group_channels(names: Iterable[str], file_ending: str, num_channels: int) -> dict[str, list[str]]:
-    """Files that make one case each.
-
-    Args:
-        names: file names; those with another ending are left out.
-        file_ending: with its dot, for example `".nii.gz"`.
-        num_channels: files that a case must have.
-
-    Returns:
-        Case to its files, channel 0 first. Where one channel is wanted and no name ends in a channel number, each file
-        is a case of its own.
-
-    Raises:
-        ValueError: if a case lacks a channel or has one too many.
-    """
-    cases = channel_files(names, file_ending)
-    for case, files in cases.items():
-        if not in_order(case, files, file_ending, num_channels):
-            wanted = [f"{case}_{channel:04d}{file_ending}" for channel in range(num_channels)]
-            msg = (
-                f"case {case} must be the files {', '.join(wanted)}, one for each channel; there are {', '.join(files)}"
-            )
-            raise ValueError(msg)
-    return cases
+__all__ = ["list_cases"]
 
 
 def list_cases(folder: str | Path, file_ending: str, num_channels: int) -> list[dict[str, list[str]]]:
@@ -41,24 +14,32 @@ def list_cases(folder: str | Path, file_ending: str, num_channels: int) -> list[
 
     Args:
         folder: where they are.
-        file_ending: as in nnU-Net's dataset.json.
-        num_channels: of the network.
+        file_ending: with its dot, as in nnU-Net's dataset.json; other files are left out.
+        num_channels: channels of the network, as many as each case must have.
 
     Returns:
-        One `{"image": [files of its channels]}` for each case, by name.
+        One `{"image": [files of its channels]}` for each case, by name. Where one channel is wanted and no name ends in
+        a channel number, each file is a case of its own.
 
     Raises:
-        ValueError: if the folder is none, holds no case, or one that lacks a channel.
+        ValueError: if there is no such folder, it holds no case, or a case lacks a channel or has one too many.
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
         msg = f"dataset_dir must be a folder of images; {root} is none. Give it with --dataset_dir"
         raise ValueError(msg)
-    cases = group_channels([path.name for path in root.iterdir() if path.is_file()], file_ending, num_channels)
+    cases = channel_files([path.name for path in root.iterdir() if path.is_file()], file_ending)
     if not cases:
         msg = (
             f"{root} holds no image: names must end in {file_ending}, as in the data set of the training, with "
             f"{num_channels} channel{'s' if num_channels > 1 else ''} as NAME_0000{file_ending}, ..."
         )
         raise ValueError(msg)
+    for case, files in cases.items():
+        if not in_order(case, files, file_ending, num_channels):
+            wanted = [f"{case}_{channel:04d}{file_ending}" for channel in range(num_channels)]
+            msg = (
+                f"case {case} must be the files {', '.join(wanted)}, one for each channel; there are {', '.join(files)}"
+            )
+            raise ValueError(msg)
     return [{"image": [str(root / name) for name in files]} for files in cases.values()]

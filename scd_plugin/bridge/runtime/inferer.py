@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,13 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
-from scd_plugin.nnunet.predict.windows import make_predictor
+from scd_plugin.nnunet.predict.settings import PredictSettings
+from scd_plugin.nnunet.predict.steps import non_finite_channels
+from scd_plugin.nnunet.predict.windows import WindowPredictor
 
 __all__ = ["NnunetInferer"]
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class NnunetInferer(Inferer):
@@ -34,9 +39,7 @@ class NnunetInferer(Inferer):
         more_weights: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        if not 0 < step_size <= 1:
-            msg = f"step_size must be in (0, 1], the step as a share of the window; got {step_size}"
-            raise ValueError(msg)
+        self.settings = PredictSettings(step_size=step_size)
         self.recipe = recipe
         self.mirror_axes = tuple(mirror_axes) if mirror_axes else None
         self.step_size = step_size
@@ -57,15 +60,21 @@ class NnunetInferer(Inferer):
         if self._folds is None:
             self._folds = [torch.load(path, map_location="cpu", weights_only=True) for path in self.more_weights]
         own = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        predictor = make_predictor(
+        predictor = WindowPredictor(
             network,
             self.recipe,
             [own, *self._folds],
-            device=images.device,
-            trainer_name=type(network).__name__,
+            self.settings,
             mirror_axes=self.mirror_axes,
-            step_size=self.step_size,
+            device=images.device,
         )
+        for image in images:
+            if bad := non_finite_channels(image):
+                _LOGGER.warning(
+                    "channels %s of an image hold NaN or infinite voxels: its label map means nothing. Replace these "
+                    "voxels in the image and predict it again",
+                    bad,
+                )
         try:
             logits = [predictor.predict_logits_from_preprocessed_data(image.cpu()) for image in images]
         finally:

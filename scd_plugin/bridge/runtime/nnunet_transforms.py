@@ -24,14 +24,22 @@ from scd_plugin.nnunet.model.recipe import NnunetRecipe
 
 __all__ = ["NnunetLoadImaged", "NnunetPreprocessd", "NnunetRestored", "NnunetSaveImaged"]
 
-# Entries of a MetaTensor's meta. They are JSON, since a batch keeps strings as they are and takes lists apart.
+# Entries in the meta of a MetaTensor. They are JSON, since a batch keeps strings as they are and takes lists apart.
 READ = "nnunet_read"
 PREPROCESSED = "nnunet_preprocessed"
 
 Data = Mapping[Hashable, Any]
 
 
-class NnunetLoadImaged(MapTransform):
+class _WithRecipe(MapTransform):
+    """A transform that follows plans and data set."""
+
+    def __init__(self, keys: KeysCollection, recipe: NnunetRecipe, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.recipe = recipe
+
+
+class NnunetLoadImaged(_WithRecipe):
     """Reads images as nnU-Net does.
 
     Args:
@@ -40,12 +48,8 @@ class NnunetLoadImaged(MapTransform):
         allow_missing_keys: as in MONAI.
     """
 
-    def __init__(self, keys: KeysCollection, recipe: NnunetRecipe, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.recipe = recipe
-
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        """Paths to images."""
+        """Replace paths by images."""
         result = dict(data)
         for key in self.key_iterator(result):
             given = result[key]
@@ -57,7 +61,7 @@ class NnunetLoadImaged(MapTransform):
         return result
 
 
-class NnunetPreprocessd(MapTransform):
+class NnunetPreprocessd(_WithRecipe):
     """Transposes, crops, normalises and resamples as nnU-Net does.
 
     Args:
@@ -66,12 +70,8 @@ class NnunetPreprocessd(MapTransform):
         allow_missing_keys: as in MONAI.
     """
 
-    def __init__(self, keys: KeysCollection, recipe: NnunetRecipe, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.recipe = recipe
-
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        """Images to preprocessed images."""
+        """Preprocess the images."""
         result = dict(data)
         for key in self.key_iterator(result):
             result[key] = self._preprocessed(result[key])
@@ -97,8 +97,8 @@ class NnunetPreprocessd(MapTransform):
         return MetaTensor(torch.from_numpy(data), affine=torch.from_numpy(after), meta=meta)
 
 
-class NnunetRestored(MapTransform):
-    """Logits to a label map on the grid of the image as read.
+class NnunetRestored(_WithRecipe):
+    """Turns logits into a label map on the grid of the image as read.
 
     Args:
         keys: entries with logits (classes or regions, *size); become `MetaTensor` (1, X, Y, Z) of whole numbers.
@@ -110,12 +110,11 @@ class NnunetRestored(MapTransform):
     def __init__(
         self, keys: KeysCollection, recipe: NnunetRecipe, image_key: str = "image", allow_missing_keys: bool = False
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.recipe = recipe
+        super().__init__(keys, recipe, allow_missing_keys)
         self.image_key = image_key
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        """Logits to label maps."""
+        """Replace logits by label maps."""
         result = dict(data)
         image = result[self.image_key]
         known = json.loads(image.meta[PREPROCESSED])
@@ -126,8 +125,7 @@ class NnunetRestored(MapTransform):
             voxels = np.ascontiguousarray(segmentation.transpose(2, 1, 0)[None])
             # PyTorch can do little with uint16
             kind = torch.uint8 if voxels.dtype == np.uint8 else torch.int32
-            name = ImageMetaKey.FILENAME_OR_OBJ
-            meta = {name: image.meta.get(name, "")}
+            meta = {ImageMetaKey.FILENAME_OR_OBJ: image.meta.get(ImageMetaKey.FILENAME_OR_OBJ, "")}
             if known["read_here"]:
                 meta[READ] = _to_json(known["properties"])
             affine = torch.tensor(known["affine"], dtype=torch.float64)
@@ -135,7 +133,7 @@ class NnunetRestored(MapTransform):
         return result
 
 
-class NnunetSaveImaged(MapTransform):
+class NnunetSaveImaged(_WithRecipe):
     """Writes label maps with nnU-Net's writer: CASE and the file ending of the data set.
 
     Args:
@@ -148,12 +146,11 @@ class NnunetSaveImaged(MapTransform):
     def __init__(
         self, keys: KeysCollection, recipe: NnunetRecipe, output_dir: str | Path, allow_missing_keys: bool = False
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.recipe = recipe
+        super().__init__(keys, recipe, allow_missing_keys)
         self.output_dir = Path(output_dir)
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        """Label maps to files; the data stays as it is."""
+        """Write the label maps; the data stays as it is."""
         result = dict(data)
         endings: Sequence[str] = self.recipe.plans.image_reader_writer_class.supported_file_endings
         for key in self.key_iterator(result):
@@ -177,7 +174,7 @@ def _to_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays as Python's; JSON writes and reads every float64 exactly."""
+    """Turn NumPy's numbers and arrays into Python's; JSON writes and reads every float64 exactly."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     msg = f"a reader's property can't be kept: it is of type {type(value).__name__}"

@@ -13,6 +13,7 @@ from monai.handlers import CheckpointLoader, CheckpointSaver, EarlyStopHandler
 from torch import nn
 
 from scd_plugin.monai.training.best_model import last_checkpoint
+from scd_plugin.networks import SCDNetwork
 
 __all__ = ["clip_gradients", "layer_decay_groups", "prepare_training"]
 
@@ -69,17 +70,18 @@ def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> None:
     optimizer.register_step_pre_hook(clip)
 
 
-_BLOCK = re.compile(r"^encoder\.blocks\.(\d+)\.")
-_EMBEDDING = ("encoder.patch_embed.", "encoder.cls_token", "encoder.pos_embed")
+# of SCDUNETR and of SCDPrimus
+_EMBEDDING = re.compile(r"encoder\.(patch_embed|cls_token|pos_embed)|down_projection|register_tokens|eva\.pos_embed")
+_NEVER_DECAYED = ("pos_embed", "cls_token", "register_tokens", "layer_embed")
 
 
 def layer_decay_groups(
-    network: nn.Module, *, lr: float, layer_decay: float, weight_decay: float
+    network: SCDNetwork, *, lr: float, layer_decay: float, weight_decay: float
 ) -> list[dict[str, Any]]:
     """Parameter groups whose learning rate falls towards the encoder's first block.
 
     Args:
-        network: an `SCDUNETR`.
+        network: whose blocks lie beside its learned positions.
         lr: of all that is not in the encoder's blocks or embedding.
         layer_decay: factor from one block to the one before it; the embedding lies one step below the first block.
         weight_decay: of matrices and kernels; vectors (biases, norms) and positions have none.
@@ -89,12 +91,13 @@ def layer_decay_groups(
 
     Source: BEiT, arXiv 2106.08254, with the settings of arXiv 2303.06522.
     """
-    depth = len(network.encoder.blocks)  # type: ignore[union-attr, arg-type]
+    encoder = network.positions.rpartition(".")[0]
+    depth = len(network.get_submodule(f"{encoder}.blocks"))  # type: ignore[arg-type]
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
-        block = _BLOCK.match(name)
-        level = int(block.group(1)) + 1 if block else 0 if name.startswith(_EMBEDDING) else depth + 1
-        decays = parameter.ndim > 1 and not name.endswith(("pos_embed", "cls_token", "layer_embed"))
+        block = re.match(rf"{encoder}\.blocks\.(\d+)\.", name)
+        level = int(block.group(1)) + 1 if block else 0 if _EMBEDDING.match(name) else depth + 1
+        decays = parameter.ndim > 1 and not name.endswith(_NEVER_DECAYED)
         group = groups.setdefault(
             (level, decays),
             {

@@ -1,1 +1,1 @@
-"""What nnU-Net's training leaves behind, read back: checkpoints, plans, data set, network."""
+"""Reads back what nnU-Net's training leaves behind: checkpoints, plans, data set, network."""

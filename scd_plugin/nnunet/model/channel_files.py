@@ -1,4 +1,4 @@
-"""Images of a folder as nnU-Net names them: one file for each channel, NAME_0000, NAME_0001, ..."""
+"""Groups image files as nnU-Net names them: one file for each channel, NAME_0000, NAME_0001, ..."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["case_name", "channel_files", "in_order"]
 
 
 def channel_files(names: Iterable[str], file_ending: str) -> dict[str, list[str]]:
-    """Files of each case.
+    """Group file names by case.
 
     Args:
         names: file names; those with another ending are left out.
         file_ending: with its dot, for example `".nii.gz"`.
 
     Returns:
-        Case to its files, by channel number. Where no name ends in a channel number, each file is a case of its own;
-        beside names that do, the others are left out.
+        The files of each case, by channel number. Where no name ends in a channel number, each file is a case of its
+        own; beside names that do, the others are left out.
     """
     fitting = sorted(name for name in names if name.endswith(file_ending))
     numbered = re.compile(rf"(.+)_\d{{4}}{re.escape(file_ending)}")
@@ -32,7 +32,7 @@ def channel_files(names: Iterable[str], file_ending: str) -> dict[str, list[str]
 
 
 def in_order(case: str, files: Sequence[str], file_ending: str, num_files: int) -> bool:
-    """Whether a case's files are those of channels 0, 1, ... up to a number, or the one file without a number."""
+    """Whether a case has exactly the files of channels 0, 1, ..., or the one file without a channel number."""
     if num_files == 1 and list(files) == [case + file_ending]:
         return True
     return list(files) == [f"{case}_{channel:04d}{file_ending}" for channel in range(num_files)]

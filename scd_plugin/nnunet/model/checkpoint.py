@@ -1,4 +1,4 @@
-"""Reading nnU-Net's checkpoints without unpickling arbitrary code, and saying clearly what is wrong with one."""
+"""Reads nnU-Net's checkpoints without unpickling arbitrary code, and says clearly what is wrong with one."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from scd_plugin.networks import wrappers
 __all__ = ["PRETRAINED_NOTE", "read_checkpoint", "trusted_checkpoint_types", "unwrapped"]
 
 PRETRAINED_NOTE = "pretrained_note"
-"""Attribute of a network: what was adapted for it in pretrained weights, in a line for the training log."""
+"""Attribute of a network that holds a line for the training log: what was adapted in pretrained weights."""
 
-# entries that are dicts, and what each must have
+# entries that are dicts, and the keys that each must have
 _PARTS = {"network_weights": (), "optimizer_state": ("state", "param_groups"), "init_args": ("configuration",)}
 
 
@@ -35,7 +35,7 @@ def trusted_checkpoint_types() -> AbstractContextManager[None]:
 
 
 def read_checkpoint(path: str, *, needs: Sequence[str], map_location: Any = "cpu") -> dict[str, Any]:
-    """An nnU-Net checkpoint.
+    """Read a checkpoint of nnU-Net.
 
     Args:
         path: the file.
@@ -76,7 +76,7 @@ def unwrapped(network: Any) -> nn.Module:
 
 
 def _missing(checkpoint: Any, needs: Sequence[str]) -> list[str]:
-    """What a checkpoint lacks, in words."""
+    """Say what a checkpoint lacks."""
     missing = []
     for name in needs:
         parts = _PARTS.get(name)
@@ -92,7 +92,7 @@ def _missing(checkpoint: Any, needs: Sequence[str]) -> list[str]:
 
 
 def _first_line(error: Exception) -> str:
-    """What went wrong, of `torch.load`'s messages the reason alone: the rest tells how to run what is in the file."""
+    """The reason in an error of `torch.load`, whose other lines tell how to run what is in the file."""
     text = str(error)
     if reason := re.search(r"unsupported (operand \d+|(global: )?GLOBAL [\w.]+)", text, re.IGNORECASE):
         return reason.group()

@@ -1,4 +1,4 @@
-"""What nnU-Net does around a network: reading, preprocessing, restoring and writing, by its own functions."""
+"""Reads, preprocesses, restores and writes images around a network, by nnU-Net's own functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["NnunetRecipe", "read_json", "read_recipe"]
 
 Array = npt.NDArray[Any]
 _TAKE_THOSE = "take plans.json and dataset.json of the training"
-# beside configurations; nnU-Net itself fails at each with a KeyError
+# what plans must have beside configurations; nnU-Net itself fails at each with a KeyError
 _PLANS_NEED = (
     "image_reader_writer",
     "transpose_forward",
@@ -55,26 +55,26 @@ class NnunetRecipe:
             msg = f"nnU-Net does not take the labels of dataset.json, {dataset['labels']}: {error}"
             raise ValueError(msg) from None
         self.num_channels: int = determine_num_input_channels(self.plans, self.configuration, dataset)
-        """Of the network; in a cascade's second stage more than the images have."""
+        """Channels of the network; in a cascade's second stage more than the images have."""
 
     @property
     def file_ending(self) -> str:
-        """Of images and label maps, with its dot."""
+        """File ending of images and label maps, with its dot."""
         return str(self.dataset["file_ending"])
 
     @property
     def channel_names(self) -> dict[str, str]:
-        """Number of an image's channel to name; old data sets call them modalities."""
+        """Names of an image's channels by number; old data sets call them modalities."""
         return dict(self.dataset.get("channel_names") or self.dataset["modality"])
 
     def read(self, files: Sequence[str]) -> tuple[Array, dict[str, Any]]:
-        """Images with the plans' reader.
+        """Read an image with the plans' reader.
 
         Args:
-            files: one for each channel.
+            files: one file for each channel.
 
         Returns:
-            (C, Z, Y, X) float32, and what the reader knows of the geometry.
+            (C, Z, Y, X) float32, and the reader's properties, which hold the geometry.
 
         Raises:
             ValueError: if there are other channels than the network takes.
@@ -89,7 +89,7 @@ class NnunetRecipe:
         return np.asarray(image), properties
 
     def read_label_map(self, file: str) -> Array:
-        """A label map with the plans' reader, (1, Z, Y, X)."""
+        """Read a label map (1, Z, Y, X) with the plans' reader."""
         return np.asarray(self.plans.image_reader_writer_class().read_seg(file)[0])
 
     def preprocess(
@@ -99,11 +99,11 @@ class NnunetRecipe:
 
         Args:
             image: (C, Z, Y, X); not changed.
-            properties: of `read`, or at least a `spacing` in z, y, x.
-            previous: (1, Z, Y, X), for a cascade's second stage: the label map of the first.
+            properties: those from `read`, or at least a `spacing` in z, y, x.
+            previous: (1, Z, Y, X), the label map of the first stage, for a cascade's second stage.
 
         Returns:
-            What the network takes, in the axis order of the plans, and what `restore` needs.
+            The input of the network, in the axis order of the plans, and the properties that `restore` needs.
 
         Raises:
             ValueError: if image and label map differ in shape.
@@ -123,11 +123,11 @@ class NnunetRecipe:
         return np.asarray(data, dtype=np.float32), known
 
     def restore(self, logits: Array, properties: dict[str, Any]) -> Array:
-        """Logits to label map on the grid of the image.
+        """Turn logits into a label map on the grid of the image.
 
         Args:
             logits: (classes or regions, *size) on the preprocessed grid.
-            properties: of `preprocess`.
+            properties: those from `preprocess`.
 
         Returns:
             (Z, Y, X), uint8 or uint16.
@@ -135,7 +135,7 @@ class NnunetRecipe:
         return np.asarray(self._restore(logits, properties, return_probabilities=False))
 
     def restore_with_probabilities(self, logits: Array, properties: dict[str, Any]) -> tuple[Array, Array]:
-        """As `restore`, and probabilities (classes or regions, Z, Y, X)."""
+        """Return what `restore` does, and probabilities (classes or regions, Z, Y, X)."""
         segmentation, probabilities = self._restore(logits, properties, return_probabilities=True)
         return np.asarray(segmentation), np.asarray(probabilities)
 
@@ -151,7 +151,7 @@ class NnunetRecipe:
         )
 
     def write(self, segmentation: Array, file: str, properties: dict[str, Any]) -> None:
-        """A label map (Z, Y, X) to a file, with the plans' writer."""
+        """Write a label map (Z, Y, X) to a file with the plans' writer."""
         self.plans.image_reader_writer_class().write_seg(segmentation, file, properties)
 
 
@@ -191,10 +191,10 @@ def _kind(content: Any) -> str:
 
 
 def read_recipe(folder: str | Path, configuration: str) -> NnunetRecipe:
-    """The recipe in a folder.
+    """Read a recipe from a folder.
 
     Args:
-        folder: holds nnU-Net's `plans.json` and `dataset.json`.
+        folder: folder with nnU-Net's `plans.json` and `dataset.json`.
         configuration: a name in the plans.
 
     Raises:
@@ -210,7 +210,7 @@ def read_recipe(folder: str | Path, configuration: str) -> NnunetRecipe:
 
 
 def read_json(path: Path) -> Any:
-    """Content of a JSON file.
+    """Read a JSON file.
 
     Raises:
         ValueError: if it is missing or damaged.

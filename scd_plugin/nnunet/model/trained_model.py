@@ -1,4 +1,4 @@
-"""A model as nnU-Net's training leaves it: TRAINER__PLANS__CONFIGURATION with plans, data set and a folder per fold."""
+"""Reads the folder of a trained model, TRAINER__PLANS__CONFIGURATION, with plans, data set and a folder per fold."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _MIRRORING = "inference_allowed_mirroring_axes"
 
 
 def choose_folds(found: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Folds to take.
+    """Choose the folds to predict with.
 
     Args:
-        found: names of those that have a checkpoint, without `fold_`.
-        wanted: those asked for; empty for all that are found, as nnU-Net does: the numbered ones, else `all`.
+        found: names, without `fold_`, of the folds that have a checkpoint.
+        wanted: names asked for; empty for all that are found, as nnU-Net does: the numbered ones, else `all`.
 
     Raises:
-        ValueError: if one that is asked for was not found, or none was found.
+        ValueError: if a fold that is asked for was not found, or none was found.
     """
     if missing := [fold for fold in wanted if fold not in found]:
         msg = f"fold {', '.join(missing)} has no checkpoint; folds with one: {', '.join(sorted(found)) or 'none'}"
@@ -42,7 +42,7 @@ def choose_folds(found: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """What a model folder holds."""
+    """Contents of a model folder."""
 
     folder: Path
     recipe: NnunetRecipe
@@ -58,7 +58,7 @@ class ModelFolder:
 
     @classmethod
     def read(cls, folder: str | Path, folds: Sequence[str] = (), checkpoint: str = CHECKPOINT) -> ModelFolder:
-        """Read a folder.
+        """Read a model folder.
 
         Args:
             folder: TRAINER__PLANS__CONFIGURATION of nnU-Net's results.
@@ -66,7 +66,7 @@ class ModelFolder:
             checkpoint: name of the file in each fold.
 
         Raises:
-            ValueError: if it is no such folder, if a file is missing or damaged, if a checkpoint holds more than
+            ValueError: if it is no model folder, if a file is missing or damaged, if a checkpoint holds more than
                 tensors and numbers, or if folds are of different trainers.
         """
         root = Path(folder).expanduser()
@@ -103,6 +103,6 @@ class ModelFolder:
 
 
 def _entries(file: Path) -> dict[str, Any]:
-    """What prediction needs of a checkpoint; the optimiser's state, twice the size, is let go of."""
+    """Entries of a checkpoint that prediction needs; the optimiser's state, twice the size, is let go of."""
     checkpoint = read_checkpoint(str(file), needs=_NEEDS)
     return {name: checkpoint.get(name) for name in (*_NEEDS, _MIRRORING)}

@@ -1,1 +1,1 @@
-"""nnU-Net's planners of SCD, and the way from plans to token sizes."""
+"""Planners for nnU-Net that plan networks of SCD, and the networks and token sizes that follow from plans."""

@@ -1,23 +1,22 @@
 """The network that plans name: nnU-Net finds it by `architecture.network_class_name` and calls it with `arch_kwargs`.
 
-`scd_unetr` and `scd_primus` are those names' functions. Plans that were written once keep them, so they don't move.
+Plans name the functions `scd_unetr` and `scd_primus`. They don't move, since plans that were written once keep them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any
 
 from scd_plugin.networks.builder import NETWORKS, complete_arguments, plain_value
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.scd_unetr import resolved_strides
-from scd_plugin.ops.grid import per_axis
+from scd_plugin.ops.grid import per_axis, total_stride
 
 __all__ = ["architecture_of", "check_crop", "planned_network", "scd_primus", "scd_unetr"]
 
 _DOORS = {name: f"{__name__}.{function}" for name, function in (("SCDUNETR", "scd_unetr"), ("SCDPrimus", "scd_primus"))}
-# what nnU-Net itself gives, by names of its own
+# arguments that nnU-Net itself gives, by names of its own
 _GIVEN = ("in_channels", "out_channels", "deep_supervision")
 
 
@@ -29,14 +28,14 @@ def scd_unetr(
     deep_supervision: bool = False,
     **arguments: Any,
 ) -> SCDNetwork:
-    """`SCDUNETR` as nnU-Net asks for it.
+    """Build `SCDUNETR` from the arguments that nnU-Net gives.
 
     Args:
         input_channels: image channels.
         num_classes: classes or regions.
         strides: as in all plans: ones, then the steps down to the token, then that of the pooled bottleneck if any.
-        deep_supervision: coarser outputs too.
-        arguments: all others of `SCDUNETR`, under their names there.
+        deep_supervision: predict at coarser levels too.
+        arguments: all other arguments of `SCDUNETR`, by name.
     """
     return NETWORKS["SCDUNETR"](
         in_channels=input_channels,
@@ -49,13 +48,13 @@ def scd_unetr(
 def scd_primus(
     input_channels: int, num_classes: int, *, deep_supervision: bool = False, **arguments: Any
 ) -> SCDNetwork:
-    """`SCDPrimus` as nnU-Net asks for it.
+    """Build `SCDPrimus` from the arguments that nnU-Net gives.
 
     Args:
         input_channels: image channels.
         num_classes: classes or regions.
-        deep_supervision: False alone.
-        arguments: all others of `SCDPrimus`, under their names there.
+        deep_supervision: must be False.
+        arguments: all other arguments of `SCDPrimus`, by name.
 
     Raises:
         ValueError: if deep supervision is asked for.
@@ -70,11 +69,11 @@ def scd_primus(
 
 
 def architecture_of(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What plans hold under `architecture` to have a network built again.
+    """The entry `architecture` of plans from which nnU-Net builds a network.
 
     Args:
         kind: `"SCDUNETR"` or `"SCDPrimus"`.
-        arguments: of that class; channels and classes, which nnU-Net gives itself, may be missing.
+        arguments: arguments of that class, by name; channels and classes, which nnU-Net gives, may be missing.
 
     Raises:
         ValueError: if the class takes no argument of that name, or needs one that is missing.
@@ -91,10 +90,10 @@ def architecture_of(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def planned_network(configuration: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Class name and arguments of the network of SCD that plans name; None where they name another.
+    """Class and arguments of the network of SCD that plans name; None where they name none of SCD's.
 
     Args:
-        configuration: of the plans, its `inherits_from` resolved.
+        configuration: an entry of `plans["configurations"]`, its `inherits_from` resolved.
 
     Raises:
         ValueError: if the network's crop is not that of the configuration.
@@ -119,16 +118,15 @@ def check_crop(patch_size: Sequence[int], img_size: Sequence[int]) -> None:
 
 
 def _from_plans(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """arch_kwargs as arguments of the class."""
+    """Turn `arch_kwargs` of plans into arguments of the class."""
     if kind != "SCDUNETR":
         return dict(arguments)
     first, *rest = arguments["strides"]
     steps = rest if max(first) == 1 else [first, *rest]
-    patch = list(arguments["patch_size"])
-    depth = max((depth for depth in range(1, len(steps)) if _edges(steps[:depth]) == patch), default=len(steps))
+    patch = tuple(arguments["patch_size"])
+    depth = max(
+        (depth for depth in range(1, len(steps)) if total_stride(steps[:depth], len(patch)) == patch),
+        default=len(steps),
+    )
     pool = steps[depth] if depth < len(steps) else None
     return {**arguments, "strides": steps[:depth], "pool_stride": pool}
-
-
-def _edges(steps: Sequence[Sequence[int]]) -> list[int]:
-    return [prod(step[axis] for step in steps) for axis in range(len(steps[0]))]

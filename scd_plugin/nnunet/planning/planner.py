@@ -32,7 +32,7 @@ class nnUNetPlannerSCD(ExperimentPlanner):
     """Crop and batch for SCD's memory, and the whole network in the plans, which any SCD trainer then builds."""
 
     scd_size = "base"
-    """A preset, see `scd_plugin.networks.presets`; there is a planner for each of them, see `PLANNERS`."""
+    """A preset, see `scd_plugin.networks.presets`; `PLANNERS` has a planner for each of them."""
     scd_keep_ratio: float | Sequence[float] | None = None
     """Share of the tokens kept at each pruning stage; None for the preset's."""
 
@@ -54,16 +54,16 @@ class nnUNetPlannerSCD(ExperimentPlanner):
             overwrite_target_spacing,
             suppress_transpose,
         )
-        # what weights and optimiser take beyond the U-Net's is not there for feature maps
+        # memory that weights and optimiser take beyond the U-Net's is not there for feature maps
         self.UNet_vram_target_GB = max(1.0, gpu_memory_target_in_gb - self._extra_parameter_bytes() / 1e9)
 
     def get_plans_for_configuration(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """nnU-Net's, with the network of the preset in place of its U-Net."""
+        """Plan as nnU-Net does, with the network of the preset in place of its U-Net."""
         plans: dict[str, Any] = super().get_plans_for_configuration(*args, **kwargs)
         plans["architecture"] = architecture_of(*self._network(plans))
         return plans
 
-    def static_estimate_VRAM_usage(  # nnU-Net's is static; ours depends on the size  # noqa: N802
+    def static_estimate_VRAM_usage(  # nnU-Net's is static; this one depends on the preset  # noqa: N802
         self,
         patch_size: Sequence[int],
         input_channels: int,
@@ -79,7 +79,7 @@ class nnUNetPlannerSCD(ExperimentPlanner):
         image_shape = (1, input_channels, *arguments["img_size"])
 
         def build() -> SCDNetwork:
-            # memory is that of all blocks
+            # counted with all blocks, none dropped at random
             settings = {**arguments, "drop_path_rate": 0.0}
             return NETWORKS[kind](in_channels=input_channels, out_channels=output_channels, **settings)
 
@@ -93,8 +93,7 @@ class nnUNetPlannerSCD(ExperimentPlanner):
         return identifier
 
     def _network(self, configuration: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        geometry = token_geometry(configuration)
-        return network_arguments(self.scd_size, **geometry, keep_ratio=self.scd_keep_ratio)
+        return network_arguments(self.scd_size, **token_geometry(configuration), keep_ratio=self.scd_keep_ratio)
 
     def _extra_parameter_bytes(self) -> float:
         kind, arguments = self._network(
@@ -106,12 +105,12 @@ class nnUNetPlannerSCD(ExperimentPlanner):
 
 
 def _planner(name: str, preset: str) -> type[nnUNetPlannerSCD]:
-    settings = {"__module__": __name__, "__doc__": f"For the preset {preset}.", "scd_size": preset}
+    settings = {"__module__": __name__, "__doc__": f"Plans for the preset {preset}.", "scd_size": preset}
     return type(name, (nnUNetPlannerSCD,), settings)
 
 
 def _name(preset: str) -> str:
-    """Of the trainer of the same preset, where there is one: nnUNetTrainerSCD_fast has the preset base-fast."""
+    """Name of a preset's planner, like that of its trainer: nnUNetTrainerSCD_fast has the preset base-fast."""
     if preset.startswith("primus"):
         version, size = preset.removeprefix("primus").split("-")
         return f"nnUNetPlannerSCDPrimus{version.upper()}{size.upper()}"

@@ -1,4 +1,4 @@
-"""From nnU-Net's plans to crop and token size. Pure functions; nnunetv2 is not imported."""
+"""Derives crop and token size from nnU-Net's plans. Pure functions; nnunetv2 is not imported."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from scd_plugin.networks.scd_unetr import MAX_POOLED_DEPTH
+from scd_plugin.ops.grid import per_axis, total_stride
 
 __all__ = ["MAX_TOKENS", "MIN_TOKENS", "PATCH_TARGET", "token_depth", "token_geometry"]
 
@@ -24,20 +25,20 @@ MIN_TOKENS = 512
 
 
 def token_depth(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
-    """How many of nnU-Net's pooling steps one token patch spans.
+    """Number of nnU-Net's pooling steps that one token patch spans.
 
     The deepest cumulative stride with no edge above 8; one step deeper while there would be more than `MAX_TOKENS`
     tokens, one step less while there would be fewer than `MIN_TOKENS`, as long as the longest edge stays at least 4.
 
     Args:
         patch_size: nnU-Net's patch size, voxels per axis.
-        strides: its pooling steps from full resolution downwards, without the leading all-ones entry.
+        strides: nnU-Net's pooling steps from full resolution downwards, without the leading all-ones entry.
 
     Returns:
         A number from 1 to `len(strides)`.
     """
-    edges = [_cumulative(strides, depth) for depth in range(len(strides) + 1)]
-    tokens = [prod(size // edge for size, edge in zip(patch_size, axis_edges)) for axis_edges in edges]
+    edges = [total_stride(strides[:depth], len(patch_size)) for depth in range(len(strides) + 1)]
+    tokens = [prod(size // edge for size, edge in zip(patch_size, patch)) for patch in edges]
     depth = max([1] + [d for d in range(1, len(edges)) if max(edges[d]) <= PATCH_TARGET])
     while tokens[depth] > MAX_TOKENS and depth < len(strides):
         depth += 1
@@ -70,18 +71,18 @@ def token_geometry(configuration: Mapping[str, Any], *, patch_size: int | None =
     crop, strides, depth = _tokens(configuration)
     return {
         "img_size": tuple(crop),
-        "patch_size": _cumulative(strides, depth),
+        "patch_size": total_stride(strides[:depth], len(crop)),
         "strides": strides[:depth],
         "pool_stride": _pool_stride(strides, depth),
     }
 
 
 def _tokens(configuration: Mapping[str, Any]) -> tuple[list[int], list[tuple[int, ...]], int]:
-    """Crop, pooling steps, and how many of these a token spans."""
+    """Crop, pooling steps, and the number of these that a token spans."""
     patch_size = [int(edge) for edge in configuration["patch_size"]]
     strides = _pooling_steps(configuration, len(patch_size))
     depth = token_depth(patch_size, strides)
-    edges = _cumulative(strides, depth)
+    edges = total_stride(strides[:depth], len(patch_size))
     for axis, (crop, edge) in enumerate(zip(patch_size, edges)):
         if crop % edge:
             below = crop // edge * edge
@@ -112,7 +113,7 @@ def _pooling_steps(configuration: Mapping[str, Any], spatial_dims: int) -> list[
             "plan with nnU-Net's default or ResEnc planners"
         )
         raise ValueError(msg)
-    steps = [_per_axis(stride, spatial_dims) for stride in strides]
+    steps = [per_axis(stride, spatial_dims, name="each of the plans' strides") for stride in strides]
     steps = [step for step in steps if max(step) > 1]
     if not steps:
         msg = f"the plans pool nowhere (strides {strides}), so no token could be larger than a voxel; plan again"
@@ -121,15 +122,7 @@ def _pooling_steps(configuration: Mapping[str, Any], spatial_dims: int) -> list[
 
 
 def _pool_stride(strides: Sequence[tuple[int, ...]], depth: int) -> tuple[int, ...] | None:
-    """nnU-Net's next step where it has one; none below tokens of more than three steps, as in `SCDUNETR`."""
+    """Step below the tokens: nnU-Net's where it has one; none below tokens of more than three steps, see `SCDUNETR`."""
     if depth > MAX_POOLED_DEPTH:
         return None
     return strides[depth] if depth < len(strides) else (2,) * len(strides[0])
-
-
-def _per_axis(stride: int | Sequence[int], spatial_dims: int) -> tuple[int, ...]:
-    return (stride,) * spatial_dims if isinstance(stride, int) else tuple(int(step) for step in stride)
-
-
-def _cumulative(strides: Sequence[Sequence[int]], depth: int) -> tuple[int, ...]:
-    return tuple(prod(stride[axis] for stride in strides[:depth]) for axis in range(len(strides[0])))

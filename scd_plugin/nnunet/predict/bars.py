@@ -1,4 +1,4 @@
-"""A bar over cases and one over the windows of the case at hand, where the terminal is one."""
+"""Progress of a prediction: a bar over cases and one over the windows of the case at hand."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 __all__ = ["PredictionProgress"]
 
 
 class PredictionProgress:
-    """Bars on a terminal; elsewhere nothing but what `say` is told.
+    """Draw bars on a terminal; elsewhere write nothing but what `say` is told.
 
     Args:
         console: where to draw, stderr without it.
@@ -29,39 +29,34 @@ class PredictionProgress:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self._cases: TaskID | None = None
-        self._windows: TaskID | None = None
+        self._cases = self._bars.add_task("cases", total=None)
+        self._windows = self._bars.add_task("windows", total=None)
         self._folds = 1
 
     @contextmanager
     def shown(self, num_cases: int, num_folds: int) -> Iterator[None]:
-        """While the cases are predicted; windows are gone through once for each fold."""
+        """Show the bars while cases are predicted; windows are gone through once for each fold."""
         self._folds = num_folds
-        self._cases = self._bars.add_task("cases", total=num_cases)
-        self._windows = self._bars.add_task("windows", total=None)
+        self._bars.reset(self._cases, total=num_cases)
         with self._bars:
             yield
 
     def case(self, name: str) -> None:
-        """The network starts on a case."""
-        if self._windows is not None:
-            self._bars.reset(self._windows, total=None, description=f"windows of {name}")
+        """Say that the network starts on a case."""
+        self._bars.reset(self._windows, description=f"windows of {name}")
 
     def windows(self, number: int) -> None:
-        """A pass over the case's windows starts."""
-        if self._windows is not None:
-            self._bars.update(self._windows, total=number * self._folds)
+        """Say that a pass over the case's windows starts."""
+        self._bars.update(self._windows, total=number * self._folds)
 
     def window(self) -> None:
-        """A window is done."""
-        if self._windows is not None:
-            self._bars.advance(self._windows)
+        """Say that a window is done."""
+        self._bars.advance(self._windows)
 
     def case_done(self) -> None:
-        """A case is written, or has failed."""
-        if self._cases is not None:
-            self._bars.advance(self._cases)
+        """Say that a case is written, or has failed."""
+        self._bars.advance(self._cases)
 
     def say(self, line: str) -> None:
-        """A line above the bars."""
+        """Write a line above the bars."""
         self.console.print(line, markup=False, highlight=False)

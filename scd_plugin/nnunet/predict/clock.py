@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ STAGES = ("read", "preprocess", "network", "resample", "write")
 
 @dataclass
 class CaseTimes:
-    """One case: how long each stage took, and with how many folds and mirrored passes."""
+    """How long each stage of a case took, and with how many folds and mirrored passes."""
 
     case: str
     folds: tuple[str, ...]
@@ -35,7 +35,7 @@ class CaseTimes:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Adds the time of what is inside to a stage; a failure inside is said to be that stage's."""
+        """Add the time of what is inside to a stage; a failure inside is said to be that stage's."""
         start = perf_counter()
         try:
             yield
@@ -47,36 +47,39 @@ class CaseTimes:
 
 
 def write_times(
-    path: Path, settings: Mapping[str, Any], cases: Sequence[CaseTimes], *, wall: float, append: bool = False
+    path: Path, settings: dict[str, Any], cases: Sequence[CaseTimes], *, wall: float, append: bool = False
 ) -> None:
     """Write a run's times as JSON: `{"runs": [{"settings", "wall_seconds", "cases"}]}`.
 
     Args:
         path: the file; its folder must exist.
-        settings: what else the times depend on, ready for JSON.
+        settings: what the times depend on; what JSON does not know is written as text.
         cases: of this run.
         wall: seconds from the first case's reading to the last one's writing.
         append: keep the runs that the file has, where it is one of ours.
     """
-    run = {"settings": dict(settings), "wall_seconds": wall, "cases": [asdict(case) for case in cases]}
-    runs = [*(_runs_in(path) if append else []), run]
-    path.write_text(json.dumps({"runs": runs}, indent=2) + "\n", encoding="utf-8")
+    runs = _runs_in(path) if append else []
+    runs.append({"settings": settings, "wall_seconds": wall, "cases": [asdict(case) for case in cases]})
+    path.write_text(json.dumps({"runs": runs}, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def times_table(cases: Sequence[CaseTimes]) -> Table:
-    """The times for a terminal, in seconds."""
-    table = Table(box=None, header_style="bold")
-    table.add_column("case", overflow="fold")
+    """Make a table of the times for a terminal, in seconds."""
+    table = Table("case", box=None, header_style="bold")
+    table.columns[0].overflow = "fold"
     for heading in ("folds", "mirrored passes", "windows", *STAGES):
         table.add_column(heading, justify="right")
     for one in cases:
-        windows = str(one.windows)
-        if one.windows_computed < one.windows:
-            windows += f" ({one.windows - one.windows_computed} skipped)"
-        cells = [f"{one.seconds[stage]:.2f}" if stage in one.seconds else "-" for stage in STAGES]
-        passes = str(one.mirrored_passes)
+        skipped = one.windows - one.windows_computed
         # as text, since names may hold rich's marks
-        table.add_row(Text(one.case), ", ".join(one.folds), passes, windows, *cells, style="red" if one.error else "")
+        table.add_row(
+            Text(one.case),
+            ", ".join(one.folds),
+            str(one.mirrored_passes),
+            f"{one.windows} ({skipped} skipped)" if skipped else str(one.windows),
+            *(f"{one.seconds[stage]:.2f}" if stage in one.seconds else "-" for stage in STAGES),
+            style="red" if one.error else "",
+        )
     return table
 
 
@@ -89,7 +92,7 @@ def _runs_in(path: Path) -> list[Any]:
 
 
 def _one_sentence(error: Exception) -> str:
-    """What went wrong, in one line: of messages with several, the last that says something, as ITK writes them."""
+    """Say what went wrong in one line: the last that says something, where a message has several, as ITK's have."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, ValueError) and len(lines) == 1:
         return lines[0]

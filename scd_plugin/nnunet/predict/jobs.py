@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scd_plugin.nnunet.model.channel_files import channel_files, in_order
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
 
-__all__ = ["Case", "find_cases", "left_out", "left_to_do"]
+__all__ = ["Case", "check_cascade", "find_cases", "left_out", "left_to_do"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image: what is read and what is written."""
+    """An image to predict: which files are read and written for it."""
 
     name: str
     images: tuple[Path, ...]
@@ -27,11 +28,11 @@ class Case:
 
     @property
     def probabilities(self) -> Path:
-        """Where nnU-Net's ensembling looks for them."""
+        """The file in which nnU-Net's ensembling looks for probabilities."""
         return self.output.with_name(self.output.name.removesuffix(self.file_ending) + ".npz")
 
     def check_files(self) -> None:
-        """Raise ValueError where a channel or the previous stage is missing."""
+        """Raise ValueError if a channel or the previous stage is missing."""
         files = [path.name for path in self.images]
         if not in_order(self.name, files, self.file_ending, len(files)):
             msg = (
@@ -47,7 +48,7 @@ class Case:
 def find_cases(
     images: Path, output: Path, file_ending: str, *, previous_stage: Path | None = None, endings: Sequence[str] = ()
 ) -> list[Case]:
-    """Cases of a folder, or the one case of a file.
+    """Find the cases of a folder, or the one case that a file is of.
 
     Args:
         images: a folder, or one file of a case; other channels are looked for beside it.
@@ -90,18 +91,31 @@ def find_cases(
     return cases
 
 
+def check_cascade(recipe: NnunetRecipe, configuration: str, previous_stage: Path | None) -> None:
+    """Raise ValueError if a previous stage is needed and not given, or given and not needed, or if it is no folder."""
+    before = recipe.configuration.previous_stage_name
+    if before is not None and previous_stage is None:
+        msg = (
+            f"configuration {configuration} is the second stage of a cascade: predict the images with {before} first, "
+            "and give the folder of its label maps as previous stage (--previous-stage)"
+        )
+        raise ValueError(msg)
+    if before is None and previous_stage is not None:
+        msg = f"configuration {configuration} is no second stage of a cascade; leave out the previous stage"
+        raise ValueError(msg)
+    if previous_stage is not None and not previous_stage.is_dir():
+        msg = f"the previous stage must be a folder of label maps; there is no {previous_stage}"
+        raise ValueError(msg)
+
+
 def left_out(folder: Path, cases: Sequence[Case], file_ending: str) -> list[str]:
-    """Files of a folder that look like images and belong to no case, as their names have no channel number."""
+    """Name the files that look like images and belong to no case, as they have no channel number."""
     taken = {path for case in cases for path in case.images}
-    return sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.name.endswith(file_ending) and path.is_file() and path not in taken
-    )
+    return sorted(path.name for path in folder.glob(f"*{file_ending}") if path.is_file() and path not in taken)
 
 
 def left_to_do(cases: Sequence[Case], *, save_probabilities: bool) -> list[Case]:
-    """Cases whose output is not there yet, as nnU-Net's `--continue_prediction` has it."""
+    """Choose the cases whose output is not there yet, as nnU-Net's `--continue_prediction` does."""
     return [
         case for case in cases if not case.output.is_file() or (save_probabilities and not case.probabilities.is_file())
     ]
@@ -117,14 +131,13 @@ def _of_file(image: Path, found: dict[str, list[str]], file_ending: str) -> dict
 
 
 def _as_file(output: Path, images: Path, file_ending: str, endings: Sequence[str]) -> Path | None:
-    """The output if it is meant to be a file."""
-    if output.is_dir():
+    """Return the output if it is meant to be a file, None if it is a folder."""
+    is_image = output.name.endswith((file_ending, *endings))
+    if output.is_dir() or not (is_image or output.exists()):
         return None
-    if not output.name.endswith((file_ending, *endings)):
-        if output.exists():
-            msg = f"output {output} is a file that is no image; name a folder"
-            raise ValueError(msg)
-        return None
+    if not is_image:
+        msg = f"output {output} is a file that is no image; name a folder"
+        raise ValueError(msg)
     if not images.is_file():
         msg = f"output {output} is a file, so input must be one too; {images} is a folder: name a folder as output"
         raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""Plans whose logits return to the image's grid by nnU-Net's PyTorch resampling instead of its default."""
+"""nnU-Net's PyTorch resampling, in place of its default, to return logits to the image's grid."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import Any
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-__all__ = ["RESAMPLING", "torch_resampling"]
+__all__ = ["torch_resampling"]
 
-RESAMPLING = ("nnunet", "torch")
 _DEFAULT = "resample_data_or_seg_to_shape"
 _TORCH = "resample_torch_fornnunet"
 _SAME_IN_BOTH = ("force_separate_z", "separate_z_anisotropy_threshold")
 
 
 def torch_resampling(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
-    """Plans with another function for the logits; images are still resampled as the network learned to see them.
+    """Change plans so that PyTorch resamples the logits; images are resampled as the network learned to see them.
 
     Both interpolate linearly, and take the nearest slice across thick slices. nnU-Net's default calculates in float64
     and rounds the result to the logits' float16, PyTorch in float32.
@@ -30,15 +29,16 @@ def torch_resampling(plans: dict[str, Any], configuration: str) -> dict[str, Any
         ValueError: if the configuration resamples logits in a way that PyTorch's function has no counterpart of.
     """
     resolved = PlansManager(plans).get_configuration(configuration).configuration
-    function, arguments = resolved["resampling_fn_probabilities"], resolved["resampling_fn_probabilities_kwargs"]
-    if function != _DEFAULT:
+    if resolved["resampling_fn_probabilities"] != _DEFAULT:
         # no resampling, or PyTorch's already
         return plans
+    arguments = resolved["resampling_fn_probabilities_kwargs"]
     # nnU-Net's function has an order of 3 where the plans name none
-    if arguments.get("order", 3) != 1 or arguments.get("order_z", 0) != 0:
+    order, order_z = arguments.get("order", 3), arguments.get("order_z", 0)
+    if (order, order_z) != (1, 0):
         msg = (
-            "resampling torch interpolates linearly, and the plans of this model resample logits with order "
-            f"{arguments.get('order', 3)} (order_z {arguments.get('order_z', 0)}); predict with resampling nnunet"
+            f"resampling torch interpolates linearly, and the plans of this model resample logits with order {order} "
+            f"(order_z {order_z}); predict with resampling nnunet"
         )
         raise ValueError(msg)
     changed = deepcopy(plans)

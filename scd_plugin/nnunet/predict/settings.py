@@ -1,100 +1,124 @@
-"""How to predict."""
+"""Every option of `scd predict`, once: its name, type, default, help text and check. Light to import."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 
-import torch
+from typer import Option
 
-from scd_plugin.nnunet.model.recipe import NnunetRecipe
-from scd_plugin.nnunet.model.trained_model import CHECKPOINT
-from scd_plugin.nnunet.predict.resampling import RESAMPLING
-from scd_plugin.processor import bfloat16_instructions
+if TYPE_CHECKING:
+    import torch
 
-__all__ = ["DEVICES", "DTYPES", "PredictSettings", "check_cascade"]
+__all__ = ["PredictSettings"]
 
-DEVICES = ("auto", "cpu", "cuda")
-DTYPES = ("float32", "bfloat16", "auto")
+
+class _Must(NamedTuple):
+    """What a value must be, in words and as a test."""
+
+    be: str
+    test: Callable[[Any], bool]
+
+
+def _one_of(*allowed: str) -> _Must:
+    return _Must(f"one of {', '.join(allowed)}", allowed.__contains__)
 
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """The defaults give what `nnUNetv2_predict` gives with the same folds.
+    """How to predict; the defaults give what `nnUNetv2_predict` gives with the same folds.
+
+    The command line makes an option of each field, named as the field where `Option` names no other.
 
     Raises:
         ValueError: if a value is none of those allowed, or there is no such device.
     """
 
-    folds: tuple[str, ...] = ()
-    """Empty for all that are trained."""
-    checkpoint: str = CHECKPOINT
-    """File in each fold."""
-    device: str = "auto"
-    mirroring: bool = True
-    """nnU-Net's test-time augmentation, over the axes that the trainer allowed."""
-    step_size: float = 0.5
-    """Step of the window as a share of it."""
-    batch: int = 1
-    """Windows to a forward pass; with more than one, logits differ by rounding."""
-    resampling: str = "nnunet"
-    """What takes logits back to the image's grid."""
-    dtype: str = "float32"
-    """What the network computes in on a CPU; `nnUNetv2_predict` computes in float16 on a GPU. See `network_dtype`."""
-    threads: int | None = None
-    """Of the network on a CPU; None for those of `nnUNetv2_predict`. With others, sums may round differently."""
-    skip_empty: bool = False
-    """Compute constant windows once."""
-    save_probabilities: bool = False
-    keep_existing: bool = False
-    """Leave label maps that are there, as nnU-Net's `--continue_prediction` does."""
-    previous_stage: Path | None = None
-    """Folder with the label maps of a cascade's first stage."""
-    times: Path | None = None
-    """File for the clock; beside the output without it."""
+    folds: Annotated[
+        list[str] | None,
+        Option("--fold", "-f", help="Fold, 0 to 4 or all; several are averaged. Without it, all that are trained."),
+    ] = None
+    checkpoint: Annotated[str, Option(help="Name of the checkpoint in each fold.")] = "checkpoint_final.pth"
+    device: Annotated[
+        str, _one_of("auto", "cpu", "cuda"), Option(help="Device: cpu, cuda, or auto for cuda where there is one.")
+    ] = "auto"
+    mirroring: Annotated[
+        bool, Option(help="Average over mirrored images, nnU-Net's test-time augmentation; up to 8 passes.")
+    ] = True
+    step_size: Annotated[
+        float,
+        _Must("in (0, 1], the step as a share of the window", lambda step: 0 < step <= 1),
+        Option(help="Step from one window to the next, as a share of the window."),
+    ] = 0.5
+    batch: Annotated[
+        int,
+        _Must("at least 1, the windows in a forward pass", lambda batch: batch >= 1),
+        Option(help="Windows in a forward pass; with more than 1, results differ by rounding."),
+    ] = 1
+    resampling: Annotated[
+        str,
+        _one_of("nnunet", "torch"),
+        Option(help="Who resamples the logits to the image's grid: nnunet, or torch for PyTorch, which is faster."),
+    ] = "nnunet"
+    dtype: Annotated[
+        str,
+        _one_of("float32", "bfloat16", "auto"),
+        Option(help="What a CPU computes in: float32, bfloat16, or auto for bfloat16 where that is faster."),
+    ] = "float32"
+    threads: Annotated[
+        int | None,
+        _Must("at least 1, the network's on a CPU", lambda threads: threads >= 1),
+        Option(help="Threads of the network on a CPU, in place of nnU-Net's number; results may differ by rounding."),
+    ] = None
+    skip_empty: Annotated[bool, Option("--skip-empty", help="Compute windows of a constant value only once.")] = False
+    save_probabilities: Annotated[
+        bool, Option("--save-probabilities", help="Write probabilities too, as nnU-Net saves them.")
+    ] = False
+    keep_existing: Annotated[
+        bool, Option("--continue/--overwrite", help="Leave label maps that are there, or predict them again.")
+    ] = False
+    previous_stage: Annotated[
+        Path | None, Option(help="Folder of the first stage's label maps, for the second stage of a cascade.")
+    ] = None
+    times: Annotated[
+        Path | None, Option("--json", help="File for times and settings; without it, beside the label maps.")
+    ] = None
 
     def __post_init__(self) -> None:
-        for name, allowed in (("device", DEVICES), ("dtype", DTYPES), ("resampling", RESAMPLING)):
-            if getattr(self, name) not in allowed:
-                msg = f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)}"
-                raise ValueError(msg)
-        if self.device == "cuda" and not torch.cuda.is_available():
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            value = getattr(self, name)
+            for must in hint.__metadata__:
+                if isinstance(must, _Must) and value is not None and not must.test(value):
+                    msg = f"{name} must be {must.be}; got {value}"
+                    raise ValueError(msg)
+        on_gpu = self.torch_device.type == "cuda"
+        if self.device == "cuda" and not on_gpu:
             msg = "device is cuda, but PyTorch finds no CUDA device here; take auto or cpu"
             raise ValueError(msg)
-        if self.dtype == "bfloat16" and self.torch_device.type == "cuda":
+        if self.dtype == "bfloat16" and on_gpu:
             msg = "dtype bfloat16 is for CPUs, on a GPU nnU-Net computes in float16 already; leave it out or take cpu"
             raise ValueError(msg)
-        if self.threads is not None and self.torch_device.type == "cuda":
+        if self.threads is not None and on_gpu:
             msg = "threads are those of the network on a CPU; leave them out on a GPU or take cpu"
             raise ValueError(msg)
 
     @property
     def torch_device(self) -> torch.device:
-        """The device, `auto` decided."""
+        """The device, with `auto` decided."""
+        import torch
+
         return torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
 
     @property
     def network_dtype(self) -> str:
         """What the network computes in: `auto` is bfloat16 on a CPU with instructions for it, else float32."""
+        from scd_plugin.processor import bfloat16_instructions
+
         if self.torch_device.type == "cuda":
+            # as nnUNetv2_predict does
             return "float16"
         if self.dtype == "auto":
             return "float32" if bfloat16_instructions() is None else "bfloat16"
         return self.dtype
-
-
-def check_cascade(recipe: NnunetRecipe, configuration: str, previous_stage: Path | None) -> None:
-    """Raise ValueError where a previous stage is needed and not given, or given and not needed, or no folder."""
-    before = recipe.configuration.previous_stage_name
-    if before is not None and previous_stage is None:
-        msg = (
-            f"configuration {configuration} is the second stage of a cascade: predict the images with {before} first, "
-            "and give the folder of its label maps as previous stage (--previous-stage)"
-        )
-        raise ValueError(msg)
-    if before is None and previous_stage is not None:
-        msg = f"configuration {configuration} is no second stage of a cascade; leave out the previous stage"
-        raise ValueError(msg)
-    if previous_stage is not None and not previous_stage.is_dir():
-        msg = f"the previous stage must be a folder of label maps; there is no {previous_stage}"
-        raise ValueError(msg)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import save_pickle
 from torch import Tensor
 
-from scd_plugin.nnunet.model.recipe import Array, NnunetRecipe
+from scd_plugin.freed_memory import give_freed_memory_back
+from scd_plugin.nnunet.model.recipe import Array
+from scd_plugin.nnunet.model.trained_model import ModelFolder
+from scd_plugin.nnunet.predict.bars import PredictionProgress
 from scd_plugin.nnunet.predict.clock import CaseTimes
 from scd_plugin.nnunet.predict.jobs import Case
 from scd_plugin.nnunet.predict.windows import WindowPredictor
@@ -21,7 +24,7 @@ __all__ = ["Steps", "non_finite_channels"]
 
 
 def non_finite_channels(data: Tensor) -> list[int]:
-    """Channels of (C, D, H, W) that hold NaN or infinite voxels.
+    """Find the channels of an image (C, D, H, W) that hold NaN or infinite voxels.
 
     Normalisation spreads a single one over the whole image, and the label map of NaN logits is background everywhere.
     """
@@ -30,14 +33,20 @@ def non_finite_channels(data: Tensor) -> list[int]:
 
 @dataclass(frozen=True)
 class Steps:
-    """A model's way with a case, by nnU-Net's own functions."""
+    """The steps that `run_pipeline` takes each case through, made of nnU-Net's own functions."""
 
-    recipe: NnunetRecipe
+    model: ModelFolder
     predictor: WindowPredictor
-    save_probabilities: bool = False
+    progress: PredictionProgress
+    finished: list[CaseTimes]
+    """The times of cases that are written or have failed are added to it."""
+    keeps_freed_memory: bool = False
+    """Whether this process keeps what it frees; it is given back after the windows of each case then."""
+    times: dict[str, CaseTimes] = field(default_factory=dict)
+    """Those of each case that was started, by its name."""
 
-    def prepare(self, case: Case, times: CaseTimes) -> tuple[Tensor, dict[str, Any]]:
-        """Read and preprocess.
+    def prepare(self, case: Case) -> tuple[Tensor, dict[str, Any]]:
+        """Read a case's images and preprocess them.
 
         Returns:
             (C, D, H, W) for the network, and what `finish` needs to know of the image.
@@ -45,15 +54,17 @@ class Steps:
         Raises:
             ValueError: if a file is missing or channels are wrong, or if voxels are NaN or infinite.
         """
+        recipe, axes = self.model.recipe, self.predictor.allowed_mirroring_axes or ()
+        times = self.times[case.name] = CaseTimes(case.name, self.model.folds, mirrored_passes=2 ** len(axes))
         with times.stage("read"):
             case.check_files()
-            image, properties = self.recipe.read([str(path) for path in case.images])
-            previous = None if case.previous is None else self.recipe.read_label_map(str(case.previous))
+            image, properties = recipe.read([str(path) for path in case.images])
+            previous = None if case.previous is None else recipe.read_label_map(str(case.previous))
         with times.stage("preprocess"):
-            array, known = self.recipe.preprocess(image, properties, previous)
+            array, known = recipe.preprocess(image, properties, previous)
             data = torch.from_numpy(array).to(dtype=torch.float32, memory_format=torch.contiguous_format)
             if bad := non_finite_channels(data):
-                names = list(self.recipe.channel_names.values())
+                names = list(recipe.channel_names.values())
                 msg = (
                     f"channel {', '.join(names[channel] for channel in bad)} holds NaN or infinite voxels, so a label "
                     "map would mean nothing; replace these voxels in the image and predict it again"
@@ -61,12 +72,8 @@ class Steps:
                 raise ValueError(msg)
         return data, known
 
-    def network(self, prepared: tuple[Tensor, dict[str, Any]], times: CaseTimes) -> tuple[Array, dict[str, Any]]:
+    def network(self, case: Case, prepared: tuple[Tensor, dict[str, Any]]) -> tuple[Array, dict[str, Any]]:
         """Run the network, over all windows and folds.
-
-        Args:
-            prepared: from `prepare`.
-            times: of the case.
 
         Returns:
             Logits (classes or regions, D, H, W), float16 as nnU-Net has them, and what `finish` needs to know.
@@ -74,7 +81,8 @@ class Steps:
         Raises:
             ValueError: if they are NaN.
         """
-        data, known = prepared
+        (data, known), times = prepared, self.times[case.name]
+        self.progress.case(case.name)
         with times.stage("network"):
             logits: Tensor = self.predictor.predict_logits_from_preprocessed_data(data)
             times.windows, times.windows_computed = self.predictor.num_windows, self.predictor.num_computed
@@ -82,25 +90,38 @@ class Steps:
             if torch.isnan(logits[0]).any():
                 msg = "the network's output is NaN for this image, so a label map would mean nothing"
                 raise ValueError(msg)
+        if self.keeps_freed_memory:
+            # what the windows left is not needed before the next case, and resampling wants larger pieces
+            give_freed_memory_back()
         return logits.numpy(), known
 
-    def finish(self, case: Case, predicted: tuple[Array, dict[str, Any]], times: CaseTimes) -> None:
+    def finish(self, case: Case, predicted: tuple[Array, dict[str, Any]]) -> None:
         """Resample to the image's grid and write; files appear whole, the label map last."""
         (logits, known), probabilities = predicted, None
+        recipe, times = self.model.recipe, self.times[case.name]
         with times.stage("resample"):
-            if self.save_probabilities:
-                segmentation, probabilities = self.recipe.restore_with_probabilities(logits, known)
+            if self.predictor.settings.save_probabilities:
+                segmentation, probabilities = recipe.restore_with_probabilities(logits, known)
             else:
-                segmentation = self.recipe.restore(logits, known)
+                segmentation = recipe.restore(logits, known)
         with (
             times.stage("write"),
             tempfile.TemporaryDirectory(dir=case.output.parent, prefix=".scd_predict_") as partial,
         ):
             output, folder = case.output, Path(partial)
-            self.recipe.write(segmentation, str(folder / output.name), known)
+            recipe.write(segmentation, str(folder / output.name), known)
             if probabilities is not None:
                 np.savez_compressed(folder / case.probabilities.name, probabilities=probabilities)
                 save_pickle(known, str(folder / case.probabilities.with_suffix(".pkl").name))
             # a writer may write more than it is asked to, as nnU-Net's for TIFF does
             for file in sorted(folder.iterdir(), key=lambda file: file.name == output.name):
                 file.replace(output.parent / file.name)
+
+    def done(self, case: Case, error: BaseException | None) -> None:
+        """Note that a case is written, or say why it is not."""
+        times = self.times[case.name]
+        if error is not None:
+            times.error = times.error or f"{type(error).__name__}: {error}"
+            self.progress.say(f"failed: {case.name}: {times.error}")
+        self.finished.append(times)
+        self.progress.case_done()

@@ -16,7 +16,7 @@ __all__ = ["idle_cores", "idle_cores_note", "nnunets_threads", "pytorch_threads"
 
 
 def nnunets_threads() -> int:
-    """Threads of the network in `nnUNetv2_predict -device cpu`.
+    """Count the threads that the network has in `nnUNetv2_predict -device cpu`.
 
     One for each logical core, and no more than `nnUNet_def_n_proc`, which nnU-Net names for numbers of processes.
     """
@@ -24,14 +24,13 @@ def nnunets_threads() -> int:
 
 
 def idle_cores() -> int:
-    """Cores that nnU-Net's number of threads leaves without work."""
+    """Count the cores that nnU-Net's number of threads leaves without work."""
     return max(0, usable_cores() - nnunets_threads())
 
 
 def idle_cores_note() -> str | None:
-    """What to say where there are some."""
-    idle = idle_cores()
-    if not idle:
+    """Say that cores are left without work, and how to use them; None where none is."""
+    if not (idle := idle_cores()):
         return None
     cores, default = usable_cores(), "" if "nnUNet_def_n_proc" in os.environ else ", its default"
     return (
@@ -43,7 +42,7 @@ def idle_cores_note() -> str | None:
 
 @contextmanager
 def pytorch_threads(device: torch.device) -> Iterator[None]:
-    """As many threads as `nnUNetv2_predict` gives PyTorch, so that sums are taken in the same order."""
+    """Give PyTorch as many threads as `nnUNetv2_predict` does, so that sums are taken in the same order."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if device.type == "cuda" else multiprocessing.cpu_count())
     try:

@@ -1,8 +1,8 @@
 """nnU-Net's trainers of SCD, under the names by which nnU-Net finds them. `TRAINERS` is their list."""
 
-from scd_plugin.nnunet.trainers import primus, unetr
+from scd_plugin.nnunet.trainers import primus_trainers, unetr_trainers
 
-TRAINERS = {**unetr.TRAINERS, **primus.TRAINERS}
+TRAINERS = {**unetr_trainers.TRAINERS, **primus_trainers.TRAINERS}
 globals().update(TRAINERS)
 
-__all__ = ["TRAINERS", *TRAINERS]
+__all__ = [*TRAINERS]

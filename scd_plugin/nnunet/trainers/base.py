@@ -1,4 +1,4 @@
-"""What all of SCD's nnU-Net trainers share, whatever network they train.
+"""The base of SCD's nnU-Net trainers, whatever network they train.
 
 At prediction nnU-Net finds the trainer's class by the name in the checkpoint, and has it build the network from the
 plans, with no trainer object. So every setting is a class attribute, and a setting of your own a subclass of three
@@ -18,17 +18,21 @@ from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimu
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from scd_plugin.freed_memory import keep_freed_memory
+from scd_plugin.measure.token_audit import TokenAudit
 from scd_plugin.networks.builder import NETWORKS, changes_in_words, network_arguments
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.networks.family import SCDNetwork
+from scd_plugin.networks.guidance import TARGETS
 from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
 from scd_plugin.nnunet.planning.planned_network import planned_network
 from scd_plugin.nnunet.planning.token_sizes import token_geometry
+from scd_plugin.nnunet.trainers.audit_files import draw_audit, write_audit
+from scd_plugin.nnunet.trainers.contradictions import explicit_settings, refuse_contradiction
 from scd_plugin.nnunet.trainers.cpu_autocast import CPU_DTYPES, autocast_on_cpu, logits_in_float32, slow_bfloat16_note
 from scd_plugin.nnunet.trainers.epoch_progress import EpochProgress
 from scd_plugin.nnunet.trainers.nonfinite import NonFiniteWatch
-from scd_plugin.nnunet.trainers.settings import explicit_settings, refuse_contradiction
 from scd_plugin.nnunet.trainers.unknown_labels import explain_unknown_labels
+from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss, of_all_processes
 
 __all__ = ["PruningTrainer"]
 
@@ -52,14 +56,19 @@ class PruningTrainer(AbstractPrimus):
 
     scd_settings_are_defaults = True
     scd_keep_ratio: float | Sequence[float] | None = None
-    """Share of the tokens kept at each pruning stage, one number or one per stage; 1 for the dense twin, None for that
-    of the preset."""
+    """Share of the tokens kept at each pruning stage, one number or one per stage; 1 for the dense twin, None for the
+    preset's."""
     scd_num_epochs = 1000
-    """Length of the schedule."""
+    """Epochs of the schedule."""
     scd_deep_supervision = False
     """Off, as in the paper and in nnU-Net's own transformers; see docs/explanation/training.md for the measurement."""
+    scd_guide = 0.0
+    """Weight of the loss by which labels teach the scores what to keep; 0 for the paper's training, in which scores
+    learn from the segmentation alone."""
+    scd_guide_target = "mixed"
+    """What a token should be kept for: "mixed" (it holds more than one class), "foreground" (any), or "share" of it."""
     scd_cpu_dtype = "float32"
-    """On a CPU: "bfloat16" computes in it inside the network, for processors that have it. CUDA is as in nnU-Net."""
+    """Precision inside the network on a CPU; "bfloat16" is for processors that have it. CUDA is as in nnU-Net."""
 
     def __init__(
         self,
@@ -71,6 +80,12 @@ class PruningTrainer(AbstractPrimus):
     ) -> None:
         if self.scd_cpu_dtype not in CPU_DTYPES:
             msg = f"scd_cpu_dtype must be one of {', '.join(CPU_DTYPES)}; got {self.scd_cpu_dtype!r}"
+            raise ValueError(msg)
+        if not self.scd_guide >= 0 or self.scd_guide_target not in TARGETS:
+            msg = (
+                f"scd_guide must be 0 or more and scd_guide_target one of {', '.join(TARGETS)}; got {self.scd_guide!r} "
+                f"and {self.scd_guide_target!r}"
+            )
             raise ValueError(msg)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs = self.scd_num_epochs
@@ -85,7 +100,7 @@ class PruningTrainer(AbstractPrimus):
 
     @classmethod
     def scd_changes(cls) -> dict[str, Any]:
-        """Arguments of the network in which the settings differ from the preset, by setting."""
+        """Arguments of the network that the settings change in the preset."""
         return {} if cls.scd_keep_ratio is None else {"keep_ratio": cls.scd_keep_ratio}
 
     @classmethod
@@ -102,7 +117,7 @@ class PruningTrainer(AbstractPrimus):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> SCDNetwork:
-        """The network for a configuration of the plans; nnU-Net calls this at training and at prediction.
+        """Build the network for a configuration of the plans; nnU-Net calls this at training and at prediction.
 
         Raises:
             ValueError: if the plans fit no network of SCD, or name another than the trainer's settings do.
@@ -117,9 +132,8 @@ class PruningTrainer(AbstractPrimus):
 
     @classmethod
     def _network(cls, configuration: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Class name and arguments, but for channels and classes."""
-        changes = cls.scd_changes()
-        planned = planned_network(configuration)
+        """Class and arguments of the network for a configuration, without channels and classes."""
+        changes, planned = cls.scd_changes(), planned_network(configuration)
         if planned is None:
             return network_arguments(cls.scd_preset(), **{**cls.scd_geometry(configuration), **changes})
         stated = explicit_settings(cls, ("scd_size", "scd_version"))
@@ -133,25 +147,26 @@ class PruningTrainer(AbstractPrimus):
             unwrapped(self.network).register_forward_hook(logits_in_float32)
 
     def _log_network(self) -> None:
-        """Where the network comes from, and how it differs from its preset."""
+        """Log where the network comes from, and how it differs from its preset."""
         if planned_network(self.configuration_manager.configuration) is not None:
             self.print_to_log_file("network: as the plans say", also_print_to_console=False)
             return
         preset = self.scd_preset()
-        changes = changes_in_words(preset, unwrapped(self.network).arguments)
+        network: Any = unwrapped(self.network)
+        changes = changes_in_words(preset, network.arguments)
         self.print_to_log_file(f"network: {preset}{f' with changes: {changes}' if changes else ''}")
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """As in nnU-Net's default trainer, for networks that have it."""
-        decoder = getattr(unwrapped(self.network), "decoder", None)
+        decoder: Any = getattr(unwrapped(self.network), "decoder", None)
         if hasattr(decoder, "deep_supervision"):
             decoder.deep_supervision = enabled
 
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
-        """Those of our decoder's levels; nnU-Net's go down to a bottleneck that tokens may not reach, or pass."""
+        """Scales of the decoder's levels; nnU-Net's go down to a bottleneck that tokens may not reach, or pass."""
         if not self.enable_deep_supervision:
             return None
-        network = unwrapped(self.network)
+        network: Any = unwrapped(self.network)
         scales: list[list[float]] = network.output_scales()
         if len(scales) < 2:
             msg = (
@@ -161,6 +176,13 @@ class PruningTrainer(AbstractPrimus):
             )
             raise ValueError(msg)
         return scales
+
+    def _build_loss(self) -> Any:
+        """nnU-Net's loss; beside it labels teach the scores, and count the tokens that leave in validation."""
+        loss, network = super()._build_loss(), unwrapped(self.network)
+        if not isinstance(network, SCDNetwork) or not network.pruning_stages():
+            return loss
+        return WatchedLoss(loss, network, self.label_manager, guide=self.scd_guide, target=self.scd_guide_target)
 
     def configure_optimizers(self, stage: str = "warmup_all") -> tuple[Any, Any]:
         """AdamW and the schedule of Primus, the warm-up cut to 5 % of the epochs (Primus: 50 of 1000)."""
@@ -236,8 +258,7 @@ class PruningTrainer(AbstractPrimus):
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         result = self._run_step(super().train_step, batch)
         self.progress.step(loss=float(result["loss"]))
-        line = self.non_finite.see(float(result["loss"]), batch.get("keys", ()))
-        if line:
+        if line := self.non_finite.see(float(result["loss"]), batch.get("keys", ())):
             self.print_to_log_file(line)
         return result
 
@@ -253,11 +274,27 @@ class PruningTrainer(AbstractPrimus):
             self.print_to_log_file(f"validation loss not finite ({loss}); cases: {', '.join(batch.get('keys', ()))}")
         return result
 
+    def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        super().on_validation_epoch_end(val_outputs)
+        if isinstance(self.loss, WatchedLoss):
+            self._log_audit(of_all_processes(self.loss.new_audit(), is_ddp=self.is_ddp))
+
+    def _log_audit(self, audit: TokenAudit) -> None:
+        """In a line of the log, as a row of a table with its picture, and in loggers such as Weights and Biases."""
+        if self.local_rank != 0:
+            return
+        self.print_to_log_file(audit.in_one_line())
+        write_audit(Path(self.output_folder), self.current_epoch, audit)
+        draw_audit(Path(self.output_folder))
+        for logger in self.logger.loggers:
+            for name, share in audit.row().items():
+                logger.log(f"tokens/{name}", share, self.current_epoch)
+
     def _run_step(self, step: Callable[[dict[str, Any]], dict[str, Any]], batch: dict[str, Any]) -> dict[str, Any]:
-        """A step in its precision, with one sentence where it fails at a label that dataset.json does not name.
+        """Run a step in its precision.
 
         Raises:
-            ValueError: naming cases and labels.
+            ValueError: where it fails at a label that dataset.json does not name; the message names cases and labels.
         """
         try:
             with autocast_on_cpu(self.scd_cpu_dtype, self.device):

@@ -16,19 +16,14 @@ CPU_DTYPES = ("float32", "bfloat16")
 
 
 def autocast_on_cpu(dtype: str, device: torch.device) -> AbstractContextManager[Any]:
-    """What a training step runs in: autocast on a CPU in bfloat16, else nothing. CUDA stays nnU-Net's affair.
-
-    Args:
-        dtype: one of `CPU_DTYPES`.
-        device: where the network is.
-    """
+    """Context of a training step: autocast for bfloat16 on a CPU, else nothing. CUDA stays nnU-Net's affair."""
     if dtype == "bfloat16" and device.type == "cpu":
         return torch.autocast("cpu", torch.bfloat16)
     return nullcontext()
 
 
 def slow_bfloat16_note() -> str | None:
-    """What to say of bfloat16 on a processor without instructions for it; None on others."""
+    """A sentence for processors without instructions for bfloat16; None on others."""
     if bfloat16_instructions() is not None:
         return None
     return (
@@ -38,5 +33,5 @@ def slow_bfloat16_note() -> str | None:
 
 
 def logits_in_float32(_network: nn.Module, _inputs: object, output: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-    """Forward hook: losses sum a million voxels, of which bfloat16 would lose most."""
+    """Forward hook that returns float32: losses sum a million voxels, of which bfloat16 would lose most."""
     return [logits.float() for logits in output] if isinstance(output, list) else output.float()

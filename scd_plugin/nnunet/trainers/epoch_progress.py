@@ -14,7 +14,7 @@ class EpochProgress:
     """Bar over one epoch's training and validation steps; silent when stderr is not a terminal.
 
     Args:
-        enabled: False for all but the first process.
+        enabled: False in all processes but the first.
     """
 
     def __init__(self, *, enabled: bool) -> None:
@@ -28,7 +28,7 @@ class EpochProgress:
             self._bar = tqdm(total=steps, desc=label, leave=False, dynamic_ncols=True)
 
     def step(self, **values: float) -> None:
-        """One step further, with numbers to show beside the bar."""
+        """Advance by one step, with numbers to show beside the bar."""
         if self._bar is not None:
             self._bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
             self._bar.update()

@@ -15,7 +15,7 @@ MAX_IN_A_ROW = 10
 
 
 def drop_non_finite_gradients(optimizer: torch.optim.Optimizer) -> bool:
-    """Where any gradient is infinite or NaN, take all of them away, so that the step changes nothing.
+    """Take all gradients away where one is infinite or NaN, so that the step changes nothing.
 
     Gradient scalers do the same on CUDA.
 
@@ -38,14 +38,14 @@ class NonFiniteWatch:
         self._dropped = False
 
     def before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Pre-hook of the optimizer's step."""
+        """Drop gradients that are not finite; a pre-hook of the optimizer's step."""
         self._dropped = drop_non_finite_gradients(optimizer)
 
     def see(self, loss: float, cases: Sequence[str]) -> str | None:
-        """One training step.
+        """Count a training step.
 
         Args:
-            loss: its loss.
+            loss: the step's loss.
             cases: names of the cases in its batch.
 
         Returns:

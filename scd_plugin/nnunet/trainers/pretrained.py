@@ -25,7 +25,7 @@ __all__ = ["grid_of", "load_pretrained_weights"]
 def load_pretrained_weights(
     nnunets_own: Callable[..., None], network: nn.Module, fname: str, verbose: bool = False
 ) -> None:
-    """Called in place of nnU-Net's function of this name; says in one line what was adapted.
+    """Load pretrained weights in place of nnU-Net's function of this name; say in one line what was adapted.
 
     Args:
         nnunets_own: nnU-Net's function, which other networks are passed on to.
@@ -60,8 +60,8 @@ def grid_of(checkpoint: Mapping[str, Any], network: SCDNetwork) -> list[int] | N
     """Tokens per axis that a checkpoint was learned on; None where it does not tell.
 
     Args:
-        checkpoint: of nnU-Net, with the plans in it; or of nnssl, which names no crop and whose grid is a cube.
-        network: the new one, whose tokens have the same size.
+        checkpoint: nnU-Net's, with the plans in it; or nnssl's, which names no crop and whose grid is a cube.
+        network: the new network, whose tokens have the same size.
     """
     positions = without_wrappers(checkpoint["network_weights"]).get(network.positions)
     if positions is None:
@@ -74,7 +74,7 @@ def grid_of(checkpoint: Mapping[str, Any], network: SCDNetwork) -> list[int] | N
         crop = PlansManager(init_args["plans"]).get_configuration(init_args["configuration"]).patch_size
         return [int(size) // edge for size, edge in zip(crop, network.token_size())]
     if "configuration" in init_args:
-        # of a model that came from a MONAI bundle, which says no more
+        # a model that came from a MONAI bundle tells no more
         return None
     edge = round(places ** (1 / 3))
     return [edge] * 3 if edge**3 == places else None

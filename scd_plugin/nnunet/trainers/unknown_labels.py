@@ -1,4 +1,4 @@
-"""Which cases of a batch hold a label that dataset.json does not name, where nnU-Net's own check was skipped."""
+"""Cases of a batch with a label that dataset.json does not name, where nnU-Net's own check was skipped."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ __all__ = ["explain_unknown_labels", "unknown_labels"]
 
 
 def unknown_labels(target: Tensor, cases: Sequence[str], known: Iterable[int]) -> dict[str, list[int]]:
-    """Cases with labels that are not known.
+    """Unknown labels of each case that has some.
 
     Args:
         target: (B, 1, D, H, W), label values.
         cases: B names.
         known: label values that the data set has, the ignored one among them.
-
-    Returns:
-        Case to its unknown labels.
     """
     allowed = set(known)
     unknown: dict[str, set[int]] = {}
@@ -31,11 +28,11 @@ def unknown_labels(target: Tensor, cases: Sequence[str], known: Iterable[int]) -
 
 
 def explain_unknown_labels(batch: Mapping[str, Any], label_manager: Any) -> str | None:
-    """The sentence for a batch that the loss could not take; None where its labels are not the reason.
+    """A sentence on the unknown labels of a batch that the loss could not take; None where it has none.
 
     Args:
-        batch: of nnU-Net's data loader.
-        label_manager: nnU-Net's.
+        batch: from nnU-Net's data loader.
+        label_manager: nnU-Net's, for the labels of dataset.json.
     """
     if label_manager.has_regions:
         # targets are one channel a region, in which no other label shows

@@ -1,55 +1,31 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from scd_plugin.bridge.from_monai.new_plans import (
-    CONFIGURATION,
-    build_dataset,
-    build_plans,
-    check_dataset,
-    plan_strides,
-)
+from scd_plugin import SCDUNETR
+from scd_plugin.bridge.from_monai.new_plans import CONFIGURATION, build_dataset, build_plans
 from scd_plugin.bridge.from_monai.preprocessing import Intensity, Preprocessing
-from scd_plugin.bridge.network import difference, full_arguments
-from scd_plugin.nnunet.planning.token_sizes import network_arguments
+from scd_plugin.bridge.movable_network import MovableNetwork
 
-PUBLISHED = {"in_channels": 1, "out_channels": 14, "img_size": 96, "patch_size": 8, "keep_ratio": 0.1}
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"patch_size": (4, 8, 8), "img_size": (48, 96, 96)},
-        {"patch_size": 16, "img_size": 160, "strides": [(2, 2, 2)] * 4},
-    ],
-    ids=str,
-)
-def test_trainers_derive_the_network_from_the_plans(changes: dict[str, Any]) -> None:
-    network = full_arguments({**PUBLISHED, **changes})
-    derived = network_arguments(
-        {"patch_size": network["img_size"], "architecture": {"arch_kwargs": {"strides": plan_strides(network)}}}
-    )
-    differing = difference(network, full_arguments({**PUBLISHED, **changes, **derived}))
-    # 1000 tokens of 16 voxels: the plans' rule takes the published 8 wherever there are not too many
-    assert differing == ([] if changes.get("patch_size") != 16 else ["patch_size", "strides", "pool_stride"])
+with torch.device("meta"):
+    PUBLISHED = MovableNetwork(SCDUNETR(1, 14, 96, keep_ratio=0.1), "it")
 
 
 class TestBuildPlans:
     def test_read_by_nnunet(self) -> None:
         intensity = [Intensity("CTNormalization", False, -958.0, 326.0, -958.0, 1284.0)]
-        plans = build_plans(
-            full_arguments(PUBLISHED), Preprocessing([1.5, 1.5, 2.0], 1, True, intensity), name="scd_unetr_btcv"
-        )
+        plans = build_plans(PUBLISHED, Preprocessing([1.5, 1.5, 2.0], 1, True, intensity), name="scd_unetr_btcv")
         manager = PlansManager(plans)
         configuration = manager.get_configuration(CONFIGURATION)
         assert manager.image_reader_writer_class.__name__ == "NibabelIOWithReorient"
         assert manager.transpose_forward == manager.transpose_backward == [2, 1, 0]
         assert configuration.spacing == [1.5, 1.5, 2.0]
         assert configuration.patch_size == [96, 96, 96]
+        assert configuration.network_arch_class_name == "scd_plugin.nnunet.planning.planned_network.scd_unetr"
+        assert configuration.network_arch_init_kwargs["keep_ratio"] == 0.1
+        assert configuration.pool_op_kernel_sizes == [[1, 1, 1], *[[2, 2, 2]] * 4]
         assert configuration.resampling_fn_data.keywords == {
             "is_seg": False,
             "order": 1,
@@ -64,7 +40,7 @@ class TestBuildPlans:
         }
 
     def test_images_left_as_they_are(self) -> None:
-        plans = build_plans(full_arguments(PUBLISHED), Preprocessing(intensity=[Intensity()]), name="x")
+        plans = build_plans(PUBLISHED, Preprocessing(intensity=[Intensity()]), name="x")
         configuration = PlansManager(plans).get_configuration(CONFIGURATION)
         assert plans["image_reader_writer"] == "SimpleITKIO"
         data = object()
@@ -87,7 +63,3 @@ class TestBuildDataset:
     def test_refused(self, names: dict[str, str], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             build_dataset({"0": "CT"}, names)
-
-    def test_incomplete_file(self) -> None:
-        with pytest.raises(ValueError, match=r"dataset.json has no channel_names, file_ending"):
-            check_dataset({"labels": {}})

@@ -15,7 +15,7 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
 from scd_plugin import SCDUNETR
 from scd_plugin.bridge.from_monai.postprocessing import Painting
-from scd_plugin.bridge.from_monai.regions import in_painting_order, with_outputs
+from scd_plugin.bridge.from_monai.regions import in_painting_order
 from scd_plugin.bridge.to_nnunet import bundle_to_nnunet
 
 BUNDLES = Path(__file__).parents[3] / "bundles"
@@ -169,10 +169,3 @@ class TestInPaintingOrder:
     def test_refused(self, labels: dict[str, Any], values: list[int], painting: Painting, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             in_painting_order({"labels": labels, "regions_class_order": values}, ["active", "whole", "core"], painting)
-
-
-def test_output_layer_alone_is_reordered() -> None:
-    weights = {"decoder.out.conv.conv.bias": torch.tensor([1.0, 2.0, 3.0]), "decoder.other": torch.tensor([4.0, 5.0])}
-    reordered = with_outputs(weights, [1, 0, 2])
-    assert reordered["decoder.out.conv.conv.bias"].tolist() == [2, 1, 3]
-    assert reordered["decoder.other"].tolist() == [4, 5]

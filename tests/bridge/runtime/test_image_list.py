@@ -4,27 +4,34 @@ from pathlib import Path
 
 import pytest
 
-from scd_plugin.bridge.runtime.image_list import group_channels, list_cases
+from scd_plugin.bridge.runtime.image_list import list_cases
 
 
-class TestGroupChannels:
-    def test_channels_of_each_case(self) -> None:
+def grouped(folder: Path, names: list[str], file_ending: str, num_channels: int) -> list[list[str]]:
+    for name in names:
+        (folder / name).touch()
+    cases = list_cases(folder, file_ending, num_channels)
+    return [[Path(file).name for file in case["image"]] for case in cases]
+
+
+class TestChannels:
+    def test_channels_of_each_case(self, tmp_path: Path) -> None:
         names = ["b_0001.nii.gz", "a_0000.nii.gz", "b_0000.nii.gz", "a_0001.nii.gz", "notes.txt"]
-        assert group_channels(names, ".nii.gz", 2) == {
-            "a": ["a_0000.nii.gz", "a_0001.nii.gz"],
-            "b": ["b_0000.nii.gz", "b_0001.nii.gz"],
-        }
+        assert grouped(tmp_path, names, ".nii.gz", 2) == [
+            ["a_0000.nii.gz", "a_0001.nii.gz"],
+            ["b_0000.nii.gz", "b_0001.nii.gz"],
+        ]
 
-    def test_plain_names_are_cases_of_one_channel(self) -> None:
-        assert group_channels(["b.mha", "a.mha", "c.nrrd"], ".mha", 1) == {"a": ["a.mha"], "b": ["b.mha"]}
+    def test_plain_names_are_cases_of_one_channel(self, tmp_path: Path) -> None:
+        assert grouped(tmp_path, ["b.mha", "a.mha", "c.nrrd"], ".mha", 1) == [["a.mha"], ["b.mha"]]
 
-    def test_plain_names_beside_numbered_ones_are_left_out(self) -> None:
-        assert group_channels(["a_0000.mha", "label.mha"], ".mha", 1) == {"a": ["a_0000.mha"]}
+    def test_plain_names_beside_numbered_ones_are_left_out(self, tmp_path: Path) -> None:
+        assert grouped(tmp_path, ["a_0000.mha", "label.mha"], ".mha", 1) == [["a_0000.mha"]]
 
     @pytest.mark.parametrize("names", [["a_0000.mha"], ["a_0000.mha", "a_0001.mha", "a_0002.mha"]], ids=["few", "many"])
-    def test_wrong_number(self, names: list[str]) -> None:
+    def test_wrong_number(self, tmp_path: Path, names: list[str]) -> None:
         with pytest.raises(ValueError, match=r"case a must be the files a_0000.mha, a_0001.mha.*there are a_0000.mha"):
-            group_channels(names, ".mha", 2)
+            grouped(tmp_path, names, ".mha", 2)
 
 
 class TestListCases:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import torch
 from monai.bundle import ConfigParser, load_bundle_config
 from typer.testing import CliRunner
 
-from scd_plugin import SCDUNETR, __version__
+from scd_plugin import SCDUNETR, SCDNetwork, __version__
 from scd_plugin.cli import app
-from scd_plugin.monai import export as export_module
+from scd_plugin.monai import from_config
+from scd_plugin.monai.export import exporter
 from scd_plugin.monai.export.description import describe, plain_config
 from scd_plugin.monai.export.exported_parity import load_exported, parity
 from scd_plugin.monai.export.exporter import Exported, export_bundle
@@ -31,6 +33,18 @@ NETWORK: dict[str, Any] = {
     "num_heads": 2,
     "num_layers": 2,
     "patch_size": 4,
+    "prune_after": [1, 2],
+    "keep_ratio": 0.5,
+}
+PRIMUS: dict[str, Any] = {
+    "_target_": "scd_plugin.SCDPrimus",
+    "in_channels": 1,
+    "out_channels": 3,
+    "img_size": [16, 16, 16],
+    "patch_size": 4,
+    "hidden_size": 48,
+    "num_layers": 3,
+    "num_heads": 4,
     "prune_after": [1, 2],
     "keep_ratio": 0.5,
 }
@@ -117,9 +131,8 @@ def write_bundle(root: Path, **changes: Any) -> Path:
     config = {**INFERENCE, **changes}
     (root / "configs" / "inference.json").write_text(json.dumps(config))
     (root / "configs" / "metadata.json").write_text(json.dumps(METADATA))
-    arguments = {**config["network_def"], "out_channels": 3}
-    del arguments["_target_"]
-    torch.save(SCDUNETR(**arguments).state_dict(), root / "models" / "model.pt")
+    network = from_config({**config["network_def"], "out_channels": 3})
+    torch.save(network.state_dict(), root / "models" / "model.pt")
     return root
 
 
@@ -137,24 +150,31 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return export_bundle(write_bundle(folder / "bundle"), format="torchscript", output=folder / "new" / "mine.ts")
 
 
-def network_of(root: Path) -> SCDUNETR:
-    net = SCDUNETR(**NETWORK).eval()
+def network_of(root: Path) -> SCDNetwork:
+    config = json.loads((root / "configs" / "inference.json").read_text())["network_def"]
+    net: SCDNetwork = from_config({**config, "out_channels": 3}).eval()
     net.load_state_dict(torch.load(root / "models" / "model.pt", weights_only=True))
     return net
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("network", [INFERENCE["network_def"], PRIMUS], ids=["SCDUNETR", "SCDPrimus"])
 @pytest.mark.parametrize("name", ["torchscript-trace", "onnx", "onnx-legacy", "torch-export"])
 def test_written_file_answers_as_the_network(
-    make_bundle: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    make_bundle: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    network: dict[str, Any],
 ) -> None:
-    root, scratch = make_bundle(), tmp_path / "scratch"
+    root, scratch = make_bundle(network_def=network), tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     done = export_bundle(root, format=name)
     assert done.path.parent == root.resolve() / "models"
     assert 0 <= done.difference < 1e-4
     assert not list(scratch.iterdir())
+    assert json.loads(done.deployment.read_text())["keep_ratio"] == {"1": 0.5, "2": 0.5}
     image = torch.randn(4, 1, 16, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(load_exported(done.path)(image), network_of(root)(image), atol=1e-4, rtol=0)
@@ -259,6 +279,11 @@ def test_plain_config_resolves_values_alone() -> None:
     ]
 
 
+def test_page_lists_the_formats() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "export.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z-]+)` \| `model", page, flags=re.MULTILINE) == list(exporter.FORMATS)
+
+
 class TestRefusals:
     def test_unknown_format(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"format must be one of torchscript, .*, tensorrt; got 'coreml'"):
@@ -277,11 +302,18 @@ class TestRefusals:
             export_bundle(make_bundle(), format="tensorrt")
 
     def test_missing_packages(self, make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(export_module, "find_spec", lambda name: None if name.startswith("onnx") else object())
+        monkeypatch.setattr(exporter, "find_spec", lambda name: None if name.startswith("onnx") else object())
         with pytest.raises(
             ValueError, match=r"'onnx' needs the packages onnx, onnxscript, onnxruntime: pip install \"scd-plugin\[exp"
         ):
             export_bundle(make_bundle(), format="onnx")
+
+    def test_network_that_the_format_does_not_hold(self, make_bundle: Callable[..., Path]) -> None:
+        """SCD-Primus can be traced by TorchScript, not compiled."""
+        with pytest.raises(
+            ValueError, match=r"^format 'torchscript' does not work for this SCDPrimus, try another: [^\n]{10,300}$"
+        ):
+            export_bundle(make_bundle(network_def=PRIMUS), format="torchscript")
 
     def test_wrong_suffix(self, make_bundle: Callable[..., Path], tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"output must be a file name that ends with \.ts .*got .*model\.onnx"):
@@ -303,7 +335,7 @@ class TestRefusals:
         root = make_bundle()
         config = {**INFERENCE, "network_def": {"_target_": "torch.nn.Identity"}}
         (root / "configs" / "inference.json").write_text(json.dumps(config))
-        with pytest.raises(ValueError, match=r"network_def must be or hold a scd_plugin\.SCDUNETR; got Identity"):
+        with pytest.raises(ValueError, match=r"network_def must be or hold a network of SCD, .*; got Identity"):
             export_bundle(root, format="torchscript")
 
     def test_expression_that_fails(self, make_bundle: Callable[..., Path]) -> None:
@@ -346,7 +378,7 @@ class TestCommand:
             run = load_exported(path, device=device)
             return lambda image: run(image) + 0.002
 
-        monkeypatch.setattr(export_module, "load_exported", shifted)
+        monkeypatch.setattr(exporter, "load_exported", shifted)
         root = make_bundle()
         result = CliRunner().invoke(app, ["export", str(root), "--format", "onnx-legacy", "--tolerance", "0.0001"])
         assert result.exit_code == 1

@@ -80,7 +80,7 @@ class TestRead:
     @pytest.mark.parametrize(
         ("entry", "reason"),
         [
-            (Harmful(), r"Unsupported global: GLOBAL tests\.nnunet\.test_checkpoint\.Harmful"),
+            (Harmful(), r"Unsupported global: GLOBAL tests\.nnunet\.model\.test_checkpoint\.Harmful"),
             (RunsCode(), r"unsupported GLOBAL \w+\.system"),
         ],
         ids=["class", "code"],

@@ -15,12 +15,15 @@ pytest.importorskip("nnunetv2")
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from scd_plugin.measure.saved_memory import saved_bytes
 from scd_plugin.nnunet.planning import planner
+from scd_plugin.nnunet.planning.planned_network import planned_network
 from scd_plugin.nnunet.planning.planner import BYTES_PER_UNIT, nnUNetPlannerSCD, nnUNetPlannerSCD_small
-from scd_plugin.nnunet.planning.token_sizes import MAX_TOKENS, network_arguments
+from scd_plugin.nnunet.planning.token_sizes import MAX_TOKENS
+from scd_plugin.nnunet.trainers import TRAINERS, nnUNetTrainerSCD
 
 DATASET = "Dataset901_Planned"
 
@@ -119,38 +122,50 @@ def test_plans_are_sound(fingerprint: Any, shape: list[int], spacing: list[float
     for name, settings in plans["configurations"].items():
         if "patch_size" not in settings:
             continue
-        # valid for stock trainers
-        assert settings["architecture"]["network_class_name"].endswith("PlainConvUNet")
         assert settings["batch_size"] >= 2
-        arguments = network_arguments(settings, size="small")
+        kind, arguments = planned_network(settings)
+        assert (kind, arguments["hidden_size"], arguments["keep_ratio"]) == ("SCDUNETR", 384, 0.25)
         tokens = prod(size // edge for size, edge in zip(arguments["img_size"], arguments["patch_size"]))
         assert tokens <= MAX_TOKENS, name
         assert max(arguments["patch_size"]) <= 8, name
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("planner_class", ["nnUNetPlannerSCD_tiny_fast", "nnUNetPlannerSCDPrimusS"])
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
-def test_stock_trainer_takes_a_step_on_the_plans(fingerprint: Any, tmp_path: Path, configuration: str) -> None:
+def test_the_stock_trainer_builds_what_the_plans_say(fingerprint: Any, configuration: str, planner_class: str) -> None:
     fingerprint([20, 28, 20], [1.0, 1.0, 1.0])
-    plans = {**plan(nnUNetPlannerSCD_small), "continue_training": False}
+    plans = json.loads(json.dumps(plan(planner.PLANNERS[planner_class]), default=int))
+    manager = PlansManager(plans)
+    settings = manager.get_configuration(configuration)
+    stock = nnUNetTrainer.build_network_architecture(manager, settings, 1, 3, False)
+    ours = nnUNetTrainerSCD.build_network_architecture(manager, settings, 1, 3, False)
+    assert type(stock) is type(ours)
+    assert stock.arguments == ours.arguments
+    ours.load_state_dict(stock.state_dict())
+    image = torch.randn(1, 1, *settings.patch_size)
+    with torch.no_grad():
+        assert torch.equal(stock.eval()(image), ours.eval()(image))
+
+
+@pytest.mark.slow
+def test_the_stock_trainer_takes_a_step_with_deep_supervision(fingerprint: Any, tmp_path: Path) -> None:
+    fingerprint([20, 28, 20], [1.0, 1.0, 1.0])
+    plans = {**plan(planner.PLANNERS["nnUNetPlannerSCD_tiny"]), "continue_training": False}
     dataset = json.loads((tmp_path / "nnUNet_raw" / DATASET / "dataset.json").read_text())
-    trainer = nnUNetTrainer(plans, configuration, 0, dataset, torch.device("cpu"))
+    trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
     # nnU-Net looks at the files' ending
     folder = Path(trainer.preprocessed_dataset_folder)
     folder.mkdir(parents=True)
     (folder / "case_0.b2nd").touch()
     trainer.initialize()
-    assert type(trainer.network) is PlainConvUNet
-
-    crop = plans["configurations"][configuration]["patch_size"]
+    crop = plans["configurations"]["3d_fullres"]["patch_size"]
     targets = [
         torch.randint(3, (2, 1, *(round(size * factor) for size, factor in zip(crop, scale)))).float()
         for scale in trainer._get_deep_supervision_scales()
     ]
-    before = trainer.network.encoder.stages[0][0].convs[0].conv.weight.detach().clone()
-    losses = [trainer.train_step({"data": torch.randn(2, 1, *crop), "target": targets})["loss"] for _ in range(2)]
-    assert all(0 < loss < 3 for loss in losses)
-    assert not torch.equal(trainer.network.encoder.stages[0][0].convs[0].conv.weight, before)
+    loss = trainer.train_step({"data": torch.randn(2, 1, *crop), "target": targets})["loss"]
+    assert 0 < loss < 3
 
 
 @pytest.mark.slow
@@ -171,4 +186,8 @@ def test_names_and_data(fingerprint: Any) -> None:
 
 
 def test_every_size_of_trainer_has_a_planner() -> None:
-    assert planner.__all__ == [f"nnUNetPlannerSCD{size}" for size in ("", "_fast", "_large", "_small")]
+    wanted = {name.replace("Trainer", "Planner") for name in TRAINERS if name.startswith("nnUNetTrainerSCDPrimus")}
+    wanted |= {f"nnUNetPlannerSCD{size}" for size in ("", "_early", "_fast", "_large", "_small", "_small_fast")}
+    assert wanted <= set(planner.__all__)
+    assert planner.PLANNERS["nnUNetPlannerSCD_fast"].scd_size == "base-fast"
+    assert planner.PLANNERS["nnUNetPlannerSCDPrimusV3S"].scd_size == "primusv3-s"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -11,18 +10,17 @@ import torch
 
 from scd_plugin import SCDUNETR, SCDPrimus
 from scd_plugin.measure.saved_memory import saved_bytes
-from scd_plugin.nnunet.planning.token_sizes import (
-    MAX_TOKENS,
-    MIN_TOKENS,
-    network_arguments,
-    primus_arguments,
-    token_depth,
-)
+from scd_plugin.networks.builder import network_arguments
+from scd_plugin.nnunet.planning.token_sizes import MAX_TOKENS, MIN_TOKENS, token_depth, token_geometry
 
 
 def plan(patch_size: list[int], *strides: list[int] | int) -> dict[str, Any]:
     first = [1] * len(patch_size)
     return {"patch_size": patch_size, "architecture": {"arch_kwargs": {"strides": [first, *strides]}}}
+
+
+def arguments_of(configuration: dict[str, Any], preset: str = "base", **changes: Any) -> dict[str, Any]:
+    return network_arguments(preset, **token_geometry(configuration), drop_path_rate=0.0, **changes)[1]
 
 
 TWO, FLAT = [2, 2, 2], [1, 2, 2]
@@ -59,7 +57,7 @@ IDS = [row[0] for row in PLANS]
 
 @pytest.mark.parametrize(("configuration", "patch", "grid"), [row[1:4] for row in PLANS], ids=IDS)
 def test_tokens(configuration: dict[str, Any], patch: tuple[int, ...], grid: tuple[int, ...]) -> None:
-    arguments = network_arguments(configuration, size="base")
+    arguments = arguments_of(configuration)
     assert arguments["patch_size"] == patch
     assert tuple(size // edge for size, edge in zip(arguments["img_size"], patch)) == grid
     assert prod(grid) <= MAX_TOKENS
@@ -71,7 +69,7 @@ def test_tokens(configuration: dict[str, Any], patch: tuple[int, ...], grid: tup
 
 @pytest.mark.parametrize(("configuration", "batch"), [(row[1], row[4]) for row in PLANS], ids=IDS)
 def test_a_training_step(configuration: dict[str, Any], batch: int) -> None:
-    arguments = network_arguments(configuration, size="tiny")
+    arguments = arguments_of(configuration, "tiny")
     arguments.update(hidden_size=24, mlp_dim=24, num_heads=2, num_layers=3, prune_after=(1, 2), feature_size=1)
     # a third of the tokens on each axis, and three samples, are enough to see that sizes fit
     arguments["img_size"] = tuple(
@@ -87,10 +85,10 @@ def test_a_training_step(configuration: dict[str, Any], batch: int) -> None:
 
 @pytest.mark.parametrize(("configuration", "batch", "expected"), [(row[1], row[4], row[5]) for row in PLANS], ids=IDS)
 def test_memory_of_a_batch(configuration: dict[str, Any], batch: int, expected: float) -> None:
-    arguments = network_arguments(configuration, size="base")
+    arguments = arguments_of(configuration)
     shape = (batch, 1, *arguments["img_size"])
     sparse, dense = (
-        saved_bytes(lambda ratio=ratio: SCDUNETR(1, 3, keep_ratio=ratio, **arguments), shape) / 1e9
+        saved_bytes(lambda ratio=ratio: SCDUNETR(1, 3, **{**arguments, "keep_ratio": ratio}), shape) / 1e9
         for ratio in (0.25, 1)
     )
     assert sparse == pytest.approx(expected, rel=0.05)
@@ -104,31 +102,31 @@ def test_memory_of_a_batch(configuration: dict[str, Any], batch: int, expected: 
 @pytest.mark.parametrize("version", [1, 2, 3])
 @pytest.mark.parametrize("configuration", [row[1] for row in PLANS], ids=IDS)
 def test_primus_has_the_same_tokens(configuration: dict[str, Any], version: int) -> None:
-    arguments, wanted = primus_arguments(configuration), network_arguments(configuration)
-    assert arguments == {name: wanted[name] for name in ("spatial_dims", "img_size", "patch_size")}
+    arguments = arguments_of(configuration, f"primus{'' if version == 1 else f'v{version}'}-s")
     if 3 in arguments["patch_size"]:
         with pytest.raises(ValueError, match=r"patch_size must be a power of two on each axis"):
-            SCDPrimus(1, 2, version=version, size="S", **arguments)
+            SCDPrimus(1, 2, **arguments)
         return
     with torch.device("meta"):
-        net = SCDPrimus(1, 2, version=version, size="S", **arguments)
+        net = SCDPrimus(1, 2, **arguments)
         assert net(torch.empty(1, 1, *arguments["img_size"])).shape == (1, 2, *arguments["img_size"])
+    assert net.token_size() == list(arguments_of(configuration)["patch_size"])
 
 
 def test_token_edge_of_stock_primus() -> None:
-    arguments = primus_arguments(plan([40, 56, 40], TWO, TWO, TWO), patch_size=8)
-    assert arguments == {"spatial_dims": 3, "img_size": (40, 56, 40), "patch_size": (8, 8, 8)}
+    geometry = token_geometry(plan([40, 56, 40], TWO, TWO, TWO), patch_size=8)
+    assert geometry == {"img_size": (40, 56, 40), "patch_size": (8, 8, 8)}
 
 
 def test_decoder_steps_are_the_pooling_steps() -> None:
-    arguments = network_arguments(plan([56, 192, 160], FLAT, TWO, TWO, FLAT, FLAT))
+    arguments = token_geometry(plan([56, 192, 160], FLAT, TWO, TWO, FLAT, FLAT))
     assert arguments["strides"] == [(1, 2, 2), (2, 2, 2), (2, 2, 2)]
     assert arguments["pool_stride"] == (1, 2, 2)
 
 
 def test_plans_from_before_nnunet_2_3() -> None:
     old = {"patch_size": [96, 96, 96], "pool_op_kernel_sizes": [[1, 1, 1], TWO, TWO, TWO, TWO]}
-    assert network_arguments(old) == network_arguments(plan([96, 96, 96], TWO, TWO, TWO, TWO))
+    assert token_geometry(old) == token_geometry(plan([96, 96, 96], TWO, TWO, TWO, TWO))
 
 
 def test_token_depth_bounds() -> None:
@@ -142,24 +140,19 @@ def test_token_depth_bounds() -> None:
 class TestBadPlans:
     def test_crop_that_the_strides_do_not_divide(self) -> None:
         with pytest.raises(ValueError, match=r"axis 1 with 100 voxels is not a multiple of 8. Change it to 96 or 104"):
-            network_arguments(plan([96, 100, 96], TWO, TWO, TWO))
+            token_geometry(plan([96, 100, 96], TWO, TWO, TWO))
 
     def test_no_strides(self) -> None:
         with pytest.raises(ValueError, match="plans hold no pooling strides"):
-            network_arguments({"patch_size": [96, 96, 96]})
+            token_geometry({"patch_size": [96, 96, 96]})
 
     def test_no_pooling(self) -> None:
         with pytest.raises(ValueError, match="plans pool nowhere"):
-            network_arguments(plan([96, 96, 96]))
+            token_geometry(plan([96, 96, 96]))
 
-    @pytest.mark.parametrize("arguments", [network_arguments, primus_arguments])
-    def test_too_many_tokens_and_no_deeper_step(self, arguments: Callable[..., dict[str, Any]]) -> None:
+    def test_too_many_tokens_and_no_deeper_step(self) -> None:
         message = (
             r"patch_size \[192, 192, 192\] in the plans makes 884736 tokens of \(2, 2, 2\) .* than the 10240 allowed"
         )
         with pytest.raises(ValueError, match=message):
-            arguments(plan([192, 192, 192], TWO))
-
-    def test_unknown_size(self) -> None:
-        with pytest.raises(ValueError, match=r"size must be one of .*got 'giant'"):
-            network_arguments(plan([96, 96, 96], TWO, TWO, TWO), size="giant")
+            token_geometry(plan([192, 192, 192], TWO))

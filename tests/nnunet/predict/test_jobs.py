@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from scd_plugin.nnunet.predict.jobs import Case, find_cases, left_out, left_to_do
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
+from scd_plugin.nnunet.predict.jobs import Case, check_cascade, find_cases, left_out, left_to_do
 
 ENDINGS = (".nii.gz", ".nrrd", ".mha")
 
@@ -109,3 +110,27 @@ def test_left_to_do(folder: Path, tmp_path: Path) -> None:
     assert left_to_do(cases, save_probabilities=True) == cases
     (tmp_path / "out" / "a.npz").touch()
     assert left_to_do(cases, save_probabilities=True) == cases[1:]
+
+
+class TestCascade:
+    @pytest.fixture
+    def second(self, plans: dict, dataset: dict) -> NnunetRecipe:  # type: ignore[type-arg]
+        return NnunetRecipe(plans, dataset, "3d_cascade_fullres")
+
+    def test_fits(self, recipe: NnunetRecipe, second: NnunetRecipe, tmp_path: Path) -> None:
+        check_cascade(recipe, "3d_fullres", None)
+        check_cascade(second, "3d_cascade_fullres", tmp_path)
+
+    def test_not_given(self, second: NnunetRecipe) -> None:
+        with pytest.raises(
+            ValueError, match=r"3d_cascade_fullres is the second stage of a cascade: predict .* with 3d_lowres first"
+        ):
+            check_cascade(second, "3d_cascade_fullres", None)
+
+    def test_not_needed(self, recipe: NnunetRecipe, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="3d_fullres is no second stage of a cascade; leave out"):
+            check_cascade(recipe, "3d_fullres", tmp_path)
+
+    def test_no_folder(self, second: NnunetRecipe, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"must be a folder of label maps; there is no .*absent"):
+            check_cascade(second, "3d_cascade_fullres", tmp_path / "absent")

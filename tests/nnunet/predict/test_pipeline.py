@@ -42,7 +42,7 @@ class Recorder:
         self.results[case] = None if error is None else str(error)
 
     def run(self, cases: str) -> None:
-        run_pipeline(cases, prepare=self.prepare, network=self.network, finish=self.finish, done=self.done)
+        run_pipeline(cases, self)
 
 
 @pytest.mark.parametrize("cases", ["", "a", "abcde"])
@@ -133,11 +133,11 @@ def test_one_case_is_written_at_a_time() -> None:
 
 
 def test_an_interrupt_is_no_failed_case() -> None:
-    recorder = Recorder()
+    class Interrupted(Recorder):
+        def network(self, *_: str) -> str:
+            raise KeyboardInterrupt
 
-    def network(*_: str) -> str:
-        raise KeyboardInterrupt
-
+    recorder = Interrupted()
     with pytest.raises(KeyboardInterrupt):
-        run_pipeline("ab", prepare=recorder.prepare, network=network, finish=recorder.finish, done=recorder.done)
+        recorder.run("ab")
     assert recorder.results == {}

@@ -16,7 +16,8 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
 
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
-from scd_plugin.nnunet.predict.clock import STAGES, CaseTimes
+from scd_plugin.nnunet.predict.clock import STAGES
+from scd_plugin.nnunet.predict.jobs import Case
 from scd_plugin.nnunet.predict.run import predict
 from scd_plugin.nnunet.predict.settings import PredictSettings
 from scd_plugin.nnunet.predict.steps import Steps
@@ -173,7 +174,7 @@ def test_torch_resampling(make_model: MakeModel, make_images: Callable[..., Path
 class TestWhatIsWritten:
     def test_folder(self, make_model: MakeModel, make_images: Callable[..., Path], tmp_path: Path) -> None:
         model = make_model(folds=("0", "2"))
-        predict(make_images(), tmp_path / "new" / "ours", model, PredictSettings(device="cpu", folds=("2",)))
+        predict(make_images(), tmp_path / "new" / "ours", model, PredictSettings(device="cpu", folds=["2"]))
         names = sorted(path.name for path in (tmp_path / "new" / "ours").iterdir())
         assert names == ["a.nii.gz", "b.nii.gz", "dataset.json", "plans.json", "scd_predict.json"]
         for name in ("dataset.json", "plans.json"):
@@ -276,10 +277,10 @@ def test_an_interrupted_run_keeps_its_times(
 ) -> None:
     network = Steps.network
 
-    def interrupted(self: Steps, prepared: Any, times: CaseTimes) -> Any:
-        if times.case == "c":
+    def interrupted(self: Steps, case: Case, prepared: Any) -> Any:
+        if case.name == "c":
             raise KeyboardInterrupt
-        return network(self, prepared, times)
+        return network(self, case, prepared)
 
     monkeypatch.setattr(Steps, "network", interrupted)
     before = torch.get_num_threads()
@@ -316,12 +317,12 @@ def test_freed_memory_is_kept_while_it_predicts_and_no_longer(
 
     network = Steps.network
 
-    def noted(self: Steps, prepared: Any, times: CaseTimes) -> Any:
-        order.append(times.case)
-        return network(self, prepared, times)
+    def noted(self: Steps, case: Case, prepared: Any) -> Any:
+        order.append(case.name)
+        return network(self, case, prepared)
 
     monkeypatch.setattr("scd_plugin.nnunet.predict.run.freed_memory_kept", kept)
-    monkeypatch.setattr("scd_plugin.nnunet.predict.run.give_freed_memory_back", lambda: order.append("trimmed"))
+    monkeypatch.setattr("scd_plugin.nnunet.predict.steps.give_freed_memory_back", lambda: order.append("trimmed"))
     monkeypatch.setattr(Steps, "network", noted)
     predict(make_images(["a", "b"]), tmp_path / "ours", make_model(), ON_CPU)
     assert order == expected

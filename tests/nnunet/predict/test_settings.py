@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 import torch
+import typer
+from typer.core import TyperOption
 
+from scd_plugin.cli import app
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
-from scd_plugin.nnunet.predict import settings as settings_module
-from scd_plugin.nnunet.predict.settings import PredictSettings, check_cascade
+from scd_plugin.nnunet.model.trained_model import CHECKPOINT, ModelFolder
+from scd_plugin.nnunet.predict.run import record
+from scd_plugin.nnunet.predict.settings import PredictSettings
 
 
 @pytest.mark.parametrize(
@@ -16,9 +21,13 @@ from scd_plugin.nnunet.predict.settings import PredictSettings, check_cascade
         ("device", "tpu", "device must be one of auto, cpu, cuda; got tpu"),
         ("dtype", "float16", "dtype must be one of float32, bfloat16, auto; got float16"),
         ("resampling", "linear", "resampling must be one of nnunet, torch; got linear"),
+        ("step_size", 0.0, r"step_size must be in \(0, 1\], the step as a share of the window; got 0.0"),
+        ("step_size", 1.5, "got 1.5"),
+        ("batch", 0, "batch must be at least 1, the windows in a forward pass; got 0"),
+        ("threads", 0, "threads must be at least 1, the network's on a CPU; got 0"),
     ],
 )
-def test_refused(name: str, value: str, message: str) -> None:
+def test_refused(name: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PredictSettings(**{name: value})
 
@@ -53,29 +62,43 @@ def test_what_the_network_computes_in(
     monkeypatch: pytest.MonkeyPatch, device: str, instructions: str | None, dtype: str, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(settings_module, "bfloat16_instructions", lambda: instructions)
+    monkeypatch.setattr("scd_plugin.processor.bfloat16_instructions", lambda: instructions)
     assert PredictSettings(device=device, dtype=dtype).network_dtype == expected
 
 
-class TestCascade:
-    @pytest.fixture
-    def second(self, plans: dict, dataset: dict) -> NnunetRecipe:  # type: ignore[type-arg]
-        return NnunetRecipe(plans, dataset, "3d_cascade_fullres")
+@pytest.fixture
+def options() -> dict[str, TyperOption]:
+    """Of the command, by the names that they have in Python."""
+    command = typer.main.get_command(app).commands["predict"]
+    return {parameter.name: parameter for parameter in command.params if parameter.name != "help"}
 
-    def test_fits(self, recipe: NnunetRecipe, second: NnunetRecipe, tmp_path: Path) -> None:
-        check_cascade(recipe, "3d_fullres", None)
-        check_cascade(second, "3d_cascade_fullres", tmp_path)
 
-    def test_not_given(self, second: NnunetRecipe) -> None:
-        with pytest.raises(
-            ValueError, match=r"3d_cascade_fullres is the second stage of a cascade: predict .* with 3d_lowres first"
-        ):
-            check_cascade(second, "3d_cascade_fullres", None)
+NAMES = {field.name for field in fields(PredictSettings)}
 
-    def test_not_needed(self, recipe: NnunetRecipe, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="3d_fullres is no second stage of a cascade; leave out"):
-            check_cascade(recipe, "3d_fullres", tmp_path)
 
-    def test_no_folder(self, second: NnunetRecipe, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"must be a folder of label maps; there is no .*absent"):
-            check_cascade(second, "3d_cascade_fullres", tmp_path / "absent")
+def test_every_setting_is_an_option(options: dict[str, TyperOption]) -> None:
+    assert options.keys() == NAMES | {"images", "output", "model"}
+    for name in NAMES:
+        assert options[name].default == getattr(PredictSettings(), name)
+        assert options[name].help.endswith(".")
+
+
+def test_every_setting_is_in_the_record(recipe: NnunetRecipe, tmp_path: Path) -> None:
+    model = ModelFolder(tmp_path, recipe, "3d_fullres", "nnUNetTrainer", ("0", "2"), CHECKPOINT, (), (0,))
+    settings = PredictSettings(device="cpu", step_size=0.75, batch=3, threads=2, mirroring=False)
+    written = record(model, settings)
+    # what was taken where the settings leave it open
+    taken = {"folds": ["0", "2"], "device": written["device"]}
+    assert {name: written[name] for name in NAMES} == {**asdict(settings), **taken}
+    assert written["device"].startswith("cpu, ")
+    assert written["mirror_axes"] == []
+
+
+def test_every_option_is_in_the_documentation(options: dict[str, TyperOption]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "predict.md").read_text(encoding="utf-8")
+    for option in options.values():
+        assert [name for name in (*option.opts, *option.secondary_opts) if f" {name} " in page or f"`{name}" in page]
+
+
+def test_checkpoint_is_that_of_a_model_folder() -> None:
+    assert PredictSettings().checkpoint == CHECKPOINT

@@ -18,7 +18,7 @@ from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.predict import threads
 from scd_plugin.nnunet.predict.run import predict
 from scd_plugin.nnunet.predict.settings import PredictSettings
-from scd_plugin.nnunet.predict.windows import make_predictor
+from scd_plugin.nnunet.predict.windows import WindowPredictor
 
 CPU = torch.device("cpu")
 
@@ -99,7 +99,8 @@ def test_around_the_network(
 ) -> None:
     nnunets(def_n_proc=2, cores=4)
     network = CountsThreads()
-    predictor = make_predictor(network, recipe, [network.state_dict()] * 2, device=CPU, trainer_name="", threads=wanted)
+    settings = PredictSettings(device="cpu", threads=wanted)
+    predictor = WindowPredictor(network, recipe, [network.state_dict()] * 2, settings)
     with threads.pytorch_threads(CPU):
         predictor.predict_logits_from_preprocessed_data(torch.zeros(1, 20, 20, 20))
         assert torch.get_num_threads() == 4

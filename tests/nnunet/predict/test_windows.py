@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from scd_plugin import SCDUNETR
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
-from scd_plugin.nnunet.predict.windows import MAX_CONSTANTS, constant_values, make_predictor, window_logits
+from scd_plugin.nnunet.predict.settings import PredictSettings
+from scd_plugin.nnunet.predict.windows import MAX_CONSTANTS, WindowPredictor, constant_values, window_logits
 
 CPU = torch.device("cpu")
 # Sums in float16, as nnU-Net has them, round differences in the network's float32 up to one step of float16.
@@ -112,9 +113,8 @@ def image_with_air() -> Tensor:
 
 
 def logits_of(network: nn.Module, recipe: NnunetRecipe, image: Tensor, **options: Any) -> tuple[Tensor, int, int]:
-    predictor = make_predictor(
-        network, recipe, [network.state_dict()], device=CPU, trainer_name="", mirror_axes=(1,), **options
-    )
+    settings = PredictSettings(device="cpu", **options)
+    predictor = WindowPredictor(network, recipe, [network.state_dict()], settings, mirror_axes=(1,))
     logits = predictor.predict_logits_from_preprocessed_data(image)
     return logits, predictor.num_windows, predictor.num_computed
 
@@ -173,7 +173,8 @@ def test_each_fold_has_its_own_answers(recipe: NnunetRecipe) -> None:
     """And an image smaller than a window is padded."""
     networks = convolutions(), convolutions()
     weights = [{name: value.clone() for name, value in network.state_dict().items()} for network in networks]
-    predictor = make_predictor(networks[0], recipe, weights, device=CPU, trainer_name="", skip_empty=True, batch=2)
+    settings = PredictSettings(device="cpu", skip_empty=True, batch=2)
+    predictor = WindowPredictor(networks[0], recipe, weights, settings)
     seen: list[int | str] = []
     predictor.on_windows, predictor.on_window = seen.append, lambda: seen.append("window")
     image = torch.zeros(1, 9, 30, 8)
@@ -184,17 +185,3 @@ def test_each_fold_has_its_own_answers(recipe: NnunetRecipe) -> None:
     assert ours.shape == (3, 9, 30, 8)
     assert seen == [3, *["window"] * 3, 3, *["window"] * 3]
     assert predictor.num_computed == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"step_size": 0.0}, r"step_size must be in \(0, 1\], the step as a share of the window; got 0.0"),
-        ({"step_size": 1.5}, "got 1.5"),
-        ({"batch": 0}, "batch must be at least 1, the windows in a forward pass; got 0"),
-        ({"threads": 0}, "threads must be at least 1, the network's on a CPU; got 0"),
-    ],
-)
-def test_refused(recipe: NnunetRecipe, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_predictor(nn.Identity(), recipe, [], device=CPU, trainer_name="", **options)

@@ -15,7 +15,7 @@ pytest.importorskip("nnunetv2")
 from nnunetv2.run import run_training
 
 from scd_plugin import SCDPrimus
-from scd_plugin.nnunet.trainers.pretrained_primus import grid_of
+from scd_plugin.nnunet.trainers.pretrained import grid_of
 
 Build = Callable[..., SCDPrimus]
 Stock = Callable[..., nn.Module]
@@ -79,7 +79,7 @@ def test_dense_primus_of_another_version(
 
 
 def test_versions_do_not_fit_each_other(small_primus: Build, stock_primus: Stock, load: Callable[..., str]) -> None:
-    with pytest.raises(ValueError, match=r"missing: down_projection.proj_to_tokens.*the same version"):
+    with pytest.raises(ValueError, match=r"missing: down_projection.proj_to_tokens.*the same kind, size and version"):
         load(small_primus(version=3), stock_primus(2).state_dict(), **of_stock([32, 32, 32]))
 
 
@@ -88,16 +88,16 @@ def test_grid_follows_from_the_tokens_of_the_weights(small_primus: Build, edge: 
     # by these plans a token is (4, 16, 16)
     plans = [[1, 2, 2], [1, 2, 2], *[TWO] * 2]
     with torch.device("meta"):
-        weights = small_primus(img_size=(16, 320, 320), patch_size=edge, num_register_tokens=2).state_dict()
-    checkpoint = {"network_weights": weights, "init_args": init_args([16, 320, 320], *plans)}
+        net = small_primus(img_size=(16, 320, 320), patch_size=edge, num_register_tokens=2)
+    checkpoint = {"network_weights": net.state_dict(), "init_args": init_args([16, 320, 320], *plans)}
     wanted = {4: [4, 80, 80], 8: [2, 40, 40], (4, 8, 8): [4, 40, 40]}
-    assert grid_of(checkpoint) == wanted[edge]
+    assert grid_of(checkpoint, net) == wanted[edge]
 
 
 def test_grid_in_2d(small_primus: Build) -> None:
-    weights = small_primus(spatial_dims=2, img_size=(24, 40), patch_size=(4, 8)).state_dict()
-    wrapped = {f"_orig_mod.module.{name}": value for name, value in weights.items()}
-    assert grid_of({"network_weights": wrapped, "init_args": init_args([24, 40])}) == [6, 5]
+    net = small_primus(spatial_dims=2, img_size=(24, 40), patch_size=(4, 8))
+    wrapped = {f"_orig_mod.module.{name}": value for name, value in net.state_dict().items()}
+    assert grid_of({"network_weights": wrapped, "init_args": init_args([24, 40])}, net) == [6, 5]
 
 
 def test_stock_weights_whose_plans_have_no_tokens_for_scd(
@@ -174,16 +174,3 @@ def test_other_stages_are_refused(small_primus: Build, load: Callable[..., str])
     source = small_primus(prune_after=(1, 2))
     with pytest.raises(ValueError, match=r"missing: completion.project.3.bias.*wrong shape: completion"):
         load(small_primus(), source.state_dict(), init_args=init_args([32] * 3), trainer_name="nnUNetTrainerSCDPrimusM")
-
-
-def test_prediction_warns_of_voxels_that_are_not_finite(
-    small_primus: Build, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from types import SimpleNamespace
-
-    from scd_plugin.nnunet.prediction import predict_logits_from_preprocessed_data
-
-    data = torch.zeros(2, 32, 32, 32)
-    data[1, 0, 0, 0] = torch.nan
-    predict_logits_from_preprocessed_data(lambda *_: data, SimpleNamespace(network=small_primus()), data)
-    assert "channels [1] of this case hold NaN" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,8 @@ class TestContract:
         assert hasattr(net.decoder, "deep_supervision")
 
     def test_the_list_for_the_variable_is_complete(self) -> None:
-        source = (Path(__file__).parents[3] / "nnunet_trainers" / "scd_trainers.py").read_text()
-        assert all(f"import {name} as {name}\n" in source for name in trainers.__all__)
+        found = runpy.run_path(str(Path(__file__).parents[3] / "nnunet_trainers" / "scd_trainers.py"))
+        assert {name: found[name] for name in trainers.__all__} == trainers.TRAINERS
 
 
 class TestVariants:
@@ -188,7 +189,7 @@ class TestTraining:
         assert type(trainer.optimizer) is torch.optim.AdamW
         assert trainer.optimizer.defaults["betas"] == (0.9, 0.98)
         assert trainer.optimizer.defaults["weight_decay"] == 5e-2
-        assert type(trainer.loss) is DC_and_CE_loss
+        assert type(trainer.loss.loss) is DC_and_CE_loss
 
     @pytest.mark.parametrize("trainer", UNETR_TRAINERS)
     def test_stochastic_depth(self, trainer: type[nnUNetTrainer]) -> None:
@@ -269,6 +270,7 @@ class TestDeepSupervision:
         trainer.is_ddp = False
         trainer.network = torch.nn.Module()
         trainer.network.decoder = torch.nn.Module()
+        trainer.network.decoder.deep_supervision = True
         trainer.set_deep_supervision_enabled(False)
         assert trainer.network.decoder.deep_supervision is False
 
@@ -292,11 +294,9 @@ class TestDeepSupervision:
         assert [output.shape[2:] for output in outputs] == [target.shape[2:] for target in targets]
         assert torch.isfinite(trainer.loss(outputs, targets))
 
-    def test_as_many_scales_as_outputs(self, make_trainer: MakeTrainer) -> None:
-        trainer = make_trainer(trainers.nnUNetTrainerSCD_deepsupervision)
-        scales = trainer._get_deep_supervision_scales()
-        net = build(type(trainer), enable_deep_supervision=True)
-        assert scales == [[1.0] * 3, [0.5] * 3, [0.25] * 3]
+    def test_as_many_scales_as_outputs(self) -> None:
+        net = build(trainers.nnUNetTrainerSCD_deepsupervision, enable_deep_supervision=True)
+        assert net.output_scales() == [[1.0] * 3, [0.5] * 3, [0.25] * 3]
         assert len(net.decoder.heads) == 2
 
 

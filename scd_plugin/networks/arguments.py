@@ -1,4 +1,4 @@
-"""What every SCD network does with its arguments: which blocks prune, which completion follows, what is refused."""
+"""Arguments that all networks of SCD have: what is refused, which blocks prune, which completion follows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["build_completion", "check_counts", "check_image", "check_option", "c
 def pruning_plan(
     prune_after: Sequence[int], keep_ratio: Sequence[float] | float, num_layers: int
 ) -> list[tuple[int, float]]:
-    """(block, share kept) of every stage that prunes at all.
+    """Block and share kept of every stage that prunes at all.
 
     Args:
         prune_after: 1-based blocks after which tokens leave, ascending.
@@ -26,12 +26,9 @@ def pruning_plan(
     Raises:
         ValueError: if blocks or shares are out of range, or differ in number.
     """
-    blocks = list(prune_after) if isinstance(prune_after, Iterable) else []
-    if (
-        not isinstance(prune_after, Iterable)
-        or any(not isinstance(block, Integral) or not 1 <= block <= num_layers for block in blocks)
-        or sorted(set(blocks)) != blocks
-    ):
+    blocks = list(prune_after) if isinstance(prune_after, Iterable) else [None]
+    legal = all(isinstance(block, Integral) and 1 <= block <= num_layers for block in blocks)
+    if not legal or sorted(set(blocks)) != blocks:
         msg = (
             f"prune_after must be ascending 1-based block numbers in [1, {num_layers}] (num_layers={num_layers}), "
             f"(1,) for a single one; got {prune_after}"
@@ -63,11 +60,11 @@ def build_completion(
     completion_num_layers: int,
     completion_num_heads: int | None,
     qkv_bias: bool,
-) -> MultiLayerTokenAssembly | MaskTokenCompletion:
-    """MTA, its cheaper form, or its control.
+) -> MultiLayerTokenAssembly | MaskTokenCompletion | None:
+    """Build MTA, its cheaper form or its control; None where there is nothing to complete.
 
     Args:
-        kind: one of `COMPLETION` of `scd_plugin.blocks.assembly`.
+        kind: one of `COMPLETION` of `scd_plugin.blocks.assembly`, or `"restore"` for none.
         grid_size: tokens per axis.
         num_sets: token sets: one per pruning stage, and the survivors.
         hidden_size: D.
@@ -80,6 +77,8 @@ def build_completion(
     Raises:
         ValueError: if the width fits neither heads nor axes.
     """
+    if num_sets == 1 or kind == "restore":
+        return None
     width_name = "hidden_size" if completion_hidden_size is None else "completion_hidden_size"
     heads_name = "num_heads" if completion_num_heads is None else "completion_num_heads"
     width = hidden_size if completion_hidden_size is None else completion_hidden_size
@@ -125,7 +124,7 @@ def check_image(image: Tensor, shape: list[int]) -> None:
 
 
 def check_counts(**counts: int | None) -> None:
-    """Refuse sizes and numbers of things that are none; None, where it stands for a default, passes.
+    """Refuse sizes and numbers below 1; None, where it stands for a default, passes.
 
     Raises:
         ValueError: if one of them is no int of at least 1.
@@ -136,14 +135,14 @@ def check_counts(**counts: int | None) -> None:
             raise ValueError(msg)
 
 
-def check_option(name: str, value: str, allowed: Sequence[str]) -> None:
-    """Refuse a choice that there is not.
+def check_option(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Refuse an unknown choice.
 
     Raises:
         ValueError: if `value` is not one of those allowed.
     """
     if value not in allowed:
-        msg = f"{name} must be one of {', '.join(allowed)}; got {value!r}"
+        msg = f"{name} must be one of {', '.join(map(str, allowed))}; got {value!r}"
         raise ValueError(msg)
 
 

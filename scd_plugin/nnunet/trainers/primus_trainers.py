@@ -39,29 +39,22 @@ class PrunedPrimusTrainer(PruningTrainer):
 
     @classmethod
     def scd_changes(cls) -> dict[str, Any]:
-        """Those settings that are not the preset's."""
-        given = {
-            name: getattr(cls, f"scd_{name}")
-            for name in ("prior", "prune_after", "completion", "completion_hidden_size")
-        }
+        """See `PruningTrainer.scd_changes`."""
+        names = ("prior", "prune_after", "completion", "completion_hidden_size")
         preset = get_preset(cls.scd_preset()).arguments
+        given = {name: getattr(cls, f"scd_{name}") for name in names}
         return {**super().scd_changes(), **{name: value for name, value in given.items() if value != preset[name]}}
 
     @classmethod
     def scd_geometry(cls, configuration: Mapping[str, Any]) -> dict[str, Any]:
-        """With the token size of the settings, where they have one."""
+        """Crop and token size of the network; `scd_patch_size` goes before the plans' token size."""
         return token_geometry(configuration, patch_size=cls.scd_patch_size)
 
 
 def _trainer(version: int, size: str) -> type[PrunedPrimusTrainer]:
     name = f"nnUNetTrainerSCDPrimus{'' if version == 1 else f'V{version}'}{size}"
-    settings: dict[str, Any] = {
-        "__module__": __name__,
-        "__doc__": f"SCD-Primus, version {version}, size {size}.",
-        "scd_version": version,
-        "scd_size": size,
-    }
-    return type(name, (PrunedPrimusTrainer,), settings)
+    members = {"__module__": __name__, "__doc__": f"SCD-Primus, version {version}, size {size}."}
+    return type(name, (PrunedPrimusTrainer,), {**members, "scd_version": version, "scd_size": size})
 
 
 TRAINERS = {

@@ -88,7 +88,7 @@ def test_deep_supervision_is_refused() -> None:
     class Deep(trainers.nnUNetTrainerSCDPrimusS):  # type: ignore[valid-type, misc]
         scd_deep_supervision = True
 
-    with pytest.raises(ValueError, match=r"scd_deep_supervision must be False for Primus.*got True"):
+    with pytest.raises(ValueError, match=r"scd_deep_supervision must be False for SCDPrimus.*got True"):
         build(Deep)
 
 

@@ -1,4 +1,4 @@
-"""Which network a trainer class asks for, and whether plans that name a network say the same."""
+"""Whether a trainer's settings contradict plans that name a network."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from scd_plugin.networks.presets import get_preset
 __all__ = ["explicit_settings", "refuse_contradiction"]
 
 DEFAULTS = "scd_settings_are_defaults"
-"""Attribute of classes whose own settings are those of nobody in particular: plans go first."""
-# act in training alone
+"""Attribute of trainer classes whose own settings are defaults, which plans override."""
+# these act in training alone
 _OF_TRAINING = ("drop_path_rate", "dropout_rate", "tau")
 
 
 def explicit_settings(trainer: type, names: Sequence[str]) -> set[str]:
-    """Those settings that a trainer states itself, and does not have from a class with nothing but defaults.
+    """Names of the settings that a trainer class states, rather than takes from a class of defaults.
 
     Args:
-        trainer: a class.
-        names: of class attributes.
+        trainer: the class.
+        names: class attributes to look at.
     """
     stated = [vars(one) for one in trainer.__mro__ if DEFAULTS not in vars(one)]
     return {name for name in names if any(name in attributes for attributes in stated)}
@@ -33,10 +33,10 @@ def refuse_contradiction(
     """Raise ValueError where plans name another network than a trainer does.
 
     Args:
-        trainer: its name.
-        planned: see `planned_network`.
-        preset: of the trainer, where it states one.
-        changes: arguments that it states.
+        trainer: the trainer's name.
+        planned: the network of the plans, see `planned_network`.
+        preset: the preset that the trainer states, if any.
+        changes: network arguments that the trainer states.
     """
     kind, arguments = planned
     wanted: dict[str, Any] = {}
@@ -64,5 +64,5 @@ _REMEDY = (
 
 
 def _each(name: str, value: Any, stages: int) -> Any:
-    """One number that stands for all stages as one for each."""
+    """A setting in a form that can be compared: a keep ratio as one number for each stage."""
     return [float(value)] * stages if name == "keep_ratio" and isinstance(value, (int, float)) else plain_value(value)

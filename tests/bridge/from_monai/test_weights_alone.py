@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,10 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
-from scd_plugin import SCDUNETR
 from scd_plugin.bridge.from_monai.bundle_reader import read_weights
-from scd_plugin.bridge.network import find_trainer, trainer_arguments
-from scd_plugin.bridge.to_nnunet import weights_to_nnunet
+from scd_plugin.bridge.from_monai.weights_alone import weights_to_nnunet
 from scd_plugin.nnunet.model.recipe import read_recipe
+from scd_plugin.nnunet.model.trained_network import network_of
 
 
 class TestWeightsAlone:
@@ -55,10 +55,7 @@ class TestWeightsAlone:
         label = predictor.predict_single_npy_array(image, {"spacing": [2.4, 1.0, 1.0]})
         recipe = read_recipe(model, "3d_fullres")
         preprocessed, _ = recipe.preprocess(image, {"spacing": [2.4, 1.0, 1.0]})
-        settings = recipe.configuration.configuration
-        network = SCDUNETR(
-            **trainer_arguments(find_trainer("nnUNetTrainerSCD_demo"), settings, in_channels=1, out_channels=3)
-        ).eval()
+        network = network_of("nnUNetTrainerSCD_demo", recipe).eval()
         network.load_state_dict(known)
         with torch.no_grad():
             expected = network(torch.from_numpy(preprocessed)[None])[0].argmax(0).numpy()
@@ -70,13 +67,27 @@ class TestWeightsAlone:
 
     def test_of_another_trainer(self, make_model: Callable[..., Path]) -> None:
         model = make_model()
-        with pytest.raises(ValueError, match="do not fit the network that nnUNetTrainerSCD_small builds"):
+        with pytest.raises(
+            ValueError, match=r"weights in .*checkpoint_final.pth do not fit the network that they are moved with"
+        ):
             weights_to_nnunet(
                 model / "fold_0" / "checkpoint_final.pth",
                 plans=model / "plans.json",
                 dataset_json=model / "dataset.json",
                 trainer="nnUNetTrainerSCD_small",
             )
+
+    def test_without_a_trainer(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
+        model = make_model()
+        files: dict[str, Any] = {"plans": model / "plans.json", "dataset_json": model / "dataset.json"}
+        checkpoint = model / "fold_0" / "checkpoint_final.pth"
+        with pytest.raises(ValueError, match=r"plans.json names no network of SCD, so the trainer .* must be named"):
+            weights_to_nnunet(checkpoint, **files)
+        # once plans name the network, nothing else has to
+        moved = weights_to_nnunet(checkpoint, **files, trainer="nnUNetTrainerSCD_demo").write(tmp_path / "moved")
+        again = weights_to_nnunet(checkpoint, plans=moved / "plans.json", dataset_json=moved / "dataset.json")
+        assert again.trainer_name == "nnUNetTrainerSCD"
+        assert again.plans == json.loads((moved / "plans.json").read_text())
 
     @pytest.mark.parametrize("content", [{"model": [1, 2]}, [1, 2], {}], ids=str)
     def test_no_weights(self, tmp_path: Path, content: Any) -> None:

@@ -1,0 +1,65 @@
+"""The contestants by name. Each is a function from the task and the size to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tasks import Task
+
+from scd_plugin import SCDUNETR
+from scd_plugin.measure.cost import multiply_accumulates
+
+SIZES: dict[str, dict[str, int]] = {
+    # for a CPU of two cores
+    "small": {"hidden_size": 192, "mlp_dim": 768, "num_heads": 6, "num_layers": 8, "feature_size": 8},
+}
+KEEP_RATIO = 0.25
+
+Builder = Callable[[Task, dict[str, int]], SCDUNETR]
+
+
+def gmacs(network: SCDUNETR) -> float:
+    """Billions of multiply-accumulates for one crop."""
+    network.requires_grad_(False)  # the counter's hooks do not take a mask token that wants a gradient
+    count = multiply_accumulates(network, torch.zeros(1, *network.image_shape)) / 1e9
+    network.requires_grad_(True)
+    return count
+
+
+def build(name: str, task: Task, size: str) -> SCDUNETR:
+    """Build a contestant of `NETWORKS` in a size of `SIZES`."""
+    return NETWORKS[name](task, SIZES[size])
+
+
+def _network(task: Task, size: dict[str, int], **arguments: Any) -> SCDUNETR:
+    common = {"img_size": task.crop, "patch_size": task.patch, **size}
+    return SCDUNETR(in_channels=1, out_channels=task.num_classes, **{**common, **arguments})
+
+
+def dense(task: Task, size: dict[str, int]) -> SCDUNETR:
+    """Build the dense twin: all blocks see all tokens."""
+    return _network(task, size, keep_ratio=1, prune_after=(1,))
+
+
+def published(task: Task, size: dict[str, int], **arguments: Any) -> SCDUNETR:
+    """Build the published network: a quarter stays after a quarter, half and three quarters of the blocks."""
+    stages = [size["num_layers"] * i // 4 for i in (1, 2, 3)]
+    return _network(task, size, **{"keep_ratio": KEEP_RATIO, "prune_after": stages, **arguments})
+
+
+def shallow(task: Task, size: dict[str, int]) -> SCDUNETR:
+    """Build the dense network with fewer blocks whose cost is nearest to that of the published one."""
+    target = gmacs(published(task, size))
+    fewer = [dense(task, {**size, "num_layers": layers}) for layers in range(2, size["num_layers"])]
+    return min(fewer, key=lambda network: abs(gmacs(network) - target))
+
+
+NETWORKS: dict[str, Builder] = {
+    "dense": dense,
+    "shallow": shallow,
+    "published": published,
+    "random": lambda task, size: published(task, size, sampling="random"),
+    "mask_token": lambda task, size: published(task, size, completion="mask_token"),
+}

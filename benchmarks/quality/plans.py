@@ -1,0 +1,39 @@
+"""What is to be trained, in order: lists of runs by name."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SEEDS = (0, 1, 2)
+STEPS = {"left_atrium": 1000, "hippocampus": 1000, "acdc": 1000, "lesions": 1000}
+
+
+class Run(NamedTuple):
+    """One training; these are the columns that tell rows apart."""
+
+    task: str
+    network: str
+    seed: int
+    steps: int
+    size: str
+
+    @property
+    def name(self) -> str:
+        """Text to name files by."""
+        return "-".join(str(part) for part in self)
+
+
+def depth() -> list[Run]:
+    """Ask where depth pays: the dense twin against as shallow a network as pruning's cost allows, pruning last."""
+    pairs = [(seed, task, network) for seed in SEEDS for task in STEPS for network in ("dense", "shallow")]
+    pruned = [(seed, task, "published") for seed in SEEDS for task in STEPS]
+    return [Run(task, network, seed, STEPS[task], "small") for seed, task, network in pairs + pruned]
+
+
+def smoke() -> list[Run]:
+    """Try every network on every task for three steps."""
+    networks = ("dense", "shallow", "published", "random", "mask_token")
+    return [Run(task, network, 0, 3, "small") for task in STEPS for network in networks]
+
+
+PLANS = {"depth": depth, "smoke": smoke}

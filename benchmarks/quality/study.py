@@ -1,0 +1,94 @@
+"""Train and judge the networks of a plan, one after another, one row of a CSV for each.
+
+    python benchmarks/quality/study.py --plan depth
+
+Rows that are there are skipped, and a run that was killed goes on from its last checkpoint, so the same command
+continues a study.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from batches import Batches
+from evaluation import evaluate, leaving
+from networks import build, gmacs
+from plans import PLANS, Run
+from results import append, finished
+from scd_plugin.networks.cost import parameters
+from tasks import TASKS, Case, shared_folder, split
+from training import NotFiniteError, save, train
+
+HERE = Path(__file__).parent
+
+logger = logging.getLogger("study")
+
+
+@lru_cache(maxsize=len(TASKS))
+def cases(task: str, shared: Path) -> tuple[list[Case], list[Case]]:
+    """Load a task once: training and validation cases."""
+    return split(TASKS[task].load(shared), TASKS[task].validation_share)
+
+
+def study(run: Run, *, shared: Path, work: Path, device: str) -> dict[str, Any]:
+    """Train and judge one network: its row of the table."""
+    task = TASKS[run.task]
+    training, validation = cases(run.task, shared)
+    torch.manual_seed(run.seed)
+    network = build(run.network, task, run.size)
+    row: dict[str, Any] = {
+        **run._asdict(),
+        "batch": task.batch,
+        "crop": task.crop,
+        "patch": task.patch,
+        "layers": len(network.encoder.blocks),
+        "gmacs": gmacs(network),
+        "parameters": parameters(network),
+    }
+    network.to(device)
+    network.decoder.to(memory_format=torch.channels_last_3d)
+    checkpoint = work / f"{run.name}.checkpoint"
+    # after the network is built: as many random numbers were drawn for each of them
+    torch.manual_seed(run.seed)
+    try:
+        row |= train(network, Batches(training, task, run.seed), steps=run.steps, checkpoint=checkpoint)
+    except NotFiniteError as error:
+        row["error"] = error
+    else:
+        scores = evaluate(network, validation, task)
+        row |= {"dice": sum(scores["dice_by_class"]) / len(scores["dice_by_class"]), **scores}
+        row |= leaving(network, validation, task)
+        save(network.state_dict(), work / f"{run.name}.pt")
+    checkpoint.unlink(missing_ok=True)
+    return {**row, "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M}"}
+
+
+def main() -> None:
+    """Go through a plan."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plan", choices=sorted(PLANS), required=True)
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--shared", type=Path, default=shared_folder(), help="the folder that holds data/")
+    parser.add_argument("--results", type=Path, default=HERE / "results.csv")
+    parser.add_argument("--work", type=Path, default=HERE / "work", help="checkpoints and trained weights")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(arguments.threads)
+    for run in PLANS[arguments.plan]():
+        if run in finished(arguments.results):
+            continue
+        logger.info("start %s", run.name)
+        row = study(run, shared=arguments.shared, work=arguments.work, device=arguments.device)
+        append(arguments.results, row)
+        logger.info("done %s: Dice %s", run.name, row.get("dice", row.get("error")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""A plain training loop that survives being killed: AdamW, warm-up, polynomial decay, Dice and cross-entropy."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import torch
+from monai.losses import DiceCELoss
+from torch import Tensor, nn
+
+LEARNING_RATE = 1e-3
+WEIGHT_DECAY = 0.05
+WARM_UP = 0.05
+POWER = 0.9
+CHECKPOINT_SECONDS = 120
+LOG_STEPS = 25
+
+logger = logging.getLogger(__name__)
+
+
+class NotFiniteError(ArithmeticError):
+    """The loss is no longer a number."""
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Rise in a line over the first steps, then fall as a polynomial."""
+    warm_up = max(1, round(WARM_UP * steps))
+    if step < warm_up:
+        return LEARNING_RATE * (step + 1) / warm_up
+    return LEARNING_RATE * (1 - (step - warm_up) / (steps - warm_up)) ** POWER
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Write a file as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def train(
+    network: nn.Module, batches: Callable[[int], tuple[Tensor, Tensor]], *, steps: int, checkpoint: Path
+) -> dict[str, float]:
+    """Train a network where it is, going on from its checkpoint if there is one.
+
+    Args:
+        network: on the device to train on; trained in bfloat16 where autocast allows it.
+        batches: images and labels of a step.
+        steps: length of the schedule.
+        checkpoint: file that a killed run goes on from; removed by nobody here.
+
+    Returns:
+        seconds a step (the median, which pauses do not change) and the mean loss of the last tenth.
+
+    Raises:
+        NotFiniteError: if the loss is not finite.
+    """
+    device = next(network.parameters()).device
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    criterion = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+    losses: list[float] = []
+    seconds: list[float] = []
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"].cpu())
+        losses, seconds = state["losses"], state["seconds"]
+    network.train()
+    saved = time.monotonic()
+    for step in range(len(losses), steps):
+        start = time.monotonic()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps)
+        images, labels = (part.to(device) for part in batches(step))
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = network(images)
+        loss = criterion(logits.float(), labels)
+        losses.append(loss.item())
+        if not torch.isfinite(loss):
+            msg = f"loss is {losses[-1]} at step {step}"
+            raise NotFiniteError(msg)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        seconds.append(time.monotonic() - start)
+        if (step + 1) % LOG_STEPS == 0:
+            logger.info("step %d of %d, loss %.4f, %.2f s a step", step + 1, steps, mean(losses[-50:]), seconds[-1])
+        if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == steps:
+            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses}
+            save({**state, "seconds": seconds, "random": torch.get_rng_state()}, checkpoint)
+            saved = time.monotonic()
+    return {"seconds_a_step": median(seconds), "loss": mean(losses[-max(1, steps // 10) :])}

@@ -1,0 +1,84 @@
+"""What a bundle's weights are, written into its configs and read from them: inference then needs no training config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scd_plugin.monai.dataset.describe import intensity_config
+from scd_plugin.networks import SCDNetwork
+from scd_plugin.networks.builder import NETWORKS, changes_in_words, complete_arguments, plain_value
+
+__all__ = ["network_config", "record", "recorded"]
+
+
+def network_config(network: SCDNetwork) -> dict[str, Any]:
+    """Write the config that builds a network again: its class and every argument, those left at their defaults too.
+
+    Raises:
+        ValueError: if it is no network of SCD, or JSON can't hold an argument.
+    """
+    cls = type(network)
+    if not isinstance(network, SCDNetwork):
+        msg = f"network_def must be a network of SCD, a scd_plugin.SCDNetwork, to be recorded; got {cls.__name__}"
+        raise ValueError(msg)
+    arguments = network.arguments
+    described: dict[str, Any] = {"_target_": f"{cls.__module__}.{cls.__qualname__}"}
+    if NETWORKS.get(cls.__name__) is cls:
+        described["_target_"] = f"scd_plugin.{cls.__name__}"
+        arguments = complete_arguments(cls.__name__, arguments)
+    if network.preset is not None:
+        changes = changes_in_words(network.preset, arguments)
+        described["_desc_"] = f"preset {network.preset}{changes and f', {changes}'}"
+    described |= {name: plain_value(value) for name, value in arguments.items()}
+    try:
+        json.dumps(described)
+    except TypeError as error:
+        msg = f"network_def must be built of numbers, names and lists of them, which a config can hold: {error}"
+        raise ValueError(msg) from None
+    return described
+
+
+def record(bundle_root: Path, network: SCDNetwork, description: Mapping[str, Any] | None = None) -> None:
+    """Make a bundle's inference.json and metadata.json say what its weights are. Files that say so are left alone.
+
+    Args:
+        bundle_root: the bundle's folder.
+        network: the one whose weights they are.
+        description: of the data set; None where it never changes.
+    """
+    channels, *size = network.image_shape
+    inference_file = bundle_root / "configs" / "inference.json"
+    inference = json.loads(inference_file.read_text(encoding="utf-8"))
+    inference |= {"network_def": network_config(network), "img_size": size}
+    metadata_file = bundle_root / "configs" / "metadata.json"
+    metadata = json.loads(metadata_file.read_text(encoding="utf-8"))
+    formats = metadata["network_data_format"]
+    image, pred = formats["inputs"]["image"], formats["outputs"]["pred"]
+    image.update(num_channels=channels, spatial_shape=size)
+    pred.update(num_channels=network.out_channels, spatial_shape=size)
+    if description is not None:
+        inference |= {key: description[key] for key in ("spacing", "label_values", "regions_order")}
+        inference["intensity"] = intensity_config(description["ct_windows"])
+        metadata["dataset"] = dict(description)
+        classes = list(description["labels"])
+        image["channel_def"] = _numbered(description["channel_names"])
+        pred["channel_def"] = _numbered(classes if description["regions_order"] else ["background", *classes])
+    _write_if_changed(inference_file, inference)
+    _write_if_changed(metadata_file, metadata)
+
+
+def recorded(bundle_root: str, key: str) -> Any:
+    """Read an entry of the bundle's inference.json, as the last training left it."""
+    return json.loads((Path(bundle_root) / "configs" / "inference.json").read_text(encoding="utf-8"))[key]
+
+
+def _numbered(names: list[str]) -> dict[str, str]:
+    return {str(number): name for number, name in enumerate(names)}
+
+
+def _write_if_changed(file: Path, content: Mapping[str, Any]) -> None:
+    if json.loads(file.read_text(encoding="utf-8")) != content:
+        file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")

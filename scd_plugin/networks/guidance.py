@@ -1,0 +1,107 @@
+"""Guided choice: labels teach the scores which tokens to keep. The network and its forward pass stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scd_plugin.blocks.pruning import PrunedTokens
+from scd_plugin.networks.family import SCDNetwork
+from scd_plugin.ops.token_labels import TokenLabels
+
+__all__ = ["TARGETS", "SeenStage", "StageWatch", "guidance_loss"]
+
+# of the rarer kind of token: beyond it a handful of them would drown all others
+MAX_WEIGHT = 10.0
+
+TARGETS: dict[str, Callable[[TokenLabels], Tensor]] = {
+    "mixed": lambda labels: labels.mixed.float(),
+    "foreground": lambda labels: labels.foreground.float(),
+    "share": lambda labels: labels.share,
+}
+"""What a token should be kept for, by name: more than one class, any foreground, or its share of foreground."""
+
+
+class SeenStage(NamedTuple):
+    """What one pruning stage did in one forward pass."""
+
+    scores: Tensor | None
+    """(B, N), logits of being worth keeping, a prior included; None where nothing is learned."""
+    grid_idx: Tensor
+    """(B, N), int64, places of the tokens that came to the stage."""
+    left_idx: Tensor
+    """(B, M), int64, places of those that left."""
+    kept_idx: Tensor
+    """(B, K), int64, places of those that stayed."""
+
+
+class StageWatch:
+    """Listens to a network's pruning stages, by hooks; the network and its forward pass stay as they are.
+
+    Args:
+        network: without wrappers of DDP and `torch.compile`. It may be compiled already, but not have run.
+    """
+
+    def __init__(self, network: SCDNetwork) -> None:
+        self.seen: list[SeenStage] = []
+        self._scores: list[Tensor] = []
+        for number, stage in enumerate(network.pruning_stages()):
+            if stage.score is not None:
+                stage.score.register_forward_hook(self._keep_scores)
+            stage.register_forward_hook(partial(self._keep_stage, number), with_kwargs=True)
+
+    def take(self) -> list[SeenStage]:
+        """The stages of the last forward pass, in their order; they are forgotten then."""
+        seen, self.seen = self.seen, []
+        return seen
+
+    def _keep_scores(self, _: nn.Module, __: Any, scores: Tensor) -> None:
+        self._scores.append(scores)
+
+    def _keep_stage(
+        self, number: int, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], pruned: PrunedTokens
+    ) -> None:
+        if number == 0:
+            # of passes that nobody asked about
+            self.seen = []
+        grid_idx, prior = args[1], args[3] if len(args) > 3 else kwargs.get("prior")
+        scores = self._scores.pop() if self._scores else None
+        if scores is not None and prior is not None:
+            scores = scores + prior
+        self.seen.append(SeenStage(scores, grid_idx, pruned.left_idx, pruned.kept_idx))
+
+
+def guidance_loss(
+    seen: list[SeenStage], labels: TokenLabels, *, target: str = "mixed", pos_weight: float | None = None
+) -> Tensor:
+    """Binary cross-entropy of each stage's scores with what its tokens hold, averaged over the stages.
+
+    Args:
+        seen: of one forward pass; at least one stage with scores.
+        labels: of the same images.
+        target: a key of `TARGETS`.
+        pos_weight: factor of tokens that are to be kept; None to balance both kinds in the batch, at most 10.
+
+    Returns:
+        A scalar, 0 where no token is labelled.
+    """
+    wanted = TARGETS[target](labels)
+    losses = []
+    for scores, grid_idx, *_ in seen:
+        if scores is None:
+            continue
+        aim, counts = wanted.gather(1, grid_idx), labels.labelled.gather(1, grid_idx).float()
+        positive = (aim * counts).sum()
+        weight = torch.as_tensor(pos_weight or 1.0, device=scores.device)
+        if pos_weight is None:
+            weight = ((counts.sum() - positive) / positive.clamp(min=1)).clamp(1, MAX_WEIGHT)
+        loss = F.binary_cross_entropy_with_logits(
+            scores.float(), aim, weight=counts, pos_weight=weight, reduction="sum"
+        )
+        losses.append(loss / counts.sum().clamp(min=1))
+    return torch.stack(losses).mean()

@@ -1,0 +1,84 @@
+"""nnU-Net's loss, and beside it what the labels say of each token: they teach the scores, and an audit counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from scd_plugin.measure.token_audit import TokenAudit
+from scd_plugin.networks.family import SCDNetwork
+from scd_plugin.networks.guidance import StageWatch, guidance_loss
+from scd_plugin.ops.token_labels import TokenLabels, token_labels
+
+__all__ = ["WatchedLoss", "of_all_processes"]
+
+
+class WatchedLoss(nn.Module):
+    """Called by nnU-Net right after a forward pass, in training and in validation.
+
+    Args:
+        loss: nnU-Net's.
+        network: without wrappers; it prunes.
+        label_manager: nnU-Net's.
+        guide: weight of the scores' own loss in training; 0 for the paper's training.
+        target: what tokens should be kept for, see `TARGETS` of `scd_plugin.networks.guidance`.
+    """
+
+    def __init__(
+        self, loss: nn.Module, network: SCDNetwork, label_manager: Any, *, guide: float = 0.0, target: str = "mixed"
+    ) -> None:
+        super().__init__()
+        self.loss = loss
+        self.guide = guide
+        self.target = target
+        self._labels = label_manager
+        # no part of this module: the network is trained, not the loss
+        self._network = [network]
+        self._watch = StageWatch(network)
+        self.audit = TokenAudit(len(network.pruning_stages()))
+
+    def new_audit(self) -> TokenAudit:
+        """What was counted since the last call; counting begins anew."""
+        done, self.audit = self.audit, TokenAudit(self.audit.num_stages)
+        return done
+
+    def forward(self, output: Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
+        """The loss of a batch; in validation its tokens are counted.
+
+        Args:
+            output: logits, a list of them under deep supervision.
+            target: labels likewise, as nnU-Net's loader gives them.
+        """
+        loss: Tensor = self.loss(output, target)
+        network, seen = self._network[0], self._watch.take()
+        if not seen or (network.training and not self.guide):
+            return loss
+        labels = self._token_labels(target[0] if isinstance(target, list) else target, network.grid_size)
+        if not network.training:
+            self.audit.add([*(stage.left_idx for stage in seen), seen[-1].kept_idx], labels)
+            return loss
+        return loss + self.guide * guidance_loss(seen, labels, target=self.target)
+
+    def _token_labels(self, target: Tensor, grid_size: list[int]) -> TokenLabels:
+        """nnU-Net keeps its ignore label as a class, and as the last channel where there are regions."""
+        regions, known = self._labels.has_regions, None
+        if self._labels.has_ignore_label:
+            known = ~target[:, -1:].bool() if regions else target != self._labels.ignore_label
+            target = target[:, :-1] if regions else target
+        return token_labels(target, grid_size, known=known, regions=regions)
+
+
+def of_all_processes(audit: TokenAudit, *, is_ddp: bool) -> TokenAudit:
+    """The audit of a validation in several processes, which each of them must ask for.
+
+    Args:
+        audit: of this process.
+        is_ddp: whether there are others.
+    """
+    if not is_ddp:
+        return audit
+    audits: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(audits, audit)
+    return audits[0].merge(audits[1:])

@@ -1,0 +1,74 @@
+"""What a token holds according to the labels: the teacher of scores, and what an audit counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["TokenLabels", "token_labels"]
+
+
+class TokenLabels(NamedTuple):
+    """Facts of each token of a batch, in the order of the grid; False where no voxel of it is labelled."""
+
+    mixed: Tensor
+    """(B, L), bool: it holds more than one class, or both sides of a region's boundary."""
+    foreground: Tensor
+    """(B, L), bool: it holds a voxel that is not background."""
+    share: Tensor
+    """(B, L), float32: share of its labelled voxels that are not background, 0 to 1."""
+    labelled: Tensor
+    """(B, L), bool: it holds a voxel whose label is known."""
+
+
+def token_labels(
+    label: Tensor, grid_size: Sequence[int], *, known: Tensor | None = None, regions: bool = False
+) -> TokenLabels:
+    """Look at the labels of each token's voxels.
+
+    Args:
+        label: (B, 1, *size) class numbers, 0 for background; with `regions` (B, R, *size), 0 or 1 for each of R
+            regions, which may overlap.
+        grid_size: tokens per axis; divides `size`.
+        known: (B, 1, *size), bool, voxels whose label counts; None for all. For nnU-Net's ignore label.
+        regions: whether the channels are regions.
+
+    Raises:
+        ValueError: if the grid does not divide the label, or the label has several channels and `regions` is false.
+    """
+    size = label.shape[2:]
+    if len(size) != len(grid_size) or any(edge % tokens for edge, tokens in zip(size, grid_size)):
+        msg = f"label must be a multiple of the token grid {tuple(grid_size)} on each axis; got {tuple(size)}"
+        raise ValueError(msg)
+    if not regions and label.shape[1] != 1:
+        msg = f"label must have one channel unless its channels are regions; got {label.shape[1]}"
+        raise ValueError(msg)
+    kernel = [edge // tokens for edge, tokens in zip(size, grid_size)]
+    values = label.float()
+    mask = torch.ones_like(values[:, :1]) if known is None else known.float()
+    # voxels that do not count are neither the largest nor the smallest
+    nothing = torch.tensor(float("-inf"), device=values.device)
+    largest = _pool(torch.where(mask > 0, values, nothing), kernel)
+    smallest = -_pool(torch.where(mask > 0, -values, nothing), kernel)
+    inside = ((values > 0) & (mask > 0)).any(dim=1, keepdim=True).float()
+    count = _pool(mask, kernel, mean=True)[:, 0]
+    labelled = count > 0
+    return TokenLabels(
+        mixed=(largest > smallest).any(dim=1) & labelled,
+        foreground=(largest > 0).any(dim=1) & labelled,
+        share=_pool(inside, kernel, mean=True)[:, 0] / count.clamp(min=torch.finfo(count.dtype).tiny),
+        labelled=labelled,
+    )
+
+
+def _pool(values: Tensor, kernel: Sequence[int], *, mean: bool = False) -> Tensor:
+    """(B, C, *size) to (B, C, L): the largest, or the mean, of each token's voxels."""
+    if values.ndim == 4:
+        values, kernel = values.unsqueeze(2), (1, *kernel)
+    pool = F.avg_pool3d if mean else F.max_pool3d
+    pooled: Tensor = pool(values, tuple(kernel), tuple(kernel))
+    return pooled.flatten(2)

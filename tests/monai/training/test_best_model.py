@@ -1,0 +1,97 @@
+"""The best model of a training, and weights that must be there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.handlers import CheckpointLoader, StatsHandler
+from torch import nn
+
+from scd_plugin import SCDNetwork, build_network
+from scd_plugin.monai import BestModel, last_checkpoint, need_weights, recorded
+
+BUNDLE = Path(__file__).parents[3] / "bundles" / "scd_unetr_segmentation"
+
+
+@pytest.fixture
+def network() -> SCDNetwork:
+    return build_network("tiny", 1, 3, 16, 4, hidden_size=48, mlp_dim=48, feature_size=4)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(BUNDLE, tmp_path / "bundle"))
+
+
+def validation(value: float) -> Engine:
+    engine = Engine(lambda *_: None)
+    engine.state.key_metric_name = "val_mean_dice"
+
+    @engine.on(Events.STARTED)
+    def _(engine: Engine) -> None:
+        engine.state.metrics["val_mean_dice"] = value
+
+    return engine
+
+
+def validate(handler: BestModel, value: float) -> None:
+    engine = validation(value)
+    handler.attach(engine)
+    engine.run([0], max_epochs=1)
+
+
+class TestBestModel:
+    def test_only_better_ones_are_kept(self, bundle: Path, network: SCDNetwork) -> None:
+        handler = BestModel(network, str(bundle))
+        validate(handler, 0.5)
+        weight = network.encoder.norm.weight
+        before = weight.detach().clone()
+        with torch.no_grad():
+            weight.add_(1)
+        validate(handler, 0.4)
+        saved = torch.load(bundle / "models" / "model.pt", weights_only=True)
+        assert torch.equal(saved["encoder.norm.weight"], before)
+        validate(handler, 0.6)
+        saved = torch.load(bundle / "models" / "model.pt", weights_only=True)
+        assert torch.equal(saved["encoder.norm.weight"], before + 1)
+        assert json.loads((bundle / "models" / "best.json").read_text()) == {
+            "metric": "val_mean_dice",
+            "value": 0.6,
+            "epoch": 1,
+            "preset": "tiny",
+        }
+        assert recorded(str(bundle), "network_def")["hidden_size"] == 48
+
+    def test_not_a_number_is_never_best(self, bundle: Path, network: SCDNetwork) -> None:
+        validate(BestModel(network, str(bundle)), float("nan"))
+        assert not (bundle / "models" / "model.pt").exists()
+
+    def test_resumed_training_knows_the_best_so_far(self, bundle: Path, network: SCDNetwork) -> None:
+        validate(BestModel(network, str(bundle)), 0.5)
+        (bundle / "models" / "model.pt").unlink()
+        validate(BestModel(network, str(bundle), resume=True), 0.4)
+        assert not (bundle / "models" / "model.pt").exists()
+        validate(BestModel(network, str(bundle), resume=False), 0.4)
+        assert (bundle / "models" / "model.pt").exists()
+
+
+def test_weights_are_needed(tmp_path: Path) -> None:
+    network = nn.Linear(1, 1)
+    handlers = [StatsHandler(), CheckpointLoader(str(tmp_path / "model.pt"), {"model": network})]
+    with pytest.raises(ValueError, match=r"there are no weights in .*model.pt: train the bundle first, or copy"):
+        need_weights(handlers)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    need_weights(handlers)
+    need_weights(handlers[:1])
+
+
+def test_nothing_to_resume_from(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no checkpoint to resume from in .*: start without --resume True"):
+        last_checkpoint(str(tmp_path))
+    (tmp_path / "last_checkpoint_epoch=3.pt").touch()
+    assert last_checkpoint(str(tmp_path)).endswith("last_checkpoint_epoch=3.pt")

@@ -1,0 +1,141 @@
+"""Labels as teachers of the scores: what is watched, what is learned, and that the network stays what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from scd_plugin import SCDUNETR
+from scd_plugin.networks.guidance import TARGETS, SeenStage, StageWatch, guidance_loss
+from scd_plugin.ops import exit_stages
+from scd_plugin.ops.token_labels import TokenLabels, token_labels
+
+
+def labels_of(mixed: list[list[bool]], labelled: list[list[bool]] | None = None) -> TokenLabels:
+    facts = torch.tensor(mixed)
+    known = torch.ones_like(facts) if labelled is None else torch.tensor(labelled)
+    return TokenLabels(facts, facts, facts.float(), known)
+
+
+def seen(scores: list[list[float]], places: list[list[int]]) -> list[SeenStage]:
+    nothing = torch.zeros(len(places), 0, dtype=torch.long)
+    return [SeenStage(torch.tensor(scores, requires_grad=True), torch.tensor(places), nothing, nothing)]
+
+
+class TestLoss:
+    def test_by_hand(self) -> None:
+        loss = guidance_loss(seen([[2.0, -1.0]], [[0, 1]]), labels_of([[True, False]]), pos_weight=3.0)
+        expected = (3 * torch.log1p(torch.exp(torch.tensor(-2.0))) + torch.log1p(torch.exp(torch.tensor(-1.0)))) / 2
+        assert loss.item() == pytest.approx(expected.item())
+
+    def test_places_are_followed(self) -> None:
+        # the second stage sees two of four tokens
+        labels = labels_of([[False, True, False, True]])
+        right, wrong = seen([[9.0, -9.0]], [[3, 2]]), seen([[9.0, -9.0]], [[2, 3]])
+        assert guidance_loss(right, labels).item() < 0.01 < 8 < guidance_loss(wrong, labels).item()
+
+    @pytest.mark.parametrize("target", TARGETS)
+    def test_nothing_labelled_is_zero(self, target: str) -> None:
+        stages = seen([[1.0, -2.0, 3.0, 0.0]], [[0, 1, 2, 3]])
+        loss = guidance_loss(stages, labels_of([[False] * 4], [[False] * 4]), target=target)
+        loss.backward()
+        assert loss.item() == 0
+        assert stages[0].scores is not None
+        assert stages[0].scores.grad is not None
+        assert stages[0].scores.grad.abs().sum().item() == 0
+
+    def test_no_token_to_keep(self) -> None:
+        loss = guidance_loss(seen([[0.0] * 3] * 2, [[0, 1, 2]] * 2), labels_of([[False] * 3] * 2))
+        assert loss.item() == pytest.approx(0.6931, abs=1e-4)
+
+
+class TestWatch:
+    @pytest.mark.parametrize("training", [True, False])
+    @pytest.mark.parametrize("kind", ["unetr", "primus", "no prior"])
+    def test_each_stage(self, small: Any, small_primus: Any, kind: str, training: bool) -> None:
+        net = {"unetr": small, "primus": small_primus, "no prior": lambda: small_primus(prior=None)}[kind]()
+        net.train(training)
+        watch = StageWatch(net)
+        image = torch.randn(2, 2, 32, 32, 32)
+        for _ in range(2):
+            net(image)
+        found = watch.take()
+        assert [stage.scores.shape[1] for stage in found if stage.scores is not None] == [64, 32, 16]
+        assert [stage.left_idx.shape[1] for stage in found] == [32, 16, 8]
+        assert torch.equal(found[0].grid_idx, torch.arange(64).expand(2, -1))
+        assert torch.equal(found[1].grid_idx, found[0].kept_idx)
+        assert watch.take() == []
+        if not training:
+            exits = exit_stages([*(stage.left_idx for stage in found), found[-1].kept_idx])
+            assert torch.equal(exits, net.exit_stages(image).flatten(1))
+
+    def test_a_network_without_scores(self, small: Callable[..., SCDUNETR]) -> None:
+        watch = StageWatch(small(keep_ratio=1))
+        assert watch.take() == []
+        net = small(sampling="random")
+        watch = StageWatch(net)
+        net(torch.randn(1, 2, 32, 32, 32))
+        assert [stage.scores for stage in watch.take()] == [None] * 3
+
+    def test_prior_is_part_of_the_score(self, small_primus: Any) -> None:
+        # the learned part starts at zero, and the prior has mean 0 and deviation 1
+        net = small_primus(prior="norm")
+        watch = StageWatch(net)
+        net(torch.randn(2, 2, 32, 32, 32))
+        scores = watch.take()[0].scores
+        assert scores is not None
+        assert scores.std(dim=1).tolist() == pytest.approx([1, 1], abs=0.05)
+
+    def test_the_forward_pass_is_the_same(self, small: Callable[..., SCDUNETR]) -> None:
+        torch.manual_seed(0)
+        plain, watched = small(), small()
+        watched.load_state_dict(plain.state_dict())
+        StageWatch(watched)
+        image = torch.randn(1, 2, 32, 32, 32)
+        results = []
+        for net in (plain, watched):
+            torch.manual_seed(1)
+            results.append(net(image))
+        assert torch.equal(*results)
+        assert plain.state_dict().keys() == watched.state_dict().keys()
+
+    @pytest.mark.slow
+    def test_compiled(self, small: Callable[..., SCDUNETR]) -> None:
+        net = small()
+        watch = StageWatch(net)
+        compiled = torch.compile(net, backend="aot_eager")
+        for _ in range(2):
+            compiled(torch.randn(1, 2, 32, 32, 32)).mean()
+            found = [stage.scores for stage in watch.take()]
+            assert [scores.shape[1] for scores in found if scores is not None] == [64, 32, 16]
+            assert all(scores is not None and scores.requires_grad for scores in found)
+
+
+def test_the_choice_is_learned(small: Callable[..., SCDUNETR]) -> None:
+    """Tokens that hold a bright block stay after a few steps; chance would keep half of them."""
+    torch.manual_seed(0)
+    net = small(in_channels=1, keep_ratio=(0.25, 0.5, 0.5))
+    watch = StageWatch(net)
+    optimizer = torch.optim.Adam(net.parameters(), 2e-3)
+
+    def batch() -> tuple[torch.Tensor, torch.Tensor]:
+        label = torch.zeros(4, 1, 32, 32, 32)
+        for sample, (x, y, z) in enumerate(torch.randint(0, 20, (4, 3)).tolist()):
+            label[sample, 0, x : x + 12, y : y + 12, z : z + 12] = 1
+        return torch.randn_like(label) + 3 * label, label
+
+    for _ in range(30):
+        image, label = batch()
+        net(image)
+        loss = guidance_loss(watch.take(), token_labels(label, net.grid_size), target="foreground")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    image, label = batch()
+    left = net.eval().exit_stages(image).flatten(1) == 0
+    holds = token_labels(label, net.grid_size).foreground
+    assert (left & holds).sum() / holds.sum() < 0.2
+    assert (left & ~holds).sum() / (~holds).sum() > 0.75

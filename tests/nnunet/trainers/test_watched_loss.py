@@ -1,0 +1,186 @@
+"""Labels beside nnU-Net's loss: the scores learn in training, tokens are counted in validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("nnunetv2")
+
+from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+
+from scd_plugin import SCDUNETR
+from scd_plugin.measure.token_audit import TokenAudit
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
+from scd_plugin.nnunet.trainers.audit_files import draw_audit, write_audit
+from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss
+
+
+class Mean(nn.Module):
+    """Stands for nnU-Net's loss."""
+
+    def forward(self, output: Any, target: Any) -> torch.Tensor:  # noqa: ARG002
+        first = output[0] if isinstance(output, list) else output
+        return first.mean()
+
+
+def labels(*, regions: bool = False, ignore: int | None = None) -> Any:
+    return SimpleNamespace(has_regions=regions, has_ignore_label=ignore is not None, ignore_label=ignore)
+
+
+def image_and_target() -> tuple[torch.Tensor, torch.Tensor]:
+    target = torch.zeros(2, 1, 32, 32, 32)
+    target[:, :, 4:12] = 1
+    return torch.randn(2, 2, 32, 32, 32), target
+
+
+class TestTraining:
+    def test_the_scores_learn(self, small: Callable[..., SCDUNETR]) -> None:
+        net = small()
+        image, target = image_and_target()
+        torch.manual_seed(1)
+        plain = WatchedLoss(Mean(), net, labels())(net(image), target)
+        guided = WatchedLoss(Mean(), net, labels(), guide=0.5)
+        torch.manual_seed(1)
+        loss = guided(net(image), target)
+        # cross-entropies of scores that know nothing, half of it
+        assert 0.2 < (loss - plain).item() < 1
+        net.zero_grad()
+        (loss - plain).backward()
+        learned = [
+            name for name, parameter in net.named_parameters() if parameter.grad is not None and parameter.grad.any()
+        ]
+        assert "encoder.stages.0.score.score.weight" in learned
+        assert "encoder.stages.2.score.score.weight" in learned
+
+    def test_without_guidance_labels_are_not_looked_at(self, small: Callable[..., SCDUNETR]) -> None:
+        net = small()
+        loss = WatchedLoss(Mean(), net, labels())
+        image, _ = image_and_target()
+        output = net(image)
+        assert loss(output, torch.zeros(1)).item() == output.mean().item()
+
+    def test_deep_supervision(self, small: Callable[..., SCDUNETR]) -> None:
+        net = small(deep_supervision=True)
+        loss = WatchedLoss(Mean(), net, labels(), guide=1.0)
+        image, target = image_and_target()
+        assert torch.isfinite(loss(net(image), [target, target[..., ::2, ::2, ::2]]))
+
+
+class TestValidation:
+    def count(self, net: SCDUNETR, label_manager: Any, target: torch.Tensor) -> TokenAudit:
+        loss = WatchedLoss(Mean(), net.eval(), label_manager)
+        with torch.no_grad():
+            loss(net(torch.randn(2, 2, 32, 32, 32)), target)
+        audit = loss.new_audit()
+        assert loss.audit.tokens.sum() == 0
+        return audit
+
+    def test_classes(self, small: Callable[..., SCDUNETR]) -> None:
+        _, target = image_and_target()
+        audit = self.count(small(), labels(), target)
+        # of 4 x 4 x 4 tokens two layers hold foreground, and each of them background too
+        assert audit.tokens.sum(dim=1).tolist() == [64, 64, 64, 128]
+        assert audit.shares("chance") == [0.5, 0.25, 0.125, 0.125]
+
+    def test_ignored_voxels(self, small: Callable[..., SCDUNETR]) -> None:
+        _, target = image_and_target()
+        target[:, :, :, 8:] = 3
+        audit = self.count(small(), labels(ignore=3), target)
+        assert audit.tokens.sum(dim=1).tolist() == [16, 16, 16, 32]
+        everything = self.count(small(), labels(ignore=3), torch.full_like(target, 3))
+        assert everything.tokens.sum().item() == 0
+        assert "nan" not in everything.in_one_line()
+
+    @pytest.mark.parametrize("kind", [torch.float32, torch.bool])
+    def test_regions_with_ignored_voxels(self, small: Callable[..., SCDUNETR], kind: torch.dtype) -> None:
+        _, whole = image_and_target()
+        core = torch.zeros_like(whole)
+        core[:, :, 4:8, :8] = 1
+        ignored = torch.zeros_like(whole)
+        ignored[:, :, :, :, 16:] = 1
+        target = torch.cat((whole, core, ignored), dim=1).to(kind)
+        audit = self.count(small(), labels(regions=True, ignore=3), target)
+        assert audit.tokens.sum(dim=1).tolist() == [32, 32, 32, 64]
+
+
+class TestFiles:
+    def test_a_row_an_epoch(self, tmp_path: Path) -> None:
+        audit = TokenAudit(2)
+        audit.tokens[3] = torch.tensor([2.0, 1.0, 1.0])
+        audit.tokens[2] = torch.tensor([2.0, 1.0, 1.0])
+        for epoch in (0, 1, 2, 1):
+            write_audit(tmp_path, epoch, audit)
+        lines = (tmp_path / "token_audit.csv").read_text().splitlines()
+        assert [line.split(",")[0] for line in lines] == ["epoch", "0", "1"]
+        assert lines[0].split(",")[1:4] == ["mixed_left_at_1", "mixed_left_at_2", "mixed_kept"]
+        assert lines[1].split(",")[7:10] == ["0.5000", "0.2500", "0.2500"]
+        draw_audit(tmp_path)
+        assert (tmp_path / "token_audit.png").stat().st_size > 5000
+
+
+class Guided(nnUNetTrainerSCD_demo):
+    scd_guide = 1.0
+    scd_guide_target = "foreground"
+
+
+class TestTrainer:
+    def batch(self) -> dict[str, Any]:
+        target = torch.zeros(2, 1, 32, 32, 32)
+        # tokens have edges of 4 voxels
+        target[:, :, 6:14] = 1
+        return {"data": torch.randn(target.shape) + 3 * target, "target": target, "keys": ["case_0", "case_1"]}
+
+    def test_a_dense_network_has_nothing_to_watch(self, make_trainer: Callable[..., Any]) -> None:
+        dense = type("Dense", (nnUNetTrainerSCD_demo,), {"scd_keep_ratio": 1.0})
+        trainer = make_trainer(dense, initialize=True)
+        assert type(trainer.loss) is DC_and_CE_loss
+        outputs = [trainer.validation_step(self.batch())]
+        trainer.on_validation_epoch_end(outputs)
+        assert not (Path(trainer.output_folder) / "token_audit.csv").exists()
+
+    def test_validation_is_audited(self, make_trainer: Callable[..., Any]) -> None:
+        trainer = make_trainer(nnUNetTrainerSCD_demo, initialize=True)
+        logged: list[tuple[str, float, int]] = []
+        trainer.logger.loggers.append(SimpleNamespace(log=lambda *entry: logged.append(entry)))
+        for trainer.current_epoch in range(2):
+            trainer.on_validation_epoch_start()
+            with torch.no_grad():
+                outputs = [trainer.validation_step(self.batch()) for _ in range(2)]
+            trainer.on_validation_epoch_end(outputs)
+            # 512 tokens, of which a quarter stays at each stage
+            assert "chance 75, 19, 5 %; foreground voxels in stage 1's" in Path(trainer.log_file).read_text()
+        table = (Path(trainer.output_folder) / "token_audit.csv").read_text().splitlines()
+        assert len(table) == 3
+        assert (Path(trainer.output_folder) / "token_audit.png").is_file()
+        names = {name: (value, epoch) for name, value, epoch in logged}
+        assert names["tokens/chance_left_at_1"] == (0.75, 1)
+        # the pictures of nnU-Net's own log go on
+        trainer.logger.get_checkpoint()
+
+    def test_guided_steps_learn_the_choice(self, make_trainer: Callable[..., Any]) -> None:
+        trainer = make_trainer(Guided, initialize=True)
+        trainer.on_train_epoch_start()
+        trainer.optimizer.param_groups[0]["lr"] = 3e-3
+        losses = [float(trainer.train_step(self.batch())["loss"]) for _ in range(15)]
+        assert all(map(torch.isfinite, torch.tensor(losses)))
+        trainer.on_validation_epoch_start()
+        with torch.no_grad():
+            outputs = [trainer.validation_step(self.batch())]
+        audit = trainer.loss.audit
+        trainer.on_validation_epoch_end(outputs)
+        # three of eight tokens hold foreground, and a quarter of all can stay
+        assert audit.shares("foreground")[0] < 0.5
+        assert audit.shares("background")[0] > 0.9
+
+    @pytest.mark.parametrize("settings", [{"scd_guide": -1}, {"scd_guide_target": "edges"}], ids=str)
+    def test_refused(self, make_trainer: Callable[..., Any], settings: dict[str, Any]) -> None:
+        message = r"scd_guide must be 0 or more and scd_guide_target one of mixed, foreground, share; got .*(-1|edges)"
+        with pytest.raises(ValueError, match=message):
+            make_trainer(type("Wrong", (nnUNetTrainerSCD_demo,), settings))

@@ -1,0 +1,62 @@
+"""What the documentation lists is what there is: trainers, planners, presets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from scd_plugin.networks.presets import PRESETS
+
+pytest.importorskip("nnunetv2")
+
+from scd_plugin.nnunet.planning.planner import PLANNERS
+from scd_plugin.nnunet.trainers import TRAINERS
+
+REPOSITORY = Path(__file__).parents[1]
+PAGES = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("bundles/*/docs/*.md")]
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+
+
+def rows(page: str, heading: str) -> str:
+    """The table of a page whose first heading is given."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    return text[text.index(f"| {heading} |") :].split("\n\n")[0]
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_no_name_that_there_is_not(page: Path) -> None:
+    text = TEXTS[page]
+    own = set(re.findall(r"class (\w+)\(", text)) | set(
+        re.findall(r"^class (\w+)\(", TEXTS[REPOSITORY / "docs/how-to/own-settings.md"], re.M)
+    )
+    # a model folder's name has plans and configuration behind two underscores
+    named = {name.split("__")[0] for name in re.findall(r"\bnnUNet(?:Trainer|Planner)SCD\w*", text)} - own
+    assert named <= {*TRAINERS, *PLANNERS, "nnUNetTrainerSCDPrimus"}
+
+
+def test_every_trainer_is_in_the_table() -> None:
+    table = rows("README.md", "Trainer")
+    for name in TRAINERS:
+        suffix = name.removeprefix("nnUNetTrainerSCD")
+        primus = re.fullmatch(r"Primus(V\d)?([SBML])", suffix)
+        if primus:
+            assert f"Primus{primus[1] or ''}S`" in table
+            assert f"`{primus[2]}`" in table or primus[2] == "S"
+        elif suffix != "_demo":  # of `make demo` alone
+            assert f"`{suffix}`" in table or f"`{name}`" in table, name
+
+
+def test_every_planner_is_in_the_table() -> None:
+    table = rows("docs/how-to/plan-for-scd.md", "Planner")
+    for size in ("", "_small", "_large", "_tiny", "_fast", "_small_fast", "_early", "_small_early"):
+        assert f"nnUNetPlannerSCD{size}" in PLANNERS
+        assert f"`{size}`" in table or f"`nnUNetPlannerSCD{size}`" in table, size
+
+
+def test_every_preset_is_named_where_a_size_is_asked_for() -> None:
+    text = TEXTS[REPOSITORY / "docs/how-to/own-settings.md"]
+    sizes = {name.split("-")[0] for name, preset in PRESETS.items() if preset.network == "SCDUNETR"}
+    assert sizes == {"tiny", "small", "base", "large"}
+    assert all(f'`"{size}"`' in text for size in sizes)
