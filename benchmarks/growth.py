@@ -118,7 +118,7 @@ def main(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[VALUES]... [CONTESTANTS]...",
+            metavar="VALUES CONTESTANTS",
             help="Values, which begin with a digit: 64, 96x128x192 or 0.5. Then networks, as for scd bench.",
         ),
     ] = None,

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
+from typing import Annotated
 
 import torch
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import AsDiscrete
 from torch import Tensor, nn
+from typer import Option
 
-from scd_plugin.bench.bench_settings import BenchSettings, option
+from scd_plugin.bench.bench_settings import BenchSettings
 from scd_plugin.bench.timed_steps import autocast, for_inference
 
 __all__ = ["WindowSettings", "Windows", "num_windows"]
@@ -25,9 +27,7 @@ class WindowSettings(BenchSettings):
         ValueError: if windows overlap by more than a part of themselves, or by less than nothing.
     """
 
-    overlap: float = option(
-        "Share of a window that the next one covers, where there are several; 0.5 without it.", default=0.5
-    )
+    overlap: Annotated[float, Option(help="Share of a window that the next one covers; without it 0.5.")] = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,7 +23,7 @@ from sliding_windows import Windows, WindowSettings
 from torch import nn
 from whole_image_report import STAGES, markdown
 
-from scd_plugin.bench.bench_settings import command_line, option
+from scd_plugin.bench.bench_settings import command_line
 from scd_plugin.bench.command import Output, carry_out, with_settings
 from scd_plugin.bench.contestants import parse_contestants
 from scd_plugin.bench.timed_steps import Mode, forward_step
@@ -43,7 +43,7 @@ class ImageSettings(WindowSettings):
     """
 
     image: str = ""
-    spacing: float = option("mm per voxel that the image is resampled to; 1.5 without it.", default=1.5)
+    spacing: Annotated[float, typer.Option(help="mm per voxel that the image is resampled to; without it 1.5.")] = 1.5
     modes: tuple[str, ...] = ("forward",)
     """no option: inference alone"""
 

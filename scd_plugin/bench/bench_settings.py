@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-__all__ = ["NAMED", "BenchSettings", "command_line", "crop_text", "option", "parse_crop"]
+from typer import Option
+
+__all__ = ["NAMED", "BenchSettings", "command_line", "crop_text", "options_of", "parse_crop"]
 
 NAMED: dict[str, dict[str, Any]] = {
     # the paper's two settings: 13 organs and background on CT, 3 regions on 4 MR channels
@@ -18,6 +20,12 @@ NAMED: dict[str, dict[str, Any]] = {
     | {"repeats": 2, "warmup": 1, "turn_seconds": 0.05},
 }
 ALLOWED = {"dtype": ("float32", "bfloat16", "float16"), "device": ("cpu", "cuda"), "modes": ("forward", "train")}
+
+KEEP_RATIO = (
+    "Share of tokens kept at each stage by scd and scd-primus-* that name neither a keep_ratio nor a size, since a "
+    "size is a preset with ratios of its own."
+)
+KEEP_MEMORY = "On a CPU: freed memory stays in the process, as without it, or goes back to the system."
 
 
 def parse_crop(text: str) -> tuple[int, ...]:
@@ -38,46 +46,29 @@ def crop_text(crop: Sequence[int]) -> str:
     return str(crop[0]) if len(set(crop)) == 1 else "x".join(map(str, crop))
 
 
-def option(about: str, *flags: str, default: Any = None, **how: Any) -> Any:
-    """A field that is an option of the command line, with a help and its flags if they are not two dashes and its name.
-
-    How it is read: `typed` is its type on the command line if that is another, `read` goes from that type to its own.
-    """
-    return field(default=default, metadata={"about": about, "flags": flags, **how})
-
-
 @dataclass(frozen=True, kw_only=True)
 class BenchSettings:
-    """Every field but the name is an option of `scd bench`; the defaults of those without one are in `NAMED`.
+    """The command line makes an option of each field with an `Option`; what has no default is in `NAMED`.
 
     Raises:
         ValueError: for a value that cannot be, with its name and what is allowed.
     """
 
     name: str
-    crop: tuple[int, ...] = option("Voxels: 96, or 96x128x128.", typed=str, read=parse_crop)
-    batch: int = option("Windows at a time; 1 without it.", default=1)
-    in_channels: int = option("Image channels.")
-    out_channels: int = option("Classes.")
-    keep_ratio: float = option(
-        "Share of tokens kept at each stage by scd and scd-primus-* that name neither a keep_ratio nor a size, since a "
-        "size is a preset with ratios of its own."
-    )
-    dtype: str = option("float32, or bfloat16 or float16 for autocast; float32 without it.", default="float32")
-    device: str = option("cpu, cuda, or auto for cuda where there is one; auto without it.", default="cpu")
-    compiled: bool = option("torch.compile; eager without it.", "--compile/--eager", default=False)
-    threads: int = option("CPU threads; PyTorch's choice without it.", default=1)
-    keep_memory: bool = option(
-        "On a CPU: freed memory stays in the process, or goes back to the system; kept without it.",
-        "--keep-memory/--return-memory",
-        default=True,
-    )
-    modes: tuple[str, ...] = option(
-        "forward or train; both without it.", "--mode", default=ALLOWED["modes"], typed=list[str], read=tuple
-    )
-    repeats: int = option("Turns of each network; 5 without it.", default=5)
-    warmup: int = option("Untimed steps of a network just built, in training at least 2; 2 without it.", default=2)
-    turn_seconds: float = option("A turn is as many whole steps as fill this; 1 without it.", default=1.0)
+    crop: Annotated[tuple[int, ...], Option(help="Voxels: 96, or 96x128x128.")]
+    batch: Annotated[int, Option(help="Windows at a time; without it 1.")] = 1
+    in_channels: Annotated[int, Option(help="Image channels.")]
+    out_channels: Annotated[int, Option(help="Classes.")]
+    keep_ratio: Annotated[float, Option(help=KEEP_RATIO)]
+    dtype: Annotated[str, Option(help="float32, or bfloat16 or float16 for autocast; without it float32.")] = "float32"
+    device: Annotated[str, Option(help="cpu, cuda, or auto for cuda where there is one; without it auto.")] = "cpu"
+    compiled: Annotated[bool, Option("--compile/--eager", help="torch.compile, or without it eager.")] = False
+    threads: Annotated[int, Option(help="CPU threads; without it PyTorch's choice.")] = 1
+    keep_memory: Annotated[bool, Option("--keep-memory/--return-memory", help=KEEP_MEMORY)] = True
+    modes: Annotated[tuple[str, ...], Option("--mode", help="forward or train; without it both.")] = ALLOWED["modes"]
+    repeats: Annotated[int, Option(help="Turns of each network; without it 5.")] = 5
+    warmup: Annotated[int, Option(help="Untimed steps of a network just built; without it 2, the least to train.")] = 2
+    turn_seconds: Annotated[float, Option(help="A turn is as many whole steps as fill this; without it 1.")] = 1.0
 
     def __post_init__(self) -> None:
         # what another kind of settings adds is its own to check
@@ -100,6 +91,12 @@ class BenchSettings:
         return {"crop": list(self.crop), "batch": self.batch}
 
 
+def options_of(settings: type[BenchSettings]) -> dict[str, tuple[Any, Any]]:
+    """Type and `Option` of each field that is one."""
+    hints = get_type_hints(settings, include_extras=True)
+    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Annotated}
+
+
 def command_line(words: Sequence[str], settings: BenchSettings) -> str:
     """The command that measures this again: what differs from the named settings, and what depends on the machine.
 
@@ -108,14 +105,15 @@ def command_line(words: Sequence[str], settings: BenchSettings) -> str:
         settings: what the options are of.
     """
     typed = [*words, "--settings", settings.name]
-    for each in fields(settings):
-        value, default = getattr(settings, each.name), NAMED[settings.name].get(each.name, each.default)
+    given = {**{each.name: each.default for each in fields(settings)}, **NAMED[settings.name]}
+    for name, (_, option) in options_of(type(settings)).items():
+        value = getattr(settings, name)
         # two depend on the machine, and are always said
-        if "about" in each.metadata and (value != default or each.name in ("device", "threads")):
-            flag = (each.metadata["flags"] or [f"--{each.name.replace('_', '-')}"])[0]
+        if value != given[name] or name in ("device", "threads"):
+            flag = option.default if isinstance(option.default, str) else f"--{name.replace('_', '-')}"
             if isinstance(value, bool):
                 typed.append(flag.split("/")[0 if value else 1])
             else:
-                texts = value if each.name == "modes" else [crop_text(value) if each.name == "crop" else str(value)]
+                texts = value if name == "modes" else [crop_text(value) if name == "crop" else str(value)]
                 typed += [word for text in texts for word in (flag, text)]
     return shlex.join(typed)

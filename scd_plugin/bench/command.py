@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scd_plugin.bench.bench_settings import NAMED, BenchSettings, command_line
+from scd_plugin.bench.bench_settings import NAMED, BenchSettings, command_line, options_of, parse_crop
 
 if TYPE_CHECKING:
     from scd_plugin.bench.results import Results
@@ -22,19 +21,21 @@ __all__ = ["Output", "bench", "carry_out", "settings_from_options", "with_settin
 
 Output = Annotated[Path | None, typer.Option(help="JSON file to write.")]
 NAMES = f"Where options are not given: {', '.join(NAMED)}. btcv without it."
+# fields that are typed as something else, and how they are read
+READ: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "crop": (str | None, parse_crop),
+    "modes": (list[str] | None, tuple),
+}
 # who takes part in the quick settings where nobody is named
 QUICK = ("scd:size=tiny", "dense:size=tiny", "nnunet")
 
 
 def with_settings(kind: type[BenchSettings]) -> Callable[[Any], Callable[..., None]]:
     """Give a command settings of a kind, whose fields become its options; a `ValueError` ends it with one sentence."""
-    types = get_type_hints(kind)
     options = {"settings": Annotated[str | None, typer.Option(help=NAMES)]}
     options["quick"] = Annotated[bool | None, typer.Option("--quick", help="As --settings quick: under a minute.")]
-    for each in fields(kind):
-        if "about" in each.metadata:
-            shown = typer.Option(*each.metadata["flags"], help=each.metadata["about"])
-            options[each.name] = Annotated[each.metadata.get("typed", types[each.name]) | None, shown]
+    for name, (typed, option) in options_of(kind).items():
+        options[name] = Annotated[READ[name][0] if name in READ else typed | None, option]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def with_options(**given: Any) -> None:
@@ -47,8 +48,8 @@ def with_settings(kind: type[BenchSettings]) -> Callable[[Any], Callable[..., No
 
         own = inspect.signature(command, eval_str=True).parameters.values()
         parameters = [parameter for parameter in own if parameter.name != "settings"]
-        option = inspect.Parameter.KEYWORD_ONLY
-        parameters += [inspect.Parameter(name, option, default=None, annotation=how) for name, how in options.items()]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters += [inspect.Parameter(name, keyword, default=None, annotation=how) for name, how in options.items()]
         # what typer reads
         with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         with_options.__doc__ = command.__doc__
@@ -74,8 +75,8 @@ def settings_from_options(
     if name not in NAMED:
         msg = f"settings must be one of {', '.join(NAMED)}; got {name!r}"
         raise ValueError(msg)
-    read = {each.name: each.metadata.get("read", lambda value: value) for each in fields(kind)}
-    given = {field: read[field](value) for field, value in options.items() if value is not None}
+    given = {field: value for field, value in options.items() if value is not None}
+    given |= {field: read(given[field]) for field, (_, read) in READ.items() if field in given}
     if given.get("device", "auto") == "auto":
         given["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     return kind(name=name, **{"threads": torch.get_num_threads(), **NAMED[name], **given})

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from scd_plugin.networks.builder import build_network
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.presets import PRESETS
 
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "benchmark.md"
 QUICK, BTCV = (BenchSettings(name=name, **NAMED[name]) for name in ("quick", "btcv"))
 
 
@@ -30,6 +33,12 @@ def test_names_are_their_own_keys() -> None:
     assert all(contestant.name == name for name, contestant in CONTESTANTS.items())
     assert list(CONTESTANTS)[:4] == ["scd", "early", "fast", "dense"]
     assert list(CONTESTANTS)[-2:] == ["nnunet", "resenc-l"]
+
+
+def test_page_names_everyone() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    rows = text[text.index("| Name | Network |") :].split("\n\n")[0].splitlines()[2:]
+    assert sorted(name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])) == sorted(CONTESTANTS)
 
 
 class TestReading:

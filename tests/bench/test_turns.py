@@ -207,6 +207,17 @@ def test_answers_of_a_process_and_its_end() -> None:
 
 
 @pytest.mark.slow
+def test_processes_that_start_from_nothing_as_for_a_gpu() -> None:
+    both = entries("scd:size=tiny", "dense:size=tiny")
+    with closing(Crew(both, MODES["forward"], cuda=True)) as crew:
+        assert len(crew._live) == 2, "at the same time"
+        for one in both:
+            assert crew.ask(one, "prepare").steps >= 1
+            assert crew.ask(one, "turn", 1)[0] > 0
+            assert crew.ask(one, "describe")[0] > 1_000_000
+
+
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_a_reason() -> None:
     (one,) = entries("scd:size=tiny")
     with closing(Crew([one], MODES["forward"], cuda=False)) as crew:
