@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from scd_plugin import __version__
-from scd_plugin.bench.command import bench, bench_page
+from scd_plugin.bench.command import bench
 from scd_plugin.nnunet.predict.settings import PredictSettings
 
 __all__ = ["app"]
@@ -22,7 +22,6 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Token-pruning segmentation for nnU-Net and MONAI.")
 app.command("bench")(bench)
-app.command("bench-page")(bench_page)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Networks of contestants, built as their own libraries build them. Imports wait until a network is built."""
+"""Networks of other libraries, built as those build them. Imports wait until a network is built."""
 
 from __future__ import annotations
 
@@ -6,118 +6,79 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from scd_plugin.bench.unets import unet_architecture
+from scd_plugin.bench.bench_settings import crop_text
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["dense", "ours", "primus", "scd_primus", "swinunetr", "unet", "unetr"]
+__all__ = ["monai", "primus", "unet"]
 
 
-def ours(
-    class_name: str,
-    in_channels: int,
-    out_channels: int,
-    img_size: Sequence[int],
-    *,
-    size: str | None = None,
-    **arguments: Any,
-) -> nn.Module:
-    """A network of `scd_plugin.networks`; its defaults are the base size.
+def monai(name: str, *, img_size: Sequence[int], **arguments: Any) -> nn.Module:
+    """MONAI's UNETR or SwinUNETR, the latter as wide as its published BTCV and brain tumour models."""
+    from monai.networks import nets
 
-    Args:
-        class_name: for instance "SCDUNETR".
-        in_channels: image channels.
-        out_channels: classes.
-        img_size: the crop.
-        size: another size, a key of `scd_plugin.networks.presets.SIZES`.
-        **arguments: of the class; stochastic depth is that of our nnU-Net trainers unless it is among them.
-    """
-    from scd_plugin import networks
-    from scd_plugin.networks.presets import size_arguments
-
-    sizes = size_arguments(size) if size else {}
-    built: nn.Module = getattr(networks, class_name)(
-        in_channels, out_channels, img_size, **{"drop_path_rate": 0.1, **sizes, **arguments}
-    )
+    # SwinUNETR is built for no size of image
+    given = {"img_size": img_size} if name == "UNETR" else {"feature_size": 48}
+    built: nn.Module = getattr(nets, name)(**{**given, **arguments})
     return built
 
 
-def dense(class_name: str, in_channels: int, out_channels: int, img_size: Sequence[int], **arguments: Any) -> nn.Module:
-    """The dense twin of one of our networks."""
-    return ours(class_name, in_channels, out_channels, img_size, keep_ratio=1, **arguments)
-
-
-def unetr(in_channels: int, out_channels: int, img_size: Sequence[int], **arguments: Any) -> nn.Module:
-    """MONAI's UNETR, with its defaults."""
-    from monai.networks.nets import UNETR
-
-    _must_divide("unetr", img_size, 16)
-    built: nn.Module = UNETR(in_channels, out_channels, tuple(img_size), **arguments)
-    return built
-
-
-def swinunetr(
-    in_channels: int, out_channels: int, img_size: Sequence[int], *, feature_size: int = 48, **arguments: Any
-) -> nn.Module:
-    """MONAI's SwinUNETR, with the width of its published BTCV and brain tumour models."""
-    from monai.networks.nets import SwinUNETR
-
-    _must_divide("swinunetr", img_size, 32)
-    built: nn.Module = SwinUNETR(in_channels, out_channels, feature_size=feature_size, **arguments)
-    return built
-
-
-def primus(trainer: str, in_channels: int, out_channels: int, img_size: Sequence[int]) -> nn.Module:
-    """A Primus, built by nnU-Net's own trainer of that name."""
+def primus(name: str, *, in_channels: int, out_channels: int, img_size: Sequence[int]) -> nn.Module:
+    """A Primus, built by nnU-Net's own trainer for the one of that name."""
     from nnunetv2.training.nnUNetTrainer.primus import primus_trainers
 
-    _must_divide(trainer.removesuffix("_Trainer"), img_size, 8)
     # of plans and configuration it reads the crop alone
-    built: nn.Module = getattr(primus_trainers, trainer).build_network_architecture(
-        None, SimpleNamespace(patch_size=tuple(img_size)), in_channels, out_channels, False
-    )
+    configuration = SimpleNamespace(patch_size=tuple(img_size))
+    trainer = getattr(primus_trainers, f"nnUNet_{name}_Trainer")
+    built: nn.Module = trainer.build_network_architecture(None, configuration, in_channels, out_channels, False)
     return built
-
-
-def scd_primus(in_channels: int, out_channels: int, img_size: Sequence[int], **arguments: Any) -> nn.Module:
-    """Primus with pruning; stochastic depth is that of its trainers."""
-    from scd_plugin.networks import SCDPrimus
-
-    return SCDPrimus(in_channels, out_channels, img_size, **{"drop_path_rate": 0.2, **arguments})
 
 
 def unet(
+    *,
     in_channels: int,
     out_channels: int,
     img_size: Sequence[int],
-    *,
     residual: bool,
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
     deep_supervision: bool = False,
 ) -> nn.Module:
-    """nnU-Net's own U-Net, as it plans it for this crop.
+    """nnU-Net's own U-Net, or ResEnc-L, as its planner (2.8.1) plans it for a crop and a spacing.
 
-    Args:
-        in_channels: image channels.
-        out_channels: classes.
-        img_size: the crop.
-        residual: ResEnc-L instead of the default.
-        spacing: voxel edges, which decide what axes are pooled.
-        deep_supervision: coarser outputs in training, as nnU-Net's default trainer has them.
+    The crop is given, where a planner shrinks it until the network fits its memory target.
+
+    Raises:
+        ValueError: if nnU-Net would pad this crop; the message names the crop that it would take.
     """
-    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+    from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
+    from torch import nn
 
-    class_name, arguments, to_import = unet_architecture(img_size, spacing, residual=residual)
-    built: nn.Module = get_network_from_plans(
-        class_name, arguments, to_import, in_channels, out_channels, deep_supervision=deep_supervision
-    )
-    return built
-
-
-def _must_divide(name: str, img_size: Sequence[int], multiple: int) -> None:
-    if any(size % multiple for size in img_size):
-        nearest = "x".join(str(max(1, round(size / multiple)) * multiple) for size in img_size)
-        given = "x".join(map(str, img_size))
-        msg = f"{name} needs a crop of multiples of {multiple} voxels; got {given}, the nearest is {nearest}"
+    # no axis is pooled below 4 voxels, and none has a limit of its own
+    _, strides, kernels, padded, _ = get_pool_and_conv_props(spacing, img_size, 4, 999999)
+    if tuple(padded) != tuple(img_size):
+        taken = crop_text([int(size) for size in padded])
+        msg = f"nnU-Net's U-Net for a crop of {crop_text(img_size)} pools it down to an odd size; it would take {taken}"
         raise ValueError(msg)
+    stages = len(strides)
+    make: Any = ResidualEncoderUNet if residual else PlainConvUNet
+    blocks = {"n_blocks_per_stage": ((1, 3, 4) + (6,) * stages)[:stages]} if residual else {"n_conv_per_stage": 2}
+    built: nn.Module = make(
+        input_channels=in_channels,
+        num_classes=out_channels,
+        n_stages=stages,
+        features_per_stage=[min(320, 32 * 2**stage) for stage in range(stages)],
+        conv_op=nn.Conv3d,
+        kernel_sizes=kernels,
+        strides=strides,
+        n_conv_per_stage_decoder=1 if residual else 2,
+        conv_bias=True,
+        norm_op=nn.InstanceNorm3d,
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
+        deep_supervision=deep_supervision,
+        **blocks,
+    )
+    return built.apply(make.initialize)

@@ -1,133 +1,82 @@
-"""The results of a run as JSON: raw repeats, with the machine, versions and command that they come from."""
+"""The results of a run and their JSON: raw repeats, with the machine, versions and command that they come from."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import Any
 
-import numpy as np
+from scd_plugin.bench.contestants import Contestant
 
-__all__ = [
-    "SCHEMA",
-    "EntryResult",
-    "Grow",
-    "ModeResult",
-    "Results",
-    "Spread",
-    "paired_ratio",
-    "read_results",
-    "spread",
-    "write_results",
-]
+__all__ = ["SCHEMA", "EntryResult", "ModeResult", "Results"]
 
 SCHEMA = 1
 """Changes with the meaning of the fields; older files are then refused."""
 
 
-class _OfCases(TypedDict, total=False):
-    """What only a whole case has."""
-
-    stages: list[dict[str, float]]
-    """seconds of each of `settings.CASE_STAGES`, for every turn"""
-
-
-class ModeResult(_OfCases):
+@dataclass(kw_only=True)
+class ModeResult:
     """One contestant in one mode."""
 
-    seconds: list[float]
-    """per step, one number a turn"""
     steps: int
-    """steps in a turn"""
+    """in a turn"""
     before_bytes: int
+    """held before the network was built"""
     peak_bytes: int
+    """the most held"""
+    seconds: list[float] = field(default_factory=list)
+    """per step, one number a turn"""
+    stages: list[dict[str, float]] = field(default_factory=list)
+    """seconds of each turn's stages, where its steps tell them"""
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the network and its steps took."""
+        return self.peak_bytes - self.before_bytes
 
 
-class _OfVolumes(TypedDict, total=False):
-    """What only a volume segmented in windows has."""
-
-    volume: list[int]
-    """voxels per axis"""
-    windows: int
-    """in which it is covered"""
-
-
-class EntryResult(_OfVolumes):
+@dataclass(kw_only=True)
+class EntryResult:
     """One contestant at one setting."""
 
-    contestant: str
+    contestant: Contestant
     crop: list[int]
     batch: int
-    keep_ratio: float | None
-    """None for a contestant that does not prune"""
-    parameters: int | None
-    macs: int | None
+    volume: list[int] | None = None
+    windows: int | None = None
+    """in which a volume of so many voxels was covered, where that was measured"""
+    keep_ratio: Sequence[float] | float | None
+    """None for a network of another library"""
+    parameters: int | None = None
+    macs: int | None = None
     """of a forward pass of the batch"""
-    parts: dict[str, float]
-    modes: dict[str, ModeResult]
-    problems: dict[str, str]
+    parts: dict[str, float] = field(default_factory=dict)
+    """share of the time of a forward pass"""
+    modes: dict[str, ModeResult] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
     """mode, or "description" -> why there is no result"""
 
 
-class Grow(TypedDict):
-    """What the work grew in."""
-
-    variable: str
-    values: list[str]
-
-
-class Results(TypedDict):
+@dataclass(kw_only=True)
+class Results:
     """A whole run."""
 
-    schema: int
+    schema: int = SCHEMA
     created: str
     command: str
     machine: dict[str, Any]
     versions: dict[str, str | None]
     settings: dict[str, Any]
-    grow: Grow | None
+    grow: dict[str, Any] | None = None
+    """variable and values, where the work grew"""
     entries: list[EntryResult]
 
-
-class Spread(NamedTuple):
-    """Of some repeats."""
-
-    low: float
-    lower_quartile: float
-    median: float
-    upper_quartile: float
-    high: float
+    def write(self, path: Path) -> None:
+        """Write them to a file."""
+        path.write_text(json.dumps(vars(self), indent=1, default=_plain) + "\n", encoding="utf-8")
 
 
-def spread(values: list[float]) -> Spread:
-    """Median, quartiles and extremes."""
-    return Spread(*np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist())
-
-
-def paired_ratio(reference: list[float], ours: list[float]) -> Spread:
-    """How many times faster than a reference, repeat by repeat: what slows the machine down cancels out."""
-    return spread([theirs / mine for theirs, mine in zip(reference, ours)])
-
-
-def write_results(results: Results, path: Path) -> None:
-    """Results to a file."""
-    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-
-def read_results(path: Path) -> Results:
-    """Results from a file.
-
-    Raises:
-        ValueError: if it is none, or one of another schema.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        msg = f"{path} cannot be read as JSON: {error}"
-        raise ValueError(msg) from None
-    missing = Results.__required_keys__ - set(found) if isinstance(found, dict) else {"everything"}
-    if missing or found["schema"] != SCHEMA:
-        schema = "none" if missing else found["schema"]
-        msg = f"{path} must be a result of scd bench, schema {SCHEMA}; got schema {schema}: measure it again"
-        raise ValueError(msg)
-    return cast("Results", found)
+def _plain(value: Any) -> Any:
+    return value.label if isinstance(value, Contestant) else vars(value)

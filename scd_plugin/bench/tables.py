@@ -1,193 +1,96 @@
-"""Results as Markdown. Pure: the same results make the same text."""
+"""Results as Markdown, with a title and where the numbers come from. Pure: the same results make the same text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
-from typing import Any
 
-from scd_plugin.bench.contestants import CONTESTANTS, parse_contestant, twins
-from scd_plugin.bench.entries import place
-from scd_plugin.bench.growth import COSTS, WORK, Fit, Series, growth_series, part_series
-from scd_plugin.bench.origin import measured, title
+from scd_plugin.bench.bench_settings import crop_text
+from scd_plugin.bench.contestants import twins
 from scd_plugin.bench.parts import PART_NAMES
-from scd_plugin.bench.results import EntryResult, ModeResult, Results, Spread, paired_ratio, spread
-from scd_plugin.bench.settings import CASE, CASE_STAGES
+from scd_plugin.bench.results import EntryResult, ModeResult, Results
 
-__all__ = [
-    "case_ratio_table",
-    "case_table",
-    "growth_tables",
-    "markdown",
-    "number",
-    "parts_table",
-    "problem_list",
-    "ratio_table",
-    "speed_table",
-]
+__all__ = ["NOTHING", "about_list", "circumstances", "in_both", "machine_text", "markdown", "measured_text", "number"]
+__all__ += ["ratio_text", "section", "table", "title", "with_extremes"]
 
 NOTHING = "-"
+"""Where there is no number."""
 GIGABYTE = 1e9
+COLUMNS = ("forward", "train")
+MOST_NAMES = 8
+"""that a title has room for"""
 
 
-def markdown(results: Results, *, level: int = 2) -> str:
-    """Everything that a run tells: a heading, where it was measured and by what command, tables, and what failed.
-
-    Args:
-        results: of a run.
-        level: of the heading.
-    """
-    blocks = [f"{'#' * level} {title(results)}", measured(results), f"```bash\n{results['command']}\n```"]
-    if results["grow"]:
-        blocks += growth_tables(results)
-    elif results["settings"].get("image"):
-        names = _names(results)
-        blocks.append(case_table(results))
-        blocks += [case_ratio_table(results, reference) for reference in [*twins(tuple(names)), *_unets(names)]]
-    else:
-        blocks.append(speed_table(results))
-        blocks += [ratio_table(results, twin) for twin in twins(tuple(_names(results)))]
-        blocks.append(parts_table(results))
-    return "\n\n".join([*filter(None, blocks), *filter(None, [problem_list(results)])]) + "\n"
+def markdown(results: Results) -> str:
+    """Everything that a run tells, below a heading of the second level."""
+    contestants = [entry.contestant for entry in results.entries]
+    ratios = [_ratio_table(results, results.entries[contestants.index(twin)]) for twin in twins(contestants)]
+    return section(results, title(results), [_speed_table(results), *ratios, _parts_table(results)])
 
 
-def speed_table(results: Results) -> str:
-    """Sizes, speed and memory of every contestant: medians, with the extremes of the repeats."""
-    head = [
-        "Network",
-        "Parameters, M",
-        "GMACs a window",
-        "Inference, windows/s",
-        "Training, steps/s",
-        "Inference memory, GB",
-        "Training memory, GB",
-    ]
+def section(results: Results, heading: str, blocks: Sequence[str]) -> str:
+    """A heading, where it was measured and by what command, tables and text that are not empty, and what failed."""
+    first = [f"## {heading}", measured_text(results), f"```bash\n{results.command}\n```"]
+    problems = "\n".join(
+        f"- `{entry.contestant.label}` at {crop_text(entry.crop)}, batch {entry.batch}, {mode}: {reason}"
+        for entry in results.entries
+        for mode, reason in entry.problems.items()
+    )
+    return "\n\n".join(filter(None, [*first, *blocks, problems])) + "\n"
+
+
+def _speed_table(results: Results) -> str:
+    """Sizes, speed and memory of every contestant: medians, with the extremes of the repeats; then what they are."""
+    head = ["Network", "Parameters, M", "GMACs a window", "Inference, windows/s", "Training, steps/s"]
     rows = [
         [
-            f"`{entry['contestant']}`",
-            _amount(entry["parameters"], 1e6),
-            _amount(entry["macs"], 1e9 * entry["batch"]),
-            _with_extremes(_rate(entry, "forward", entry["batch"])),
-            _with_extremes(_rate(entry, "train", 1)),
-            _memory(entry, "forward"),
-            _memory(entry, "train"),
+            f"`{entry.contestant.label}`",
+            NOTHING if entry.parameters is None else number(entry.parameters / 1e6),
+            NOTHING if entry.macs is None else number(entry.macs / 1e9 / entry.batch),
+            _rate(entry, "forward", entry.batch),
+            _rate(entry, "train", 1),
+            *(number(entry.modes[mode].memory / GIGABYTE) if mode in entry.modes else NOTHING for mode in COLUMNS),
         ]
-        for entry in results["entries"]
+        for entry in results.entries
     ]
-    return _table(head, rows) + "\n\n" + _about(results)
+    return f"{table([*head, 'Inference memory, GB', 'Training memory, GB'], rows)}\n\n{about_list(results)}"
 
 
-def case_table(results: Results) -> str:
-    """Seconds of every contestant for a whole image, and for each stage of it: medians, with extremes for the whole."""
-    rows = []
-    for entry in results["entries"]:
-        found = entry["modes"].get(CASE)
-        seconds = [
-            number(median(turn[stage] for turn in found["stages"])) if found else NOTHING for stage in CASE_STAGES
-        ]
-        whole = _with_extremes(spread(found["seconds"]) if found else None)
-        rows.append([f"`{entry['contestant']}`", whole, *seconds])
-    return (
-        _table(["Network", "Whole case, s", *(f"{stage}, s" for stage in CASE_STAGES)], rows) + "\n\n" + _about(results)
-    )
-
-
-def case_ratio_table(results: Results, reference: str) -> str:
-    """How many times faster than a reference every contestant segments a whole image."""
-    theirs = _entry(results, reference)
-    rows = [
-        [f"`{entry['contestant']}`", _faster(theirs, entry, CASE), _in_both(theirs, entry, CASE, _network_ratio)]
-        for entry in results["entries"]
-        if entry is not theirs
-    ]
-    return _table([f"Against `{reference}`", "Whole case", "Network"], rows) if rows else ""
-
-
-def ratio_table(results: Results, twin: str) -> str:
+def _ratio_table(results: Results, twin: EntryResult) -> str:
     """Every contestant against a dense twin: how many times as fast, and what share of memory and operations."""
-    reference = _entry(results, twin)
-    head = [f"Against `{twin}`", "Inference speed", "Training speed", "Inference memory", "Training memory", "MACs"]
+    head = ["Inference speed", "Training speed", "Inference memory", "Training memory", "MACs"]
     rows = [
         [
-            f"`{entry['contestant']}`",
-            *(_faster(reference, entry, mode) for mode in ("forward", "train")),
-            *(_memory_share(reference, entry, mode) for mode in ("forward", "train")),
-            f"{100 * entry['macs'] / reference['macs']:.0f} %" if entry["macs"] and reference["macs"] else NOTHING,
+            f"`{entry.contestant.label}`",
+            *(
+                in_both(twin, entry, mode, lambda theirs, ours: ratio_text(theirs.seconds, ours.seconds))
+                for mode in COLUMNS
+            ),
+            *(in_both(twin, entry, mode, _memory_share) for mode in COLUMNS),
+            _percent(entry.macs / twin.macs) if entry.macs and twin.macs else NOTHING,
         ]
-        for entry in results["entries"]
-        if entry is not reference
+        for entry in results.entries
+        if entry is not twin
     ]
-    return _table(head, rows) if rows else ""
+    return table([f"Against `{twin.contestant.label}`", *head], rows) if rows else ""
 
 
-def parts_table(results: Results) -> str:
+def _parts_table(results: Results) -> str:
     """Share of the time of a forward pass in each part."""
-    described = [entry for entry in results["entries"] if entry["parts"]]
-    names = [part for part in PART_NAMES if any(part in entry["parts"] for entry in described)]
+    names = [part for part in PART_NAMES if any(part in entry.parts for entry in results.entries)]
     rows = [
-        [f"`{entry['contestant']}`"]
-        + [f"{100 * entry['parts'][part]:.0f} %" if part in entry["parts"] else NOTHING for part in names]
-        for entry in described
+        [f"`{entry.contestant.label}`"]
+        + [_percent(entry.parts[part]) if part in entry.parts else NOTHING for part in names]
+        for entry in results.entries
+        if entry.parts
     ]
-    return _table(["Share of inference time", *names], rows) if rows else ""
+    return table(["Share of inference time", *names], rows) if rows else ""
 
 
-def growth_tables(results: Results) -> list[str]:
-    """Exponents of every cost, and the amounts that they were fitted to."""
-    work, amount = WORK[results["grow"]["variable"]] if results["grow"] else WORK["crop"]
-    series = growth_series(results)
-    costs = _measured_costs(series)
-    points = [
-        [
-            f"`{entry['contestant']}`",
-            number(amount(entry)),
-            *(number(value) if (value := COSTS[cost](entry)) is not None else NOTHING for cost in costs),
-        ]
-        for entry in results["entries"]
-    ]
-    parts = part_series(results)
-    of_parts = [
-        "Exponents of the seconds of each part of a forward pass; attention itself has an exponent of 2 in its tokens:",
-        _exponent_table(parts),
-    ]
-    return [
-        f"Exponents: cost grows like ({work}) to the power of",
-        _exponent_table(series),
-        *(of_parts if _measured_costs(parts) else []),
-        "Medians that they were fitted to:",
-        _table(["Network", work, *costs], points),
-    ]
-
-
-def _measured_costs(series: Sequence[Series]) -> list[str]:
-    return [cost for cost in dict.fromkeys(each.cost for each in series) if _of_cost(series, cost)]
-
-
-def _of_cost(series: Sequence[Series], cost: str) -> dict[str, Series]:
-    """By contestant."""
-    return {each.contestant: each for each in series if each.cost == cost and each.amounts}
-
-
-def _exponent_table(series: Sequence[Series]) -> str:
-    columns = {cost: _of_cost(series, cost) for cost in _measured_costs(series)}
-    rows = [
-        [
-            f"`{contestant}`",
-            *(_exponent(column[contestant].fit if contestant in column else None) for column in columns.values()),
-        ]
-        for contestant in dict.fromkeys(each.contestant for each in series)
-    ]
-    return _table(["Network", *columns], rows)
-
-
-def problem_list(results: Results) -> str:
-    """Who has no result, and why."""
-    return "\n".join(
-        f"- `{entry['contestant']}` at {place(entry['crop'], entry.get('volume'))}, batch {entry['batch']}, "
-        f"{mode}: {reason}"
-        for entry in results["entries"]
-        for mode, reason in entry["problems"].items()
-    )
+def about_list(results: Results) -> str:
+    """What the contestants are, each name once."""
+    about = {entry.contestant.name: entry.contestant.about for entry in results.entries}
+    return "\n".join(f"- `{name}`: {text}" for name, text in about.items())
 
 
 def number(value: float) -> str:
@@ -195,76 +98,96 @@ def number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:#.3g}".rstrip(".")
 
 
-def _exponent(fit: Fit | None) -> str:
-    if fit is None:
-        return NOTHING
-    sureness = "two points alone" if fit.r_squared is None else f"R² {fit.r_squared:.3f}"
-    return f"{fit.exponent:.2f} ({sureness})"
+def with_extremes(values: Sequence[float]) -> str:
+    """The median, and between what it lies."""
+    return f"{number(median(values))} ({number(min(values))} to {number(max(values))})"
 
 
-def _names(results: Results) -> list[str]:
-    return [entry["contestant"] for entry in results["entries"]]
+def ratio_text(theirs: Sequence[float], ours: Sequence[float]) -> str:
+    """How many times faster ours is, repeat by repeat: what slows the machine down for a while cancels out."""
+    ratios = [reference / own for reference, own in zip(theirs, ours)]
+    return f"{median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def _unets(names: Sequence[str]) -> list[str]:
-    """nnU-Net's default network, which whole cases are compared with besides the dense twins."""
-    return [name for name in names if parse_contestant(name)[0] == "nnunet"]
-
-
-def _entry(results: Results, contestant: str) -> EntryResult:
-    return next(entry for entry in results["entries"] if entry["contestant"] == contestant)
-
-
-def _about(results: Results) -> str:
-    names = dict.fromkeys(parse_contestant(contestant)[0] for contestant in _names(results))
-    return "\n".join(f"- `{name}`: {CONTESTANTS[name].about}" for name in names)
-
-
-def _amount(value: int | None, unit: float) -> str:
-    return number(value / unit) if value is not None else NOTHING
-
-
-def _rate(entry: EntryResult, mode: str, per_step: int) -> Spread | None:
-    found = entry["modes"].get(mode)
-    return spread([per_step / seconds for seconds in found["seconds"]]) if found else None
-
-
-def _memory(entry: EntryResult, mode: str) -> str:
-    found = entry["modes"].get(mode)
-    return number((found["peak_bytes"] - found["before_bytes"]) / GIGABYTE) if found else NOTHING
-
-
-def _with_extremes(values: Spread | None) -> str:
-    return f"{number(values.median)} ({number(values.low)} to {number(values.high)})" if values else NOTHING
-
-
-def _in_both(reference: EntryResult, entry: EntryResult, mode: str, make: Callable[[Any, Any], str]) -> str:
-    theirs, ours = reference["modes"].get(mode), entry["modes"].get(mode)
+def in_both(
+    reference: EntryResult, entry: EntryResult, mode: str, make: Callable[[ModeResult, ModeResult], str]
+) -> str:
+    """What is made of the reference's result and of another's, where both have one in this mode."""
+    theirs, ours = reference.modes.get(mode), entry.modes.get(mode)
     return make(theirs, ours) if theirs and ours else NOTHING
 
 
-def _faster(reference: EntryResult, entry: EntryResult, mode: str) -> str:
-    return _in_both(reference, entry, mode, lambda theirs, ours: _ratio(theirs["seconds"], ours["seconds"]))
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
 
 
-def _network_ratio(theirs: ModeResult, ours: ModeResult) -> str:
-    """Of whole cases: the windows alone."""
-    return _ratio(*([turn["network"] for turn in each["stages"]] for each in (theirs, ours)))
+def _rate(entry: EntryResult, mode: str, per_step: int) -> str:
+    found = entry.modes.get(mode)
+    return with_extremes([per_step / seconds for seconds in found.seconds]) if found else NOTHING
 
 
-def _ratio(theirs: list[float], ours: list[float]) -> str:
-    values = paired_ratio(theirs, ours)
-    return f"{values.median:.2f} x ({values.low:.2f} to {values.high:.2f})"
+def _memory_share(theirs: ModeResult, ours: ModeResult) -> str:
+    return _percent(ours.memory / theirs.memory) if theirs.memory > 0 else NOTHING
 
 
-def _memory_share(reference: EntryResult, entry: EntryResult, mode: str) -> str:
-    def share(theirs: Any, ours: Any) -> str:
-        whole = theirs["peak_bytes"] - theirs["before_bytes"]
-        return f"{100 * (ours['peak_bytes'] - ours['before_bytes']) / whole:.0f} %" if whole > 0 else NOTHING
-
-    return _in_both(reference, entry, mode, share)
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def title(results: Results, head: str = "", words: Iterable[str] | None = None) -> str:
+    """One line that tells runs apart: a head, who takes part, each name once or their number, and what was alike."""
+    names = list(dict.fromkeys(entry.contestant.name for entry in results.entries))
+    who = ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} networks"
+    said = circumstances(results).values() if words is None else words
+    return f"{head or results.settings['name']}: {who}; {', '.join(said)}"
+
+
+def circumstances(results: Results) -> dict[str, str]:
+    """What was the same for all, by its name among the settings."""
+    settings = results.settings
+    keep = any(entry.contestant.takes_keep_ratio for entry in results.entries)
+    return {
+        "crop": f"crop {crop_text(settings['crop'])}",
+        "batch": f"batch {settings['batch']}",
+        **({"keep_ratio": f"keep {settings['keep_ratio']}"} if keep else {}),
+        "channels": f"{settings['in_channels']} to {settings['out_channels']} channels",
+        "dtype": settings["dtype"],
+        "compiled": "compiled" if settings["compiled"] else "eager",
+        "device": results.machine["gpu"] or _some(settings["threads"], "CPU thread"),
+    }
+
+
+def measured_text(results: Results) -> str:
+    """When and on what machine, how often, and with what versions."""
+    settings = results.settings
+    with_what = ", ".join(f"{name} {version}" for name, version in results.versions.items() if version)
+    turns = f"{_some(settings['repeats'], 'repeat')} in turn, {_some(settings['warmup'], 'warm-up step')}"
+    return f"Measured {results.created} on {machine_text(results)}. {turns}. {_memory(results)}{with_what}."
+
+
+def machine_text(results: Results) -> str:
+    """Processor, cores, memory and threads, and the GPU where there is one."""
+    machine = results.machine
+    # files from before bfloat16 was looked for say nothing of it
+    bfloat16 = f", {machine['bfloat16'] or 'no bfloat16 instructions'}" if "bfloat16" in machine else ""
+    gpu = f"; {machine['gpu']}, {machine['gpu_memory_gb']} GiB" if machine["gpu"] else ""
+    return (
+        f"{machine['processor']} ({machine['instructions']}{bfloat16}), {_some(machine['cores'], 'core')}, "
+        f"{machine['memory_gb']} GiB, {_some(results.settings['threads'], 'CPU thread')}{gpu}"
+    )
+
+
+def _memory(results: Results) -> str:
+    """What a CPU's process did with freed memory; files from before it was kept say nothing of it."""
+    machine = results.machine
+    if machine["gpu"]:
+        return ""
+    if settings := machine.get("malloc"):
+        return f"Freed memory as {', '.join(f'{name}={value}' for name, value in settings.items())} has it. "
+    kept = results.settings.get("keep_memory") and machine.get("can_keep_memory")
+    return "Freed memory stayed in the process. " if kept else "Freed memory went back to the system. "
+
+
+def _some(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,145 +1,134 @@
-"""A process with one contestant in one mode. It does what its parent asks for, until that hangs up."""
+"""A process with one contestant in one mode. It builds the network, and takes steps when it is asked to."""
 
 from __future__ import annotations
 
 import warnings
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from scd_plugin.bench.case import WholeCase
-from scd_plugin.bench.contestants import CONTESTANTS, build, parse_contestant
-from scd_plugin.bench.entries import Entry
-from scd_plugin.bench.memory import held_bytes, peak_bytes
-from scd_plugin.bench.messages import Description, Failed, Prepared
+from scd_plugin.bench.bench_settings import BenchSettings, crop_text
+from scd_plugin.bench.contestants import Contestant
+from scd_plugin.bench.machine import held_bytes, peak_bytes
 from scd_plugin.bench.parts import part_shares
-from scd_plugin.bench.settings import CASE
-from scd_plugin.bench.steps import Step, autocast, forward_step, random_batch, seconds_per_step, training_step
-from scd_plugin.bench.windows import volume_step
+from scd_plugin.bench.results import ModeResult
+from scd_plugin.bench.timed_steps import Mode, Step, forward_step, random_batch, seconds_per_step
 from scd_plugin.freed_memory import give_freed_memory_back, keep_freed_memory
 from scd_plugin.measure.cost import multiply_accumulates, parameters
 
-__all__ = ["Subject", "serve"]
+__all__ = ["Entry", "NoResult", "Subject", "answer", "begin", "reason"]
 
-# AdamW makes its state at the end of the first training step, so that only the second holds all at once
-STEPS_TO_PEAK = {"train": 2}
+
+class NoResult(Exception):  # noqa: N818  it is what a contestant has instead of numbers
+    """A contestant could not do what was asked for; the message is one sentence."""
+
+
+class Entry(NamedTuple):
+    """One contestant at one setting."""
+
+    contestant: Contestant
+    settings: BenchSettings
+
+    @property
+    def label(self) -> str:
+        """For a person who waits."""
+        work = self.settings.work().items()
+        amounts = (f"{name} {value if isinstance(value, int) else crop_text(value)}" for name, value in work)
+        return f"{self.contestant.label} at {', '.join(amounts)}"
 
 
 class Subject:
-    """One contestant's network and the step that is timed.
+    """One contestant's network and the step that is timed."""
 
-    Args:
-        entry: what to build and how to run it.
-        mode: "forward", "train" or "case".
-    """
+    _step: Step
+    _warm_up: Step
+    _stages: dict[str, float] | None = None
+    _kept = False
 
-    def __init__(self, entry: Entry, mode: str) -> None:
-        self.entry = entry
+    def __init__(self, entry: Entry, mode: Mode) -> None:
+        self.contestant, self.settings = entry
         self.mode = mode
-        self.cuda = entry.settings.device == "cuda"
-        self.kept = False
-        self._step: Step
-        self.case: WholeCase
+        self.cuda = self.settings.device == "cuda"
+        self.network: torch.nn.Module
 
-    def prepare(self) -> Prepared:
+    def prepare(self) -> ModeResult:
         """Build the network and warm up; the memory of that is the memory of the contestant."""
-        settings = self.entry.settings
+        settings = self.settings
         torch.set_num_threads(settings.threads)
-        self.kept = settings.keep_memory and keep_freed_memory(settings.device)
+        self._kept = settings.keep_memory and keep_freed_memory(settings.device)
         # as nnU-Net sets it
         torch.backends.cudnn.benchmark = True
         # without memory: what its imports take is not the contestant's; what goes wrong does so again below
         with suppress(Exception), torch.device("meta"):
-            build(self.entry.contestant, settings)
+            self.contestant.build(settings)
         torch.manual_seed(0)
         before = held_bytes(cuda=self.cuda)
-        self.image, label = random_batch(
-            settings.in_channels, settings.out_channels, settings.crop, batch=settings.batch, device=settings.device
-        )
-        self.network = build(self.entry.contestant, settings).to(settings.device)
-        self.amp = autocast(settings.dtype, settings.device)
+        self.network = self.contestant.build(settings).to(settings.device)
         run: Any = torch.compile(self.network) if settings.compiled else self.network
-        if self.mode == "train":
-            self._step = training_step(run, self.image, label, self.amp, scale=settings.dtype == "float16")
-        elif settings.volume:
-            self._step = volume_step(run, settings, self.amp)
-        else:
-            self._step = forward_step(run, self.image, self.amp)
-        for _ in range(max(settings.warmup, STEPS_TO_PEAK.get(self.mode, 1))):
-            last = seconds_per_step(self._step, 1, cuda=self.cuda)
-        if self.mode == CASE:
-            # warmed up on a window
-            self._step = self.case = WholeCase(run, settings, self.amp)
-        peak = self.peak()
+        self._step = self.mode.step(run, settings)
+        self._warm_up = self.mode.warm_up(run, settings) if self.mode.warm_up else self._step
+        for _ in range(max(settings.warmup, self.mode.least_warm_up)):
+            last = seconds_per_step(self._warm_up, 1, cuda=self.cuda)
+        steps = 1 if self.mode.warm_up else max(1, round(settings.turn_seconds / last))
+        ready = ModeResult(steps=steps, before_bytes=before, peak_bytes=peak_bytes(cuda=self.cuda))
         self._rest()
-        return Prepared(last, before, peak, held_bytes(cuda=self.cuda))
+        return ready
 
-    def turn(self, steps: int) -> float:
-        """Mean seconds of some steps in a row."""
-        # gets back the memory that it gave away after its last turn; to a whole case that is nothing
-        if self.mode != CASE and (self.cuda or self.kept):
-            self._step()
-        seconds = seconds_per_step(self._step, steps, cuda=self.cuda)
+    def turn(self, steps: int) -> tuple[float, int, dict[str, float] | None]:
+        """Some steps in a row: their mean seconds, the most bytes held until now, and stages of the last step."""
+        # gets back the memory that it gave away after its last turn
+        if self.cuda or self._kept:
+            self._warm_up()
+        seconds = seconds_per_step(self._one_step, steps, cuda=self.cuda)
         self._rest()
-        return seconds
+        return seconds, peak_bytes(cuda=self.cuda), self._stages
 
-    def peak(self) -> int:
-        """The most bytes held until now."""
-        return peak_bytes(cuda=self.cuda)
-
-    def stages(self) -> dict[str, float]:
-        """Seconds of each stage of the last turn of a whole case."""
-        return self.case.seconds
-
-    def describe(self) -> Description:
-        """Count what can be counted, and share the time of a forward pass out among the parts."""
-        name, _ = parse_contestant(self.entry.contestant)
-        forward = forward_step(self.network, self.image, self.amp)
+    def describe(self) -> tuple[int, int, dict[str, float]]:
+        """Parameters, multiply-accumulates of a forward pass of the batch, and each part's share of its time."""
+        forward = forward_step(self.network, self.settings)
         forward()
-        shares = part_shares(forward, CONTESTANTS[name].parts(self.network), cuda=self.cuda)
-        macs = multiply_accumulates(self.network, self.image)
-        return Description(parameters(self.network), macs, shares)
+        shares = part_shares(forward, self.contestant.parts(self.network), cuda=self.cuda)
+        return parameters(self.network), multiply_accumulates(self.network, random_batch(self.settings)[0]), shares
+
+    def _one_step(self) -> None:
+        self._stages = self._step()
 
     def _rest(self) -> None:
         # others need it in the meantime
         if self.cuda:
             torch.cuda.empty_cache()
-        elif self.kept:
+        elif self._kept:
             give_freed_memory_back()
 
 
-def serve(connection: Connection, entry: Entry, mode: str) -> None:
-    """Answer (method of `Subject`, its arguments) with what it returns, or with `Failed`.
+_of_this_process: list[Subject] = []
 
-    Args:
-        connection: to the parent.
-        entry: see `Subject`.
-        mode: see `Subject`.
-    """
+
+def begin(entry: Entry, mode: Mode) -> None:
+    """What a process does first."""
     warnings.simplefilter("ignore")
     # where memory runs out, Linux ends this process and not the one that keeps the results
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    subject = Subject(entry, mode)
-    # the parent is gone, or has heard enough
-    with suppress(EOFError, OSError):
-        while True:
-            method, arguments = connection.recv()
-            try:
-                answer = getattr(subject, method)(*arguments)
-            except Exception as error:  # whatever a foreign network raises is a result  # noqa: BLE001
-                connection.send(Failed(_sentence(error)))
-                return
-            connection.send(answer)
+    _of_this_process.append(Subject(entry, mode))
 
 
-def _sentence(error: Exception) -> str:
+def answer(method: str, *arguments: Any) -> Any:
+    """What a method of this process's `Subject` returns.
+
+    Raises:
+        NoResult: for whatever a network raises, since that is a result, and may not survive the way to the parent.
+    """
+    try:
+        return getattr(_of_this_process[0], method)(*arguments)
+    except Exception as error:  # noqa: BLE001
+        raise NoResult(reason(error)) from None
+
+
+def reason(error: Exception) -> str:
+    """One sentence for an error."""
     if isinstance(error, ValueError):
         return str(error)
-    if isinstance(error, torch.OutOfMemoryError):
-        return "the memory of the device is not enough"
-    first = str(error).strip().splitlines()[:1]
-    return f"{type(error).__name__}: {''.join(first)}"
+    return f"{type(error).__name__}: {''.join(str(error).strip().splitlines()[:1])}"

@@ -1,26 +1,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from scd_plugin.bench.contestants import CONTESTANTS, build, parse_contestant
+from scd_plugin.bench.bench_settings import NAMED, BenchSettings
+from scd_plugin.bench.contestants import parse_contestant
 from scd_plugin.bench.parts import OTHER, PART_NAMES, part_shares
-from scd_plugin.bench.settings import SETTINGS
 
 # SwinUNETR halves its crop six times
 CROP = (32, 32, 64)
-SETTING = replace(SETTINGS["quick"], crop=CROP)
+SETTING = BenchSettings(name="quick", **{**NAMED["quick"], "crop": CROP})
 SMALL = ("scd:size=tiny", "dense:size=tiny", "unetr:hidden_size=48,mlp_dim=96,num_heads=4", "swinunetr:feature_size=12")
 
 
 def parts_of(contestant: str) -> tuple[nn.Module, dict[str, list[nn.Module]]]:
-    network = build(contestant, SETTING)
-    found = CONTESTANTS[parse_contestant(contestant)[0]].parts(network)
-    return network, {part: list(modules) for part, modules in found.items()}
+    read = parse_contestant(contestant)
+    network = read.build(SETTING)
+    return network, {part: list(modules) for part, modules in read.parts(network).items()}
 
 
 @pytest.mark.parametrize("contestant", SMALL)

@@ -1,19 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from scd_plugin.bench.contestants import CONTESTANTS
 from scd_plugin.bench.results import EntryResult, Results
-from scd_plugin.bench.tables import (
-    growth_tables,
-    markdown,
-    number,
-    parts_table,
-    problem_list,
-    ratio_table,
-    speed_table,
-)
+from scd_plugin.bench.tables import markdown, measured_text, number, ratio_text, title, with_extremes
 
 
 @pytest.mark.parametrize(
@@ -33,24 +27,38 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert number(value) == text
 
 
+def test_spread_of_repeats() -> None:
+    assert with_extremes([5, 1, 2, 4, 3]) == "3.00 (1.00 to 5.00)"
+    assert with_extremes([2.5]) == "2.50 (2.50 to 2.50)"
+
+
+def test_ratio_is_taken_repeat_by_repeat() -> None:
+    """A machine that is half as fast in the second repeat changes nothing."""
+    assert ratio_text([4.0, 8.0, 4.0], [2.0, 4.0, 2.0]) == "2.00 x (2.00 to 2.00)"
+
+
 def test_speeds(results: Callable[..., Results]) -> None:
-    lines = speed_table(results()).splitlines()
-    assert lines[0] == (
+    lines = markdown(results()).splitlines()
+    head = (
         "| Network | Parameters, M | GMACs a window | Inference, windows/s | Training, steps/s "
         "| Inference memory, GB | Training memory, GB |"
     )
-    assert lines[2] == "| `scd` | 106 | 132 | 2.00 (1.00 to 2.50) | 0.500 (0.400 to 0.500) | 1.00 | 4.00 |"
-    assert lines[4] == "| `unetr` | - | - | - | - | - | - |"
+    first = lines.index(head)
+    assert lines[first + 2] == "| `scd` | 106 | 132 | 2.00 (1.00 to 2.50) | 0.500 (0.400 to 0.500) | 1.00 | 4.00 |"
+    assert lines[first + 4] == "| `unetr` | - | - | - | - | - | - |"
     assert "- `dense`: its dense twin; keeps all tokens, fused attention" in lines
 
 
 def test_a_batch_is_several_windows(entry: Callable[..., EntryResult], results: Callable[..., Results]) -> None:
-    row = speed_table(results(entry(batch=4, macs=4 * 131_800_000_000))).splitlines()[2]
-    assert row.startswith("| `scd` | 106 | 132 | 8.00 (4.00 to 10.0) | 0.500 (0.400 to 0.500) |")
+    text = markdown(results(entry(batch=4, macs=4 * 131_800_000_000)))
+    assert "| `scd` | 106 | 132 | 8.00 (4.00 to 10.0) | 0.500 (0.400 to 0.500) |" in text
+    assert "Against" not in text, "there is no twin"
 
 
 def test_ratios_against_the_twin(results: Callable[..., Results]) -> None:
-    assert ratio_table(results(), "dense").splitlines()[2:] == [
+    lines = markdown(results()).splitlines()
+    head = "| Against `dense` | Inference speed | Training speed | Inference memory | Training memory | MACs |"
+    assert lines[lines.index(head) + 2 :][:2] == [
         "| `scd` | 2.00 x (2.00 to 2.00) | 2.00 x (2.00 to 2.00) | 50 % | 50 % | 50 % |",
         "| `unetr` | - | - | - | - | - |",
     ]
@@ -58,71 +66,98 @@ def test_ratios_against_the_twin(results: Callable[..., Results]) -> None:
 
 def test_parts(entry: Callable[..., EntryResult], results: Callable[..., Results]) -> None:
     dense = entry("dense", parts={"tokenizer": 0.1, "encoder": 0.9, "other": 0.0})
-    assert parts_table(results(entry(), dense)).splitlines() == [
+    lines = markdown(results(entry(), dense)).splitlines()
+    assert lines[-4:] == [
         "| Share of inference time | tokenizer | encoder | before pruning | decoder | other |",
         "| --- | --- | --- | --- | --- | --- |",
         "| `scd` | 5 % | - | 25 % | 60 % | 10 % |",
         "| `dense` | 10 % | 90 % | - | - | 0 % |",
     ]
-    assert parts_table(results(entry(parts={}))) == ""
+    assert "Share of inference" not in markdown(results(entry(parts={})))
 
 
-def test_growth(grown: Results) -> None:
-    said, exponents, _, parts, _, points = growth_tables(grown)
-    assert said == "Exponents: cost grows like (tokens (8 x 8 x 8 voxels)) to the power of"
-    assert exponents.splitlines()[0] == "| Network | inference, s | inference memory, GB | GMACs |"
-    assert exponents.splitlines()[2] == "| `scd` | 1.00 (R² 1.000) | 2.00 (R² 1.000) | 0.50 (R² 1.000) |"
-    assert parts.splitlines()[0] == "| Network | completion | decoder |"
-    assert parts.splitlines()[2] == "| `scd` | 1.50 (R² 1.000) | 1.00 (R² 1.000) |"
-    assert points.splitlines()[3] == "| `scd` | 4096 | 0.800 | 64.0 | 2.83 |"
+class TestTitle:
+    def test_says_who_takes_part(self, results: Callable[..., Results]) -> None:
+        assert title(results()) == (
+            "btcv: scd, dense, unetr; crop 96, batch 1, keep 0.1, 1 to 14 channels, float32, eager, 2 CPU threads"
+        )
 
+    def test_ends_with_the_gpu(self, results: Callable[..., Results]) -> None:
+        on_gpu = results(machine={**results().machine, "gpu": "Big GPU", "gpu_memory_gb": 80.0})
+        assert title(on_gpu).endswith("eager, Big GPU")
 
-def test_growth_without_parts(grown: Results) -> None:
-    for entry in grown["entries"]:
-        entry["parts"] = {}
-    said, *_ = tables = growth_tables(grown)
-    assert said.startswith("Exponents: cost grows")
-    assert len(tables) == 4
-
-
-def test_growth_of_two_points_does_not_boast(grown: Results) -> None:
-    del grown["entries"][1]
-    _, exponents, *_, points = growth_tables(grown)
-    assert exponents.splitlines()[2] == (
-        "| `scd` | 1.00 (two points alone) | 2.00 (two points alone) | 0.50 (two points alone) |"
+    @pytest.mark.parametrize(
+        ("contestants", "said"),
+        [
+            (("scd", "scd:keep_ratio=0.5"), True),
+            (("scd:keep_ratio=0.5", "dense"), False),
+            (("fast", "scd:size=small"), False),
+            (("primus-s", "scd-primus-s"), True),
+        ],
+        ids=["one of them", "its own", "presets", "primus"],
     )
-    assert len(points.splitlines()) == 4
+    def test_says_the_keep_ratio_where_somebody_takes_it(
+        self,
+        contestants: tuple[str, ...],
+        said: bool,
+        entry: Callable[..., EntryResult],
+        results: Callable[..., Results],
+    ) -> None:
+        assert ("keep 0.1" in title(results(*map(entry, contestants)))) == said
+
+    def test_names_are_said_once_and_without_arguments(
+        self, entry: Callable[..., EntryResult], results: Callable[..., Results]
+    ) -> None:
+        contestants = ("primus-m", "scd-primus-m:keep_ratio=0.5", "scd-primus-m:keep_ratio=0.25")
+        assert title(results(*map(entry, contestants))).startswith("btcv: primus-m, scd-primus-m; crop 96, batch 1, 1 ")
+
+    def test_many_names_are_a_number(self, entry: Callable[..., EntryResult], results: Callable[..., Results]) -> None:
+        assert title(results(*map(entry, CONTESTANTS))).startswith(f"btcv: {len(CONTESTANTS)} networks; crop 96")
 
 
-def test_growth_in_one_amount_alone_has_points_and_no_exponent(
-    entry: Callable[..., EntryResult], results: Callable[..., Results]
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({}, "Abacus 7 (AVX2), 2 cores"),
+        ({"bfloat16": "AMX"}, "Abacus 7 (AVX2, AMX), 2 cores"),
+        ({"bfloat16": None}, "Abacus 7 (AVX2, no bfloat16 instructions), 2 cores"),
+    ],
+    ids=["older files", "there", "not there"],
+)
+def test_instructions(found: dict[str, Any], said: str, results: Callable[..., Results]) -> None:
+    run = results()
+    run.machine |= found
+    assert measured_text(run) == (
+        f"Measured 2026-11-24 on {said}, 23.5 GiB, 2 CPU threads. 3 repeats in turn, 2 warm-up steps. "
+        "Freed memory went back to the system. scd_plugin 0.1.0, torch 2.14.0."
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "machine", "said"),
+    [
+        ({}, {}, "Freed memory went back to the system."),
+        ({"keep_memory": True}, {"can_keep_memory": True}, "Freed memory stayed in the process."),
+        ({"keep_memory": True}, {"can_keep_memory": False}, "Freed memory went back to the system."),
+        ({"keep_memory": False}, {"can_keep_memory": True}, "Freed memory went back to the system."),
+        ({"keep_memory": True}, {"malloc": {"MALLOC_MMAP_MAX_": "0"}}, "Freed memory as MALLOC_MMAP_MAX_=0 has it."),
+    ],
+    ids=["older files", "kept", "cannot", "returned", "the user's"],
+)
+def test_freed_memory(
+    settings: dict[str, Any], machine: dict[str, Any], said: str, results: Callable[..., Results]
 ) -> None:
-    grow = {"variable": "crop", "values": ["64x64x128", "64x128x64"]}
-    text = markdown(results(entry(crop=[64, 64, 128]), entry(crop=[64, 128, 64]), grow=grow))
-    assert "| `scd` | - | - | - | - | - |" in text
-    assert text.count("| `scd` | 1024 | 0.500 | 2.00 | 1.00 | 4.00 | 132 |") == 2
+    run = results()
+    run.settings |= settings
+    run.machine |= machine
+    assert said in measured_text(run)
 
 
-def test_growth_of_a_volume(entry: Callable[..., EntryResult], results: Callable[..., Results]) -> None:
-    def at(volume: int, windows: int) -> EntryResult:
-        modes = {"forward": {"seconds": [0.5 * windows], "steps": 1, "before_bytes": 0, "peak_bytes": volume**3}}
-        return entry(macs=10**9, modes=modes, volume=[volume] * 3, windows=windows)
-
-    entries = [at(96, 1), at(192, 27), at(288, 125)]
-    failed = entry("dense", modes={}, macs=None, volume=[96] * 3, windows=1, problems={"forward": "does not fit"})
-    text = markdown(results(*entries, failed, grow={"variable": "volume", "values": ["96", "192", "288"]}))
-    assert text.startswith(
-        "## btcv, growing voxels of the volume: scd, dense; crop 96, windows overlap by 0.5, batch 1"
-    )
-    assert "| Network | inference, s | inference memory, GB | GMACs | windows |" in text
-    assert "| `scd` | 1.48 (R² 0.997) | 1.00 (R² 1.000) | 1.48 (R² 0.997) | 1.48 (R² 0.997) |" in text
-    assert "| `scd` | 7077888 | 13.5 | 0.00708 | 27.0 | 27.0 |" in text
-    assert "| `dense` | 884736 | - | - | - | - |" in text
-    assert "- `dense` at 96 in a volume of 96, batch 1, forward: does not fit" in text
-
-
-def test_problems_are_listed(results: Callable[..., Results]) -> None:
-    assert problem_list(results()) == "- `unetr` at 96, batch 1, forward: does not fit"
+def test_gpu_is_named(results: Callable[..., Results]) -> None:
+    run = results()
+    run.machine |= {"gpu": "Big GPU", "gpu_memory_gb": 80.0}
+    assert "23.5 GiB, 2 CPU threads; Big GPU, 80.0 GiB. 3 repeats" in measured_text(run)
+    assert "memory" not in measured_text(run)
 
 
 def test_everything_is_said_once(results: Callable[..., Results]) -> None:
@@ -137,10 +172,3 @@ def test_everything_is_said_once(results: Callable[..., Results]) -> None:
         "| Against `dense` | Inference speed | Training speed | Inference memory | Training memory | MACs |"
     ]
     assert text.endswith("- `unetr` at 96, batch 1, forward: does not fit\n")
-
-
-def test_growth_has_tables_of_its_own(grown: Results) -> None:
-    text = markdown(grown, level=3)
-    assert text.startswith("### btcv, growing")
-    assert "Exponents" in text
-    assert "Share of inference time" not in text
