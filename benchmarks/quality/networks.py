@@ -9,7 +9,7 @@ import torch
 from tasks import Task
 
 from scd_plugin import SCDUNETR
-from scd_plugin.networks.cost import multiply_accumulates
+from scd_plugin.measure.cost import multiply_accumulates
 
 SIZES: dict[str, dict[str, int]] = {
     # for a CPU of two cores

@@ -21,10 +21,9 @@ from evaluation import evaluate, leaving
 from networks import build, gmacs
 from plans import PLANS, Run
 from results import append, finished
+from scd_plugin.networks.cost import parameters
 from tasks import TASKS, Case, shared_folder, split
 from training import NotFiniteError, save, train
-
-from scd_plugin.networks.cost import parameters
 
 HERE = Path(__file__).parent
 

@@ -57,7 +57,7 @@ def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., Non
 
 
 def check_data(data: Path) -> dict[str, Any]:
-    """What the `dataset.json` of the user's folder holds, if the demo can use that folder.
+    """Read the `dataset.json` of the user's folder, and check that the demo can use that folder.
 
     Args:
         data: a Medical Segmentation Decathlon task or an nnU-Net raw data set.
@@ -98,7 +98,7 @@ def check_data(data: Path) -> dict[str, Any]:
 
 
 def _check_name(data: Path, *, decathlon: bool) -> None:
-    """nnU-Net takes numbers from folder names, and its converter splits a task's at the underscore."""
+    """Refuse names that nnU-Net can't read: it takes numbers from them, and splits a task's at the underscore."""
     pattern, form = (r"Task\d+_[^_]+", "TaskNN_Name") if decathlon else (r"Dataset\d{3}_.+", "DatasetNNN_Name")
     if not re.fullmatch(pattern, data.name):
         kind = "a Decathlon task" if decathlon else "an nnU-Net raw data set"
@@ -108,7 +108,7 @@ def _check_name(data: Path, *, decathlon: bool) -> None:
 
 
 def _with_test_folder(data: Path, beside: Path) -> Path:
-    """The task itself, or links to it with an empty imagesTs: nnU-Net's converter insists on that folder."""
+    """Return the task, or links to it with an empty imagesTs, the folder that nnU-Net's converter insists on."""
     if (data / "imagesTs").is_dir():
         return data
     folder = beside / data.name
@@ -137,20 +137,20 @@ def hold_out(folder: Path) -> list[str]:
     if not held:
         msg = f"the demo needs at least 7 labelled cases, to train on 6 and hold out 1; {folder} has {len(cases)}"
         raise ValueError(msg)
-    for images, labels in ((folder / HELD_OUT_IMAGES, folder / HELD_OUT_LABELS),):
-        images.mkdir()
-        labels.mkdir()
-        for case in held:
-            for file in sorted((folder / "imagesTr").glob(f"{case}_[0-9][0-9][0-9][0-9]{ending}")):
-                file.rename(images / file.name)
-            (folder / "labelsTr" / f"{case}{ending}").rename(labels / f"{case}{ending}")
+    images, labels = folder / HELD_OUT_IMAGES, folder / HELD_OUT_LABELS
+    images.mkdir()
+    labels.mkdir()
+    for case in held:
+        for file in sorted((folder / "imagesTr").glob(f"{case}_[0-9][0-9][0-9][0-9]{ending}")):
+            file.rename(images / file.name)
+        (folder / "labelsTr" / f"{case}{ending}").rename(labels / f"{case}{ending}")
     description["numTraining"] = len(cases) - len(held)
     (folder / "dataset.json").write_text(json.dumps(description, indent=2))
     return held
 
 
 def configuration_for(folder: Path) -> str:
-    """`3d_fullres`, or `2d` where the images are flat."""
+    """Return `3d_fullres`, or `2d` where the images are flat."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(next((folder / "imagesTr").iterdir())))
     reader.ReadImageInformation()

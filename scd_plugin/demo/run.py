@@ -15,7 +15,7 @@ from pathlib import Path
 from time import perf_counter
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from scd_plugin.demo.dataset import (
     HELD_OUT_IMAGES,
@@ -171,30 +171,16 @@ def _picture(session: _Session, dataset: Path, model: Path, *, device: str) -> N
 def _report(session: _Session, dataset: Path, predictions: Path, held: list[str], *, synthetic: bool) -> bool:
     """Print both tables, and write them as JSON."""
     summary = json.loads((predictions / "summary.json").read_text(encoding="utf-8"))
+    labels = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))["labels"]
     # nnU-Net writes the keys of regions as tuples, of labels as numbers
-    names = {str(tuple(v) if isinstance(v, list) else v): k for k, v in _labels(dataset).items()}
+    names = {str(tuple(value) if isinstance(value, list) else value): name for name, value in labels.items()}
     dice = {names.get(key, key): values["Dice"] for key, values in summary["mean"].items()}
-    mean = summary["foreground_mean"]["Dice"]
-
-    table = Table(title=f"Dice on {len(held)} held-out cases")
-    table.add_column("organ")
-    table.add_column("Dice", justify="right")
-    for organ, value in dice.items():
-        table.add_row(organ, f"{value:.3f}")
-    table.add_section()
-    table.add_row("mean", f"{mean:.3f}")
-    session.console.print(table)
-
-    times = Table(title="Seconds per stage")
-    times.add_column("stage")
-    times.add_column("s", justify="right")
-    for stage, seconds in session.seconds.items():
-        times.add_row(stage, f"{seconds:.0f}")
-    times.add_section()
-    times.add_row("all", f"{sum(session.seconds.values()):.0f}")
-    session.console.print(times)
-
-    report = {"dice": dice, "mean_dice": mean, "held_out": held, "seconds": session.seconds}
+    mean, seconds = summary["foreground_mean"]["Dice"], session.seconds
+    rows = [(organ, f"{value:.3f}") for organ, value in (*dice.items(), ("mean", mean))]
+    session.console.print(_table(f"Dice on {len(held)} held-out cases", "organ", "Dice", rows))
+    rows = [(stage, f"{value:.0f}") for stage, value in (*seconds.items(), ("all", sum(seconds.values())))]
+    session.console.print(_table("Seconds per stage", "stage", "s", rows))
+    report = {"dice": dice, "mean_dice": mean, "held_out": held, "seconds": seconds}
     (session.output / "demo.json").write_text(json.dumps(report, indent=2))
     session.console.print(f"picture: {session.output / 'demo.png'}", soft_wrap=True)
     if synthetic and mean < MIN_SYNTHETIC_DICE:
@@ -205,6 +191,11 @@ def _report(session: _Session, dataset: Path, predictions: Path, held: list[str]
     return True
 
 
-def _labels(dataset: Path) -> dict[str, object]:
-    labels: dict[str, object] = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))["labels"]
-    return labels
+def _table(title: str, names: str, numbers: str, rows: list[tuple[str, str]]) -> Table:
+    """Two columns; the last row, of all together, stands apart."""
+    table = Table(names, Column(numbers, justify="right"), title=title)
+    for row in rows[:-1]:
+        table.add_row(*row)
+    table.add_section()
+    table.add_row(*rows[-1])
+    return table

@@ -20,25 +20,4 @@ from scd_plugin.monai.training.prepare import prepare_training as prepare_traini
 from scd_plugin.monai.training.processes import leave_process_group as leave_process_group
 from scd_plugin.monai.training.record import recorded as recorded
 
-__all__ = [
-    "BestModel",
-    "LabelsToRegionsd",
-    "RegionsToLabelsd",
-    "cache_rate",
-    "clip_gradients",
-    "data_lists",
-    "describe",
-    "intensity_config",
-    "from_config",
-    "keep_freed_memory",
-    "last_checkpoint",
-    "layer_decay_groups",
-    "leave_process_group",
-    "list_images",
-    "need_weights",
-    "output_name",
-    "prepare_training",
-    "recorded",
-]
-
 show_sentences_on_the_command_line()

@@ -18,7 +18,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def explained(error: BaseException | None) -> str | None:
-    """The sentence of the `ValueError` from this package that `error` goes back to, if there is one."""
+    """Return the sentence of the `ValueError` from this package that `error` goes back to, if there is one."""
     while error is not None:
         frames = traceback.extract_tb(error.__traceback__)
         if isinstance(error, ValueError) and frames and _PACKAGE in Path(frames[-1].filename).parents:
@@ -28,7 +28,7 @@ def explained(error: BaseException | None) -> str | None:
 
 
 def show_sentences_on_the_command_line() -> None:
-    """Take effect only where MONAI's bundle commands are the program."""
+    """Show errors as sentences, where MONAI's bundle commands are the program."""
     main = getattr(sys.modules.get("__main__"), "__spec__", None)
     if main is not None and main.name.startswith("monai.bundle"):
         sys.excepthook = _show

@@ -153,7 +153,7 @@ class SCDRunner(host.nnUNetV2Runner):
         self.dataset_name = maybe_convert_to_dataset_name(int(self.dataset_name_or_id))
 
     def _in_plans(self, configs: Sequence[str] | str | None, *, p: str = "nnUNetPlans", **_: Any) -> tuple[str, ...]:
-        """The configurations wanted, or all of the plans called `p`."""
+        """Return the configurations wanted, or all of the plans called `p`."""
         if self.dataset_name is None:
             self._name_dataset()
         file = Path(self.nnunet_preprocessed) / str(self.dataset_name) / f"{p}.json"
@@ -189,7 +189,7 @@ class SCDRunner(host.nnUNetV2Runner):
 
 
 def _check_data_list(file: str | None) -> None:
-    """MONAI 1.6.1 stumbles over a list without test images, in words that name neither."""
+    """Refuse a list without test images, over which MONAI 1.6.1 stumbles in words that name neither."""
     if file is None or not Path(file).is_file():
         return
     listed = ConfigParser.load_config_file(str(file))
@@ -200,7 +200,7 @@ def _check_data_list(file: str | None) -> None:
 
 @contextmanager
 def _warnings_of(logger: logging.Logger) -> Iterator[list[str]]:
-    """Collects a logger's warnings and errors."""
+    """Collect a logger's warnings and errors."""
     messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
@@ -213,7 +213,7 @@ def _warnings_of(logger: logging.Logger) -> Iterator[list[str]]:
 
 @contextmanager
 def _predictor_on(device: str) -> Iterator[None]:
-    """Within it nnU-Net's predictor, which MONAI imports when it predicts, works on a device."""
+    """Put nnU-Net's predictor, which MONAI imports when it predicts, on a device."""
     module = importlib.import_module("nnunetv2.inference.predict_from_raw_data")
     predictor = module.nnUNetPredictor
     module.nnUNetPredictor = partial(predictor, device=torch.device(device))  # type: ignore[attr-defined]

@@ -66,8 +66,10 @@ class TestTraining:
 
     def test_records_what_was_trained(self, trained: Any) -> None:
         settings = json.loads((trained.configs / "inference.json").read_text())["network_def"]
+        assert settings["_desc_"].startswith("preset tiny, keep_ratio 0.5 instead of 0.25")
         assert settings["keep_ratio"] == 0.5
         assert settings["hidden_size"] == 96
+        assert json.loads((trained.root / "models" / "best.json").read_text())["preset"] == "tiny"
 
     def test_same_seed_same_model(self, trained: Any, tmp_path: Path) -> None:
         again = type(trained)(Path(shutil.copytree(trained.root, tmp_path / "again")), trained.data, trained.overrides)
@@ -201,7 +203,7 @@ class TestUse:
         if workflow_type == "train":
             # what a training gets on the command line, load() gets here
             settings = json.loads((trained.configs / "inference.json").read_text())["network_def"]
-            override = {name: value for name, value in settings.items() if name != "_target_"}
+            override = {name: value for name, value in settings.items() if name[0] != "_"}
         net = load(
             trained.root.name, bundle_dir=trained.root.parent, workflow_type=workflow_type, net_override=override
         )

@@ -56,6 +56,35 @@ def test_sizes_of_ones_own(volumes: Any, tmp_path: Path, untrained: Callable[[Pa
     assert len(list((bundle.root / "eval").glob("case_*_seg.nii.gz"))) == 4
 
 
+# narrower and shallower than the preset
+SMALL_PRIMUS = {"network_def#hidden_size": 48, "network_def#num_heads": 4, "network_def#num_layers": 4}
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "target"),
+    [
+        ("tiny-fast", {"keep_ratio": None}, "scd_plugin.SCDUNETR"),
+        ("primusv2-s", {"keep_ratio": None, **SMALL_PRIMUS}, "scd_plugin.SCDPrimus"),
+    ],
+)
+def test_another_preset(
+    preset: str, changes: dict[str, Any], target: str, volumes: Any, tmp_path: Path, untrained: Callable[[Path], Any]
+) -> None:
+    """Trained, gone on with, evaluated and used, none of which needs the size again but a training that goes on."""
+    bundle = untrained(volumes.plain(tmp_path / "data"))
+    options = {**bundle.overrides, **changes, "size": preset}
+    bundle.run("train", **options)
+    bundle.run("train", **{**options, "epochs": 2, "resume": True})
+    assert settings(bundle)["network_def"]["_target_"] == target
+    best = json.loads((bundle.root / "models" / "best.json").read_text())
+    assert best["preset"] == preset
+    bundle.run("train", "evaluate", num_workers=0)
+    dice = float((bundle.root / "eval" / "metrics.csv").read_text().split(",")[1])
+    assert dice == pytest.approx(best["value"], abs=1e-5)
+    bundle.run("inference")
+    assert len(list((bundle.root / "eval").glob("case_*_seg.nii.gz"))) == 4
+
+
 # brain tumours take four channels, and such a file or series has one
 one_channel = pytest.mark.parametrize(
     "trained", ["scd_unetr_segmentation", "scd_unetr_btcv_segmentation"], indirect=True

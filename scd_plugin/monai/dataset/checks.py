@@ -1,4 +1,4 @@
-"""Looking at every case before a training starts: what would break it hours later is said now, with the file's name."""
+"""Every case is opened before a training starts: what would break it hours later is said now, with the file's name."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_voxels(path: Path) -> np.ndarray:
-    """Voxels of an image file in (z, y, x) order, channels where SimpleITK puts them.
+    """Read an image file's voxels in (z, y, x) order, channels where SimpleITK puts them.
 
     Raises:
         ValueError: if they can't be read.
@@ -92,12 +92,16 @@ def check_image(path: Path, header: Header) -> None:
 
 
 def num_channels(case: Case) -> int:
-    """Channels of a case: one per file, or those inside its only file."""
-    return len(case.images) if len(case.images) > 1 else read_header(case.images[0]).channels
+    """Count the channels of a case, in one file or in several.
+
+    Raises:
+        ValueError: if a file can't be read.
+    """
+    return sum(read_header(path).channels for path in case.images)
 
 
 def check_cases(cases: Iterable[Case], *, channels: int, labels: Sequence[int]) -> dict[str, str]:
-    """What is wrong with which case.
+    """Find what is wrong with which case.
 
     Args:
         cases: their files are opened; labels are read whole.
@@ -125,7 +129,7 @@ def check_cases(cases: Iterable[Case], *, channels: int, labels: Sequence[int]) 
 
 
 def usable_cases(dataset: DatasetFolder, *, channels: int, labels: Sequence[int], skip_bad: bool) -> list[Case]:
-    """The cases that can be trained on.
+    """List the cases that can be trained on.
 
     Args:
         dataset: the folder.

@@ -18,12 +18,12 @@ _CHUNK = 1 << 20
 
 
 def tells_its_size(path: Path) -> bool:
-    """Whether `check_complete` knows the format."""
+    """Tell whether `check_complete` knows the format."""
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def check_complete(path: Path) -> None:
-    """Nothing for whole files and for other formats, whose readers notice by themselves when voxels are read.
+    """Refuse a NIfTI file that was cut off. The readers of other formats notice by themselves, with the voxels.
 
     Args:
         path: an image file.

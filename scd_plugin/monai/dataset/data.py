@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 import psutil
 from monai.bundle import ConfigParser
 
-from scd_plugin.monai.dataset.checks import read_header, usable_cases
-from scd_plugin.monai.dataset.describe import Description, describe_cases, label_values, named_labels
+from scd_plugin.monai.dataset.checks import num_channels, read_header, usable_cases
+from scd_plugin.monai.dataset.describe import describe_cases, label_values, named_labels
 from scd_plugin.monai.dataset.labelled_folders import Case, read_dataset
 from scd_plugin.monai.dataset.splits import find_splits_file, split_names
 
@@ -43,8 +44,8 @@ def _examined(dataset_dir: str, skip_bad: bool, expected: tuple[int, tuple[int, 
     return dataset, cases, describe_cases(dataset, labels, cases)
 
 
-def describe(dataset_dir: str, recorded: Mapping[str, Any] | None = None, *, skip_bad: bool = False) -> Description:
-    """Channels, classes, spacing, window and intensities of a labelled folder, all of whose cases are checked.
+def describe(dataset_dir: str, recorded: Mapping[str, Any] | None = None, *, skip_bad: bool = False) -> dict[str, Any]:
+    """Check all cases of a labelled folder, and find its channels, classes, spacing, window and intensities.
 
     Args:
         dataset_dir: see `read_dataset`.
@@ -72,7 +73,7 @@ def data_lists(
     channels: int | None = None,
     labels: Sequence[int] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Data lists for training and validation, all of whose cases are checked.
+    """Check all cases of a labelled folder, and list those for training and those for validation.
 
     Args:
         dataset_dir: see `read_dataset`.
@@ -118,7 +119,7 @@ def data_lists(
 def cache_rate(
     entries: Sequence[Mapping[str, Any]], *, copies: int | None = None, spacing: Sequence[float] | None = None
 ) -> float:
-    """Share of the cases that memory holds after preprocessing.
+    """Find the share of the cases that memory holds after preprocessing.
 
     Args:
         entries: a data list.
@@ -138,7 +139,7 @@ def cache_rate(
 
 
 def from_config(config: Mapping[str, Any]) -> Any:
-    """The object that a MONAI config describes.
+    """Build the object that a MONAI config describes.
 
     Args:
         config: with `_target_`, as in a bundle's JSON.
@@ -147,17 +148,13 @@ def from_config(config: Mapping[str, Any]) -> Any:
 
 
 def _commonest_channels(cases: Sequence[Case]) -> int:
-    """Of a folder that does not say: so that one odd file is found out, not taken for the rule."""
-    counts = [count for count in map(_channels, cases) if count]
+    """Channels that most cases have, where the folder does not say: one odd file must not be taken for the rule."""
+    counts = []
+    for case in cases:
+        # files that can't be read are reported with the other damaged ones
+        with suppress(ValueError):
+            counts.append(num_channels(case))
     return max(set(counts), key=counts.count) if counts else 1
-
-
-def _channels(case: Case) -> int:
-    """0 where a file can't be read, which is reported with the other damaged files."""
-    try:
-        return sum(read_header(path).channels for path in case.images)
-    except ValueError:
-        return 0
 
 
 def _entry(case: Case) -> dict[str, Any]:
@@ -166,7 +163,7 @@ def _entry(case: Case) -> dict[str, Any]:
 
 
 def _bytes(entry: Mapping[str, Any], spacing: Sequence[float] | None) -> float:
-    """Of image and label as float32."""
+    """Count the bytes of image and label as float32."""
     files = [entry["image"]] if isinstance(entry["image"], (str, os.PathLike)) else entry["image"]
     headers = [read_header(Path(file)) for file in files]
     voxels = float(prod(headers[0].size))

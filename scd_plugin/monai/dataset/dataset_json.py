@@ -11,7 +11,7 @@ __all__ = ["by_number", "read_json", "read_labels", "whole_number"]
 
 
 def read_json(file: Path, kind: type[Any] = dict) -> Any:
-    """The content of a file.
+    """Read a file, and check whether it holds an object or a list.
 
     Args:
         file: its path.
@@ -32,7 +32,7 @@ def read_json(file: Path, kind: type[Any] = dict) -> Any:
 
 
 def by_number(file: Path, key: str, entries: Any) -> dict[int, str]:
-    """Names by their numbers, in the numbers' order, from a JSON object such as `{"0": "CT", "1": "PET"}`.
+    """Sort names by their numbers, from a JSON object such as `{"0": "CT", "1": "PET"}`.
 
     Args:
         file: named in the error.
@@ -50,7 +50,7 @@ def by_number(file: Path, key: str, entries: Any) -> dict[int, str]:
 
 
 def read_labels(file: Path, entries: Any) -> tuple[dict[str, tuple[int, ...]], int | None]:
-    """Names and values of the labels but background, and nnU-Net's ignore label.
+    """Read names and values of all labels but background, and nnU-Net's ignore label.
 
     Args:
         file: named in the error.
@@ -78,7 +78,7 @@ def read_labels(file: Path, entries: Any) -> tuple[dict[str, tuple[int, ...]], i
 
 
 def whole_number(file: Path, what: str, value: Any) -> int:
-    """A number from 0, which may be written as a string.
+    """Read a number from 0, which may be written as a string.
 
     Raises:
         ValueError: if it is none.

@@ -15,9 +15,7 @@ from scd_plugin.monai.dataset.checks import num_channels, read_header, read_voxe
 from scd_plugin.monai.dataset.labelled_folders import Case, DatasetFolder
 from scd_plugin.monai.dataset.window import window_and_patch
 
-__all__ = ["Description", "describe_cases", "intensity_config", "label_values", "named_labels"]
-
-Description = dict[str, Any]
+__all__ = ["describe_cases", "intensity_config", "label_values", "named_labels"]
 
 # as many cases as give stable medians and percentiles
 MAX_CASES = 50
@@ -30,7 +28,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def named_labels(dataset: DatasetFolder) -> dict[str, tuple[int, ...]]:
-    """The data set's labels; where it does not name them, all values found in its label files."""
+    """Return the data set's labels; where it does not name them, all values found in its label files."""
     if dataset.labels:
         return dataset.labels
     values = set().union(*map(_values, dataset.cases))
@@ -42,22 +40,22 @@ def named_labels(dataset: DatasetFolder) -> dict[str, tuple[int, ...]]:
 
 
 def _values(case: Case) -> set[int]:
-    """None where the file can't be read, which is reported with the other damaged files."""
+    """Whole numbers from 0 in the label file; what else it holds, or that it can't be read, is reported later."""
     try:
         values = np.unique(read_voxels(case.label))
     except ValueError:
         return set()
-    # others are reported as well
     return {int(value) for value in values if np.isfinite(value) and value >= 0}
 
 
-def label_values(labels: Mapping[str, Sequence[int]], ignore_label: int | None = None) -> list[int]:
-    """Values that label files may hold, background first."""
-    values = {0, *(value for values in labels.values() for value in values)}
-    return sorted(values if ignore_label is None else values | {ignore_label})
+def label_values(labels: Mapping[str, Sequence[int]]) -> list[int]:
+    """List the values that label files may hold, background first."""
+    return sorted({0, *(value for values in labels.values() for value in values)})
 
 
-def describe_cases(dataset: DatasetFolder, labels: Mapping[str, Sequence[int]], cases: Sequence[Case]) -> Description:
+def describe_cases(
+    dataset: DatasetFolder, labels: Mapping[str, Sequence[int]], cases: Sequence[Case]
+) -> dict[str, Any]:
     """Describe a data set by its undamaged cases.
 
     Args:
@@ -99,7 +97,7 @@ def describe_cases(dataset: DatasetFolder, labels: Mapping[str, Sequence[int]], 
 
 
 def intensity_config(ct_windows: Sequence[Sequence[float] | None]) -> dict[str, Any]:
-    """Config of the MONAI transform that normalises images: one where all channels are of a kind, else one for each.
+    """Write the config of the transform that normalises images, all channels alike or each in its own way.
 
     Args:
         ct_windows: for each channel the HU window that is mapped to -1..1, cut off outside; None for a z-score.
@@ -139,7 +137,7 @@ def _one_kind(key: str, window: Sequence[float] | None) -> dict[str, Any]:
 
 
 def _ct_window(cases: Sequence[Case], channel: int) -> list[float]:
-    """The range of HU inside labels, but for the outermost half per cent on each side, as in nnU-Net."""
+    """Find the range of HU inside labels, but for the outermost half per cent on each side, as in nnU-Net."""
     rng = np.random.default_rng(0)
     drawn = []
     for case in cases:

@@ -15,7 +15,7 @@ from monai.data.folder_layout import default_name_formatter
 from monai.transforms import Transform
 
 from scd_plugin.monai.dataset.checks import check_image, read_header
-from scd_plugin.monai.dataset.labelled_folders import IMAGE_ENDINGS, namesakes, without_ending
+from scd_plugin.monai.dataset.labelled_folders import IMAGE_ENDINGS, image_files, namesakes, without_ending
 
 __all__ = ["list_images", "output_name"]
 
@@ -26,7 +26,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def list_images(dataset_dir: str | Path, *, channels: int, skip_bad: bool = False) -> list[dict[str, Any]]:
-    """What to segment, as a data list.
+    """List the images to segment.
 
     Args:
         dataset_dir: an image file; a folder of NIfTI, NRRD, MHA or MHD files, channels in files of their own
@@ -72,7 +72,7 @@ def list_images(dataset_dir: str | Path, *, channels: int, skip_bad: bool = Fals
 
 
 def output_name(meta: Mapping[str, Any] | None, saver: Transform) -> dict[str, Any]:
-    """For `SaveImaged`'s `output_name_formatter`: the image's name, all of it.
+    """Name a result by all of its image's name, as `SaveImaged`'s `output_name_formatter`.
 
     MONAI takes the last dotted part of a name for its ending, so that the folders 1.2.840.4 and 1.2.840.5 of two DICOM
     series would be written to one file.
@@ -111,11 +111,8 @@ def _image_folder(root: Path) -> Path:
 
 
 def _groups(folder: Path, channels: int) -> list[list[Path]]:
-    """Files that make one image each; or folders, each a DICOM series."""
-    files = sorted(
-        path for path in folder.iterdir() if path.name.lower().endswith(IMAGE_ENDINGS) and not path.name.startswith(".")
-    )
-    if files:
+    """Group the files that make one image; or list the folders, each a DICOM series."""
+    if files := image_files(folder):
         cases: dict[str, list[Path]] = {}
         for path in files:
             name = without_ending(path)

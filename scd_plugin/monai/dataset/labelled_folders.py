@@ -10,7 +10,7 @@ from typing import Any
 
 from scd_plugin.monai.dataset.dataset_json import by_number, read_json, read_labels, whole_number
 
-__all__ = ["IMAGE_ENDINGS", "Case", "DatasetFolder", "namesakes", "read_dataset", "without_ending"]
+__all__ = ["IMAGE_ENDINGS", "Case", "DatasetFolder", "image_files", "namesakes", "read_dataset", "without_ending"]
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 # the number that ends an image's name in nnU-Net's layout
@@ -85,15 +85,22 @@ def read_dataset(dataset_dir: str | Path) -> DatasetFolder:
 
 
 def without_ending(path: Path, ending: str | None = None) -> str:
-    """File name without its image ending."""
+    """Return a file's name without its image ending."""
     for known in (ending,) if ending else IMAGE_ENDINGS:
         if known and path.name.lower().endswith(known.lower()):
             return path.name[: -len(known)]
     return path.stem
 
 
+def image_files(folder: Path, endings: tuple[str, ...] = IMAGE_ENDINGS) -> list[Path]:
+    """List the files of a folder with these endings, but for hidden ones."""
+    return sorted(
+        path for path in folder.iterdir() if path.name.lower().endswith(endings) and not path.name.startswith(".")
+    )
+
+
 def namesakes(paths: Sequence[Path]) -> str | None:
-    """A sentence where two files bear the same name but for their endings."""
+    """Return a sentence where two files bear the same name but for their endings."""
     seen: dict[str, Path] = {}
     for path in paths:
         other = seen.setdefault(without_ending(path), path)
@@ -161,13 +168,13 @@ def _plain(root: Path) -> DatasetFolder:
 
 
 def _match(images: Path, labels: Path, ending: str | None) -> tuple[list[Case], dict[str, str]]:
-    """Cases of a folder of images and one of labels with the same names, channels numbered as in nnU-Net or not."""
+    """Match images with labels of the same names, channels numbered as in nnU-Net or not."""
     endings = (ending,) if ending else IMAGE_ENDINGS
     labels_of: dict[str, list[Path]] = {}
-    for path in _files(labels, endings):
+    for path in image_files(labels, endings):
         labels_of.setdefault(without_ending(path, ending), []).append(path)
     images_of: dict[str, list[Path]] = {}
-    for path in _files(images, endings):
+    for path in image_files(images, endings):
         name = without_ending(path, ending)
         # a plain folder may hold names that happen to end in four digits
         if name not in labels_of:
@@ -193,7 +200,7 @@ def _match(images: Path, labels: Path, ending: str | None) -> tuple[list[Case], 
 
 
 def _listed(file: Path, entries: Any) -> tuple[list[Case], dict[str, str]]:
-    """Cases whose files dataset.json names."""
+    """List the cases whose files dataset.json names."""
     if not isinstance(entries, dict):
         msg = f"dataset in {file} must be an object of cases; got {str(entries)[:80]}"
         raise ValueError(msg)
@@ -210,12 +217,6 @@ def _listed(file: Path, entries: Any) -> tuple[list[Case], dict[str, str]]:
         else:
             cases.append(case)
     return cases, problems
-
-
-def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.name.lower().endswith(endings) and not path.name.startswith(".")
-    )
 
 
 def _path(root: Path, name: str) -> Path:

@@ -15,7 +15,7 @@ __all__ = ["LabelsToRegionsd", "RegionsToLabelsd", "labels_to_regions", "regions
 
 
 def labels_to_regions(label: Tensor, regions: Sequence[Sequence[int]]) -> Tensor:
-    """One binary channel for each region.
+    """Make one binary channel for each region.
 
     Args:
         label: (1, *size), whole numbers.
@@ -29,7 +29,7 @@ def labels_to_regions(label: Tensor, regions: Sequence[Sequence[int]]) -> Tensor
 
 
 def regions_to_labels(regions: Tensor, values: Sequence[int], painting: Sequence[int] | None = None) -> Tensor:
-    """Label map from binary regions, painted one over the other as nnU-Net does.
+    """Make a label map of binary regions, painted one over the other as nnU-Net does.
 
     Args:
         regions: (regions, *size), 0 or 1.
@@ -46,7 +46,7 @@ def regions_to_labels(regions: Tensor, values: Sequence[int], painting: Sequence
 
 
 class _OnTensors(MapTransform):
-    """Applies `self.convert` to each key's tensor and keeps its geometry."""
+    """Apply `self.convert` to each key's tensor, and keep its geometry."""
 
     def convert(self, tensor: Tensor) -> Tensor:
         raise NotImplementedError
@@ -66,7 +66,7 @@ class _OnTensors(MapTransform):
 
 
 class LabelsToRegionsd(_OnTensors):
-    """See `labels_to_regions`.
+    """Make one binary channel for each region, see `labels_to_regions`.
 
     Args:
         keys: labels of the data dictionary.
@@ -86,7 +86,7 @@ class LabelsToRegionsd(_OnTensors):
 
 
 class RegionsToLabelsd(_OnTensors):
-    """See `regions_to_labels`.
+    """Make a label map of binary regions, see `regions_to_labels`.
 
     Args:
         keys: predictions of the data dictionary.

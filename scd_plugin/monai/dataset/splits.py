@@ -15,7 +15,7 @@ NUM_FOLDS = 5
 
 
 def find_splits_file(dataset_dir: Path) -> Path | None:
-    """nnU-Net's splits_final.json: in the data set's folder, or where `nnUNet_preprocessed` points."""
+    """Find nnU-Net's splits_final.json: in the data set's folder, or where `nnUNet_preprocessed` points."""
     places = [dataset_dir / "splits_final.json"]
     preprocessed = os.environ.get("nnUNet_preprocessed")  # noqa: SIM112
     if preprocessed:
@@ -26,7 +26,7 @@ def find_splits_file(dataset_dir: Path) -> Path | None:
 def split_names(
     names: Sequence[str], *, fold: int = 0, seed: int = 0, splits_file: Path | None = None
 ) -> tuple[list[str], list[str]]:
-    """Names for training and for validation.
+    """Split names into those for training and those for validation.
 
     Args:
         names: all cases.

@@ -16,7 +16,7 @@ MIN_PATCH = 4
 
 
 def window_and_patch(shape: Sequence[float], spacing: Sequence[float]) -> tuple[list[int], list[int]]:
-    """Sliding window and token patch, in voxels per axis.
+    """Choose sliding window and token patch, in voxels per axis.
 
     A token is about as long on every axis in millimetres: an axis with a coarser spacing gets a smaller token patch,
     by powers of two. The window is the whole image where it is small, else 12 tokens an axis; where that gives fewer

@@ -24,7 +24,7 @@ _BY_PLANS = "NnunetPreprocessd"
 
 
 def find_network(model: nn.Module) -> SCDNetwork:
-    """The SCD network that a bundle's `network_def` is, or holds.
+    """Find the network of SCD that a bundle's `network_def` is, or holds.
 
     Raises:
         ValueError: if there is none.
@@ -37,7 +37,7 @@ def find_network(model: nn.Module) -> SCDNetwork:
 
 
 def plain_config(parser: ConfigParser, config_id: str) -> Any:
-    """A part of a config as plain JSON: components as they stand, references and expressions by their value.
+    """Write a part of a config as plain JSON: components as they stand, references and expressions by their value.
 
     Components that are disabled are left out. A reference from an argument to another component stays a reference.
 
@@ -56,7 +56,8 @@ def plain_config(parser: ConfigParser, config_id: str) -> Any:
         return [plain_config(parser, item) for item in ids if not _disabled(parser, item)]
     if not isinstance(config, str) or config[:1] not in ("@", "$"):
         return config
-    if _is_component(parser, _follow(parser, config_id)):
+    target = parser.get(_follow(parser, config_id))
+    if isinstance(target, Mapping) and "_target_" in target:
         return config
     return _plain_value(_evaluated(parser, config_id))
 
@@ -98,7 +99,7 @@ def describe(parser: ConfigParser, model: nn.Module) -> dict[str, Any]:
         "spacing": _argument(before, "Spacing", "pixdim"),
         "orientation": _argument(before, "Orientation", "axcodes"),
         "intensity": [step for step in before if "Intensity" in step["_target_"]],
-        "activation": _activation(after),
+        "activation": next((name for name in ("softmax", "sigmoid") if _argument(after, "Activations", name)), None),
         "sliding_window": plain_config(parser, _follow(parser, "inferer")),
         "dataset": parser.get("_meta_#dataset"),
         "preprocessing": before,
@@ -110,7 +111,7 @@ def describe(parser: ConfigParser, model: nn.Module) -> dict[str, Any]:
 
 
 def _with_plans(description: dict[str, Any], recipe: Any) -> dict[str, Any]:
-    """The description with what nnU-Net's plans say; `recipe` comes from the config, for this host knows no nnU-Net."""
+    """Add what nnU-Net's plans say; `recipe` comes from the config, for this host knows no nnU-Net."""
     described = describe_plans(recipe.plans.plans, recipe.configuration.configuration, recipe.dataset)
     described["sliding_window"] = {
         **single_network(description["sliding_window"]),
@@ -125,7 +126,7 @@ def _with_plans(description: dict[str, Any], recipe: Any) -> dict[str, Any]:
 
 
 def _tensor(formats: Mapping[str, Any], side: str, name: str, shape: list[int]) -> dict[str, Any]:
-    """What the metadata says of a tensor, with the shape that the network really has."""
+    """Return what the metadata says of a tensor, with the shape that the network really has."""
     stated = dict(formats.get(side, {}).get(name, {}))
     channels = stated.get("channel_def") or {}
     if len(channels) != shape[0]:
@@ -135,7 +136,7 @@ def _tensor(formats: Mapping[str, Any], side: str, name: str, shape: list[int]) 
 
 
 def _transforms(composed: Any) -> Iterator[dict[str, Any]]:
-    """The transforms of a Compose, those of a Compose inside it too."""
+    """List the transforms of a Compose, those of a Compose inside it too."""
     for step in composed["transforms"] if isinstance(composed, Mapping) and "transforms" in composed else [composed]:
         if isinstance(step, Mapping) and "transforms" in step:
             yield from _transforms(step)
@@ -151,26 +152,13 @@ def _argument(steps: list[dict[str, Any]], name: str, argument: str) -> Any:
     return next((step.get(argument) for step in steps if _named(step, name)), None)
 
 
-def _activation(steps: list[dict[str, Any]]) -> str | None:
-    for step in steps:
-        for name in ("softmax", "sigmoid"):
-            if _named(step, "Activations") and step.get(name):
-                return name
-    return None
-
-
 def _follow(parser: ConfigParser, config_id: str) -> str:
-    """The id that a chain of references ends at."""
+    """Return the id that a chain of references ends at."""
     config = parser.get(config_id)
     while isinstance(config, str) and _REFERENCE.fullmatch(config) and config[1:] in parser:
         config_id = config[1:]
         config = parser.get(config_id)
     return config_id
-
-
-def _is_component(parser: ConfigParser, config_id: str) -> bool:
-    config = parser.get(config_id)
-    return isinstance(config, Mapping) and "_target_" in config
 
 
 def _disabled(parser: ConfigParser, config_id: str) -> bool:

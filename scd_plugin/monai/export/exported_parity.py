@@ -66,7 +66,7 @@ def parity(network: nn.Module, exported: Callable[[Tensor], Tensor], image_shape
 
 
 def _flat_background(image: Tensor) -> Tensor:
-    """The image in a box in the middle, one value around it."""
+    """Keep the image in a box in the middle, and put one value around it."""
     box: Any = (..., *[slice(size // 4, size - size // 4) for size in image.shape[2:]])
     flat = torch.full_like(image, 0.5)
     flat[box] = image[box]

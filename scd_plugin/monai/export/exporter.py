@@ -60,38 +60,12 @@ class _Source:
     """A bundle's files, and what its configs build."""
 
     root: Path
-    overrides: Mapping[str, Any]
     parser: ConfigParser
     model: nn.Module
     network: SCDNetwork
-
-    @property
-    def config(self) -> str:
-        return str(self.root / "configs" / "inference.json")
-
-    @property
-    def metadata(self) -> str:
-        return str(self.root / "configs" / "metadata.json")
-
-    @property
-    def weights(self) -> str:
-        return str(self.root / "models" / "model.pt")
-
-    @property
-    def example_shape(self) -> list[int]:
-        return [EXAMPLE_BATCH, *self.network.image_shape]
-
-    def arguments(self, path: Path) -> dict[str, Any]:
-        """What MONAI's three exporters have in common."""
-        return {
-            "net_id": "network_def",
-            "filepath": str(path),
-            "ckpt_file": self.weights,
-            "meta_file": self.metadata,
-            "config_file": self.config,
-            "input_shape": self.example_shape,
-            **self.overrides,
-        }
+    """the model itself, or inside of it"""
+    arguments: Mapping[str, Any]
+    """for MONAI's exporters, all of which take these"""
 
 
 def export_bundle(
@@ -140,17 +114,18 @@ def export_bundle(
         raise ValueError(msg) from error
     allowed = (tolerance if tolerance is not None else kind.tolerance) * max(1.0, scale)
     deployment = path.with_name(f"{path.name}.deploy.json")
+    weights = source.root / "models" / "model.pt"
     description |= {
         "format": format,
         "file": {"name": path.name, "sha256": _sha256(path)},
-        "weights": {"name": "models/model.pt", "sha256": _sha256(Path(source.weights))},
+        "weights": {"name": "models/model.pt", "sha256": _sha256(weights)},
         "parity": {"largest_difference": difference, "allowed": allowed},
         "versions": {"scd-plugin": __version__, "torch": torch.__version__, "monai": monai.__version__},
     }
     deployment.write_text(json.dumps(description, indent=4) + "\n")
     if not difference <= allowed:
         msg = (
-            f"{path} was written but answers differently from {source.weights}: logits differ by up to "
+            f"{path} was written but answers differently from {weights}: logits differ by up to "
             f"{difference:.1e}, allowed are {allowed:.1e}; do not deploy it, try another format"
         )
         raise ParityError(msg)
@@ -159,7 +134,7 @@ def export_bundle(
 
 @contextmanager
 def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Without the list of arguments that MONAI's exporters log."""
+    """Keep the list of arguments out of the log that MONAI's exporters write there."""
     before = logger.level
     logger.setLevel(logging.WARNING)
     try:
@@ -169,27 +144,30 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 
 def _write_torchscript(source: _Source, path: Path, **how: bool) -> None:
-    ckpt_export(**source.arguments(path), **how)
+    ckpt_export(**source.arguments, filepath=str(path), **how)
 
 
 def _write_onnx(source: _Source, path: Path, **exporter: bool) -> None:
     names = {"input_names": ["image"], "output_names": ["pred"]}
     axes = {"image": {0: "batch"}, "pred": {0: "batch"}}
+    settings = {**names, "dynamic_axes": axes, **exporter}
     # MONAI hands further arguments to the exporter only with use_trace, whichever exporter it is
-    onnx_export(**source.arguments(path), use_trace=True, converter_kwargs={**names, "dynamic_axes": axes, **exporter})
+    onnx_export(**source.arguments, filepath=str(path), use_trace=True, converter_kwargs=settings)
 
 
 def _write_torch_export(source: _Source, path: Path) -> None:
     shapes = ({0: torch.export.Dim.DYNAMIC},)
     with torch.no_grad():
-        program = torch.export.export(source.model, (torch.rand(source.example_shape),), dynamic_shapes=shapes)
-    configs = {Path(file).name: Path(file).read_text(encoding="utf-8") for file in (source.config, source.metadata)}
-    torch.export.save(program, path, extra_files=configs)
+        example = torch.rand(source.arguments["input_shape"])
+        program = torch.export.export(source.model, (example,), dynamic_shapes=shapes)
+    configs = [source.root / "configs" / name for name in ("inference.json", "metadata.json")]
+    torch.export.save(program, path, extra_files={file.name: file.read_text(encoding="utf-8") for file in configs})
 
 
 def _write_tensorrt(source: _Source, path: Path) -> None:
     trt_export(
-        **source.arguments(path),
+        **source.arguments,
+        filepath=str(path),
         precision="fp32",
         use_trace=True,
         use_onnx=True,
@@ -241,33 +219,43 @@ def _check_requirements(name: str, kind: _Format) -> None:
 def _read(root: Path) -> _Source:
     """Read configs and weights of a bundle, and build its network with them."""
     root = root.resolve()
-    for name in ("configs/inference.json", "configs/metadata.json", "models/model.pt"):
-        if not (root / name).is_file():
-            remedy = "train the bundle first, or copy weights there" if name.endswith(".pt") else "is it a bundle?"
-            msg = f"{root} has no {name}; {remedy}"
+    config, metadata, weights = files = [
+        root / name for name in ("configs/inference.json", "configs/metadata.json", "models/model.pt")
+    ]
+    for file in files:
+        if not file.is_file():
+            remedy = "train the bundle first, or copy weights there" if file is weights else "is it a bundle?"
+            msg = f"{root} has no {file.relative_to(root)}; {remedy}"
             raise ValueError(msg)
     parser = ConfigParser()
-    parser.read_config(root / "configs" / "inference.json")
-    parser.read_meta(root / "configs" / "metadata.json")
+    parser.read_config(config)
+    parser.read_meta(metadata)
     overrides: dict[str, Any] = {"bundle_root": str(root)}
     if "network_def#deep_supervision" in parser:
         # outputs for a loss: a deployed model has one output
         overrides["network_def#deep_supervision"] = False
-    for key, value in overrides.items():
-        parser[key] = value
+    parser.update(overrides)
     model: nn.Module = parser.get_parsed_content("network_def")
-    source = _Source(root, overrides, parser, model.eval(), find_network(model))
+    network = find_network(model)
     try:
-        model.load_state_dict(torch.load(source.weights, map_location="cpu", weights_only=True))
+        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except Exception as error:
         # unpickling fails in as many ways as files are damaged
-        msg = f"{source.weights} must be a state dict that fits network_def of configs/inference.json: {_reason(error)}"
+        msg = f"{weights} must be a state dict that fits network_def of configs/inference.json: {_reason(error)}"
         raise ValueError(msg) from error
-    return source
+    arguments = {
+        "net_id": "network_def",
+        "ckpt_file": str(weights),
+        "meta_file": str(metadata),
+        "config_file": str(config),
+        "input_shape": [EXAMPLE_BATCH, *network.image_shape],
+        **overrides,
+    }
+    return _Source(root, parser, model.eval(), network, arguments)
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, in one line that is not too long."""
+    """Put what an error says into one line that is not too long."""
     return " ".join(str(error).split())[:300]
 
 

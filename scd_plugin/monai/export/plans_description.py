@@ -12,7 +12,7 @@ _RESAMPLING = ("resampling_fn_data", "resampling_fn_probabilities")
 
 
 def single_network(inferer: Mapping[str, Any]) -> dict[str, Any]:
-    """The window of `NnunetInferer` without the files that it reads.
+    """Describe the sliding window of `NnunetInferer`, without the files that it reads.
 
     Raises:
         ValueError: if it averages several networks, of which a file would hold the first alone.
@@ -29,7 +29,7 @@ def single_network(inferer: Mapping[str, Any]) -> dict[str, Any]:
 def describe_plans(
     plans: Mapping[str, Any], configuration: Mapping[str, Any], dataset: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Entries of a deployment's description.
+    """Make the entries of a deployment's description that nnU-Net's plans hold.
 
     Args:
         plans: nnU-Net's plans.json.

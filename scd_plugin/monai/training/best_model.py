@@ -80,7 +80,7 @@ class BestModel:
 
 
 def last_checkpoint(ckpt_dir: str) -> str:
-    """The newest checkpoint that a training can go on from.
+    """Find the newest checkpoint that a training can go on from.
 
     Args:
         ckpt_dir: folder of `CheckpointSaver`'s files, named `last_..._epoch=N.pt`.

@@ -15,7 +15,7 @@ __all__ = ["network_config", "record", "recorded"]
 
 
 def network_config(network: SCDNetwork) -> dict[str, Any]:
-    """The config that builds a network again: its class and every argument, those left at their defaults too.
+    """Write the config that builds a network again: its class and every argument, those left at their defaults too.
 
     Raises:
         ValueError: if it is no network of SCD, or JSON can't hold an argument.
@@ -71,7 +71,7 @@ def record(bundle_root: Path, network: SCDNetwork, description: Mapping[str, Any
 
 
 def recorded(bundle_root: str, key: str) -> Any:
-    """An entry of the bundle's inference.json, as the last training left it."""
+    """Read an entry of the bundle's inference.json, as the last training left it."""
     return json.loads((Path(bundle_root) / "configs" / "inference.json").read_text(encoding="utf-8"))[key]
 
 

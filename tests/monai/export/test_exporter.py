@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,11 @@ def test_plain_config_resolves_values_alone() -> None:
         1,
         {"_target_": "torch.nn.ReLU", "inplace": False, "dtype": "uint8", "of": "@b"},
     ]
+
+
+def test_page_lists_the_formats() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "export.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z-]+)` \| `model", page, flags=re.MULTILINE) == list(exporter.FORMATS)
 
 
 class TestRefusals:
