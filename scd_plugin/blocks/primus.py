@@ -122,7 +122,7 @@ def decode_octants(decoder: nn.Module, tokens: Tensor) -> Tensor:
     first step is taken whole; of the others only the part that leads to one voxel near the octant's middle.
 
     Args:
-        decoder: of `primus_decoder`.
+        decoder: a decoder from `primus_decoder`.
         tokens: (B, N, D), from any places of the grid.
 
     Returns:

@@ -150,7 +150,7 @@ def metadata(network: MovableNetwork, recipe: NnunetRecipe, origin: str) -> dict
 
     Args:
         network: the model's.
-        recipe: its plans and data set.
+        recipe: the model's plans and data set.
         origin: one sentence that says which model it was.
     """
     name, labels, channels = recipe.plans.dataset_name, recipe.dataset["labels"], recipe.channel_names

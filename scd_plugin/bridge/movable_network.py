@@ -1,4 +1,4 @@
-"""What moves between the hosts: a network, known by its class and all of its arguments, and its weights."""
+"""Networks that move between the hosts, known by class and all arguments, and their weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MovableNetwork:
     """A network of SCD that can be moved, built without memory for weights.
 
     Args:
-        network: of one of the classes in `NETWORKS`.
+        network: an object of one of the classes in `NETWORKS`.
         what: where the network comes from, for the error.
 
     Raises:

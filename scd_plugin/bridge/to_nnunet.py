@@ -19,7 +19,7 @@ def bundle_to_nnunet(
 
     Args:
         bundle: a folder, written by `to_monai` or any other with SCD's network.
-        trainer: its name goes into the checkpoint; None for the one that it was trained with, or nnUNetTrainerSCD.
+        trainer: name that goes into the checkpoint; None for the trainer of the model, or nnUNetTrainerSCD.
         dataset_json: nnU-Net's description of the labels; None to take it from the bundle's metadata. Needed where
             the bundle predicts regions and its metadata does not say of which labels they are made.
 

@@ -87,8 +87,8 @@ def primus_preset(version: int, size: str) -> str:
     """Name of a preset of SCD-Primus: `"primus-m"`, `"primusv3-s"`.
 
     Args:
-        version: of Primus, 1 to 3.
-        size: S, B, M or L.
+        version: Primus's version, 1 to 3.
+        size: Primus's size: S, B, M or L.
     """
     return f"primus{'' if version == 1 else f'v{version}'}-{size.lower()}"
 

@@ -42,7 +42,7 @@ class Bundle:
 
     @property
     def from_nnunet(self) -> bool:
-        """Whether its preprocessing is nnU-Net's."""
+        """Whether the bundle preprocesses as nnU-Net does, by `NnunetPreprocessd`."""
         return any(one.name == "NnunetPreprocessd" for one in self.preprocessing)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What nnU-Net's prediction does like a bundle's window and postprocessing. Plain values only."""
+"""Translates a bundle's window and postprocessing to nnU-Net's prediction. Plain values only."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Painting:
     """How a bundle makes a label map of regions that overlap."""
 
     values: tuple[int, ...] | None = None
-    """What each channel is painted with; None where the bundle leaves the regions apart."""
+    """Value that each channel is painted with; None where the bundle leaves the regions apart."""
     order: tuple[int, ...] = ()
     """Channels, later ones cover earlier ones."""
 
 
 def region_painting(postprocessing: Sequence[Component]) -> Painting | None:
-    """How channels that are regions, each with a threshold, are painted; None for classes of which the largest wins.
+    """Read how regions, channels with a threshold each, are painted; None for classes of which the largest wins.
 
     Args:
         postprocessing: transforms of the network's output, in their order.
@@ -86,7 +86,7 @@ def _refuse(transform: Component, why: str) -> NoReturn:
 
 
 def window_notes(roi_size: Sequence[int], overlap: float, mode: str, img_size: Sequence[int]) -> list[str]:
-    """What nnU-Net's sliding window does differently, one sentence each.
+    """Say what nnU-Net's sliding window does differently, one sentence each.
 
     Args:
         roi_size: MONAI's window, voxels per axis.

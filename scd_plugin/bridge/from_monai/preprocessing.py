@@ -1,4 +1,4 @@
-"""Plans that do what a bundle's preprocessing does, and what no plans can do. Plain values only."""
+"""Translates a bundle's preprocessing to nnU-Net's plans, and refuses what no plans can do. Plain values only."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Intensity:
 
 @dataclass
 class Preprocessing:
-    """What plans have to hold to preprocess as a bundle does."""
+    """Settings with which plans preprocess as a bundle does."""
 
     spacing: list[float] | None = None
     """mm along x, y, z; None where the bundle leaves images as they are."""

@@ -1,4 +1,4 @@
-"""Where voxels lie: from the properties that nnU-Net's readers return to the 4 x 4 affine that MONAI keeps."""
+"""Turns the geometry that nnU-Net's readers return into the 4 x 4 affine that MONAI keeps."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class PruningTrainer(AbstractPrimus):
         self.print_to_log_file(f"network: {preset}{f' with changes: {changes}' if changes else ''}")
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """As in nnU-Net's default trainer, for networks that have it."""
+        """Switch deep supervision as nnU-Net's default trainer does, in networks that have it."""
         decoder: Any = getattr(unwrapped(self.network), "decoder", None)
         if hasattr(decoder, "deep_supervision"):
             decoder.deep_supervision = enabled
@@ -198,7 +198,7 @@ class PruningTrainer(AbstractPrimus):
         return optimizer, schedule
 
     def save_checkpoint(self, filename: str) -> None:
-        """As in nnU-Net, but a process killed while it writes leaves the checkpoint before."""
+        """Write a checkpoint so that a process killed meanwhile leaves the one before."""
         if self.local_rank != 0 or self.disable_checkpointing:
             # nnU-Net writes nothing, and a file lying there is another process's
             super().save_checkpoint(filename)
@@ -209,7 +209,7 @@ class PruningTrainer(AbstractPrimus):
         partial.replace(filename)
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        """As in nnU-Net, with one sentence where the checkpoint does not fit.
+        """Load a checkpoint, or say in one sentence why it does not fit.
 
         nnU-Net 2.8.1's warm-up trainers cannot read its own checkpoints back: they call `torch.load` with its default
         `weights_only=True`, which refuses the NumPy scalars of the log; and they cannot take a dict.

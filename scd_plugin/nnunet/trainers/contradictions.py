@@ -1,4 +1,4 @@
-"""Whether a trainer's settings contradict plans that name a network."""
+"""Refuses plans whose network contradicts a trainer's settings."""
 
 from __future__ import annotations
 
