@@ -41,11 +41,7 @@ def _errors_in_one_sentence() -> Iterator[None]:
 
 
 def _with_options_of(settings: type) -> Callable[[Command], Command]:
-    """Give a command, in place of its `**options`, an option for each field of a dataclass.
-
-    Args:
-        settings: with fields annotated as a command's parameters are, `Annotated[int, typer.Option(help="...")]`.
-    """
+    """Give a command, in place of its `**options`, an option for each field of a dataclass, annotated as parameters."""
 
     def decorate(command: Command) -> Command:
         own, fields = (inspect.signature(one, eval_str=True).parameters.values() for one in (command, settings))

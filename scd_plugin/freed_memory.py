@@ -61,12 +61,9 @@ def malloc_settings() -> dict[str, str]:
 
 
 def keep_freed_memory(device: torch.device | str = "cpu") -> bool:
-    """Keep from now on what this process frees, if the network computes on a CPU and `can_keep_freed_memory`.
+    """Keep from now on what this process frees, if the network's device is a CPU and `can_keep_freed_memory`.
 
-    Children that are forked later do so too.
-
-    Args:
-        device: where the network is; other devices than a CPU have their own allocators, and nothing is changed.
+    Children that are forked later do so too. Other devices than a CPU have their own allocators.
 
     Returns:
         Whether it does.
@@ -84,14 +81,7 @@ def keep_freed_memory(device: torch.device | str = "cpu") -> bool:
 def freed_memory_kept(device: torch.device | str = "cpu") -> Iterator[bool]:
     """Keep freed memory for a while, as `keep_freed_memory` does; at the end what is free goes back to the system.
 
-    Args:
-        device: see `keep_freed_memory`.
-
-    Yields:
-        Whether it is kept.
-
-    Raises:
-        ValueError: see `keep_freed_memory`.
+    Yields whether it is kept; raises as `can_keep_freed_memory` does.
     """
     kept = keep_freed_memory(device)
     try:

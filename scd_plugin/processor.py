@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import torch
 
-__all__ = ["bfloat16_instructions", "usable_cores"]
+__all__ = ["bfloat16_instructions", "slow_bfloat16_note", "usable_cores"]
 
 # the faster first
 _FLAGS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16"}
@@ -16,13 +16,22 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def bfloat16_instructions() -> str | None:
-    """The instructions with which PyTorch computes faster in bfloat16 than in float32, if this processor has any.
+    """The instructions with which PyTorch computes faster in bfloat16 than in float32: "AMX" or "AVX512-BF16".
 
-    Returns:
-        "AMX" or "AVX512-BF16"; None on other processors, all of ARM's among them, which nobody has measured here.
+    None on other processors, all of ARM's among them, which nobody has measured here.
     """
     has = _flags()
     return next((name for name, flag in _FLAGS.items() if flag in has), None)
+
+
+def slow_bfloat16_note() -> str | None:
+    """A sentence for processors without instructions for bfloat16; None on others."""
+    if bfloat16_instructions() is not None:
+        return None
+    return (
+        "bfloat16 will be slow on this processor, which has neither AMX nor AVX512-BF16; results are as on others, and "
+        "float32 is faster here"
+    )
 
 
 def usable_cores() -> int:

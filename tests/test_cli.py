@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,22 @@ def test_failed_command_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     result = CliRunner().invoke(app, ["demo", "--output", str(tmp_path)])
     assert result.exit_code == 1
     assert result.stderr == "error: nnUNetv2_train ended with exit code 3, see above\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "said"),
+    [
+        (PermissionError(13, "Permission denied", "out"), 2, "error: [Errno 13] Permission denied: 'out'\n"),
+        # who read the output has left
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, ""),
+    ],
+)
+def test_errors_of_the_system(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: OSError, exit_code: int, said: str
+) -> None:
+    def run(*_: object, **__: object) -> bool:
+        raise error
+
+    monkeypatch.setattr(demo_run, "run_demo", run)
+    result = CliRunner().invoke(app, ["demo", "--output", str(tmp_path)])
+    assert (result.exit_code, result.stderr) == (exit_code, said)

@@ -27,6 +27,21 @@ LAYERS = {
     "demo": 6,
     "cli": 7,
 }
+# the same inside of a host
+ROOMS = {
+    "nnunet": {"planning": 0, "model": 0, "trainers": 1, "predict": 2, "doctor": 3},
+    "monai": {"dataset": 0, "errors": 0, "training": 1, "export": 1, "runner": 1},
+    "bridge": {
+        "folders": 0,
+        "movable_model": 0,
+        "movable_network": 0,
+        "runtime": 1,
+        "bundle_files": 1,
+        "from_monai": 2,
+        "to_monai": 2,
+        "to_nnunet": 3,
+    },
+}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in LAYERS)
 
 
@@ -68,6 +83,21 @@ def test_files_were_found() -> None:
 def test_imports_point_down(path: Path) -> None:
     own = path.relative_to(PACKAGE).with_suffix("").parts[0]
     assert violations(path.read_text(encoding="utf-8"), own) == []
+
+
+@pytest.mark.parametrize("host", ROOMS)
+def test_rooms_of_a_host_point_down(host: str) -> None:
+    layers, wrong = ROOMS[host], []
+    for path in (PACKAGE / host).rglob("*.py"):
+        own = path.relative_to(PACKAGE / host).with_suffix("").parts[0]
+        if own == "__init__":
+            continue
+        for module in imported_modules(path.read_text(encoding="utf-8")):
+            words = module.split(".")
+            room = words[2] if words[:2] == ["scd_plugin", host] and len(words) > 2 else own
+            if room != own and layers[room] >= layers[own]:
+                wrong.append(f"{path.name}: {module}")
+    assert wrong == []
 
 
 @pytest.mark.parametrize(

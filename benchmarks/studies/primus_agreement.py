@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import torch
 import typer
 from monai.transforms import ResizeWithPadOrCrop
+from pruned_agreement import Agreement, sweep_agreement
 from torch import Tensor, nn
 
-from scd_plugin.measure.agreement import Agreement, sweep_agreement
 from scd_plugin.networks.priors import PRIORS
 
 __all__ = ["middle_crops", "model_agreement", "trained_network", "write_agreement"]

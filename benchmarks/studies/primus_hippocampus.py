@@ -35,10 +35,10 @@ from primus_measures import (
     write_curves,
     write_quality,
 )
+from pruned_agreement import Agreement
 from trainers import primus_study
 
 from scd_plugin.bench.machine import machine
-from scd_plugin.measure.agreement import Agreement
 
 DOCS = Path(__file__).parents[2] / "docs" / "studies"
 NAME = "primus-hippocampus"

@@ -1,7 +1,7 @@
 """Token completion: puts token sets that left at different depths back into one full sequence."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,10 @@ COMPLETION = ("assembly", "assembly_to_kept", "mask_token")
 
 
 class _Refine(nn.Module):
-    """The common end of completions: positions, transformer blocks, LayerNorm and a projection back to D."""
+    """The common end of completions: positions, transformer blocks, LayerNorm and a projection back to D.
+
+    Args: as in `MultiLayerTokenAssembly`, which hands them on as its `refining`.
+    """
 
     pos_embed: Tensor
     attend_kept: Final[bool]
@@ -26,27 +29,21 @@ class _Refine(nn.Module):
         *,
         hidden_size: int,
         completion_hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        qkv_bias: bool,
+        num_layers: int = 1,
+        num_heads: int = 12,
+        qkv_bias: bool = True,
         attend_kept: bool = False,
     ) -> None:
         super().__init__()
         # not in the state dict: it follows from the grid, and checkpoints must move between grids
         self.register_buffer("pos_embed", sincos_pos_embed(grid_size, completion_hidden_size), persistent=False)
         self.attend_kept = attend_kept
+        width, mlp_dim = completion_hidden_size, 4 * completion_hidden_size
         self.blocks = (
-            nn.ModuleList(
-                KeptAttentionBlock(completion_hidden_size, 4 * completion_hidden_size, num_heads, qkv_bias=qkv_bias)
-                for _ in range(num_layers)
-            )
+            nn.ModuleList(KeptAttentionBlock(width, mlp_dim, num_heads, qkv_bias=qkv_bias) for _ in range(num_layers))
             if attend_kept
             else transformer_blocks(
-                num_layers,
-                hidden_size=completion_hidden_size,
-                mlp_dim=4 * completion_hidden_size,
-                num_heads=num_heads,
-                qkv_bias=qkv_bias,
+                num_layers, hidden_size=width, mlp_dim=mlp_dim, num_heads=num_heads, qkv_bias=qkv_bias
             )
         )
         self.norm = nn.LayerNorm(completion_hidden_size, eps=1e-6)
@@ -82,11 +79,9 @@ class MultiLayerTokenAssembly(nn.Module):
         num_sets: token sets: one per pruning stage, and the survivors.
         hidden_size: D of the incoming and outgoing tokens.
         completion_hidden_size: D_c inside; any width of at least two channels an axis and a multiple of `num_heads`.
-        num_layers: transformer blocks.
-        num_heads: attention heads.
-        qkv_bias: bias in the query, key and value projections.
-        attend_kept: in the transformer blocks all tokens attend to those alone that passed the first pruning stage (and
-            to CLS). The method lets them attend to all, which costs the square of the full length.
+        refining: of the transformer blocks: `num_layers`, `num_heads`, `qkv_bias`, and `attend_kept`, with which all
+            tokens attend to those alone that passed the first pruning stage (and to CLS). The method lets them attend
+            to all, which costs the square of the full length.
 
     Source: arXiv 2303.06522, MTA. Attention to kept tokens is this project's own.
     """
@@ -98,22 +93,13 @@ class MultiLayerTokenAssembly(nn.Module):
         *,
         hidden_size: int,
         completion_hidden_size: int,
-        num_layers: int = 1,
-        num_heads: int = 12,
-        qkv_bias: bool = True,
-        attend_kept: bool = False,
+        **refining: Any,
     ) -> None:
         super().__init__()
         self.project = nn.ModuleList(nn.Linear(hidden_size, completion_hidden_size) for _ in range(num_sets))
         self.layer_embed = nn.Parameter(torch.zeros(num_sets, 1, 1, completion_hidden_size))
         self.refine = _Refine(
-            grid_size,
-            hidden_size=hidden_size,
-            completion_hidden_size=completion_hidden_size,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            qkv_bias=qkv_bias,
-            attend_kept=attend_kept,
+            grid_size, hidden_size=hidden_size, completion_hidden_size=completion_hidden_size, **refining
         )
 
     def forward(self, cls: Tensor, token_sets: list[Tensor], grid_idx: list[Tensor]) -> Tensor:
@@ -148,25 +134,13 @@ class MaskTokenCompletion(nn.Module):
     """
 
     def __init__(
-        self,
-        grid_size: Sequence[int],
-        *,
-        hidden_size: int,
-        completion_hidden_size: int,
-        num_layers: int = 1,
-        num_heads: int = 12,
-        qkv_bias: bool = True,
+        self, grid_size: Sequence[int], *, hidden_size: int, completion_hidden_size: int, **refining: Any
     ) -> None:
         super().__init__()
         self.project = nn.Linear(hidden_size, completion_hidden_size)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, completion_hidden_size))
         self.refine = _Refine(
-            grid_size,
-            hidden_size=hidden_size,
-            completion_hidden_size=completion_hidden_size,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            qkv_bias=qkv_bias,
+            grid_size, hidden_size=hidden_size, completion_hidden_size=completion_hidden_size, **refining
         )
 
     def forward(self, cls: Tensor, token_sets: list[Tensor], grid_idx: list[Tensor]) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,12 +71,11 @@ class UNETRDecoder(nn.Module):
         def basic(inputs: int, outputs: int) -> nn.Module:
             return UnetrBasicBlock(spatial_dims, inputs, outputs, 3, 1, norm_name, res_block=res_block)
 
+        between = partial(UnetResBlock if res_block else UnetBasicBlock, kernel_size=3, stride=1, norm_name=norm_name)
         skips = [basic(in_channels, feature_size)]
         for level in range(1, len(levels)):
             steps = levels[level:][::-1]
-            skips.append(
-                _upsampled_tokens(spatial_dims, hidden_size, widths[level], steps, norm_name, conv_block, res_block)
-            )
+            skips.append(_upsampled_tokens(hidden_size, widths[level], steps, between if conv_block else None))
         if pool_stride is not None:
             skips.append(basic(hidden_size, widths[len(levels)]))
             levels.append(tuple(pool_stride))
@@ -83,7 +83,7 @@ class UNETRDecoder(nn.Module):
         self.skips = nn.ModuleList(skips)
         channels = [hidden_size] + [widths[level] for level in reversed(range(len(levels)))]
         self.ups = nn.ModuleList(
-            _UpWithSkip(spatial_dims, channels[i], channels[i + 1], stride, norm_name, res_block)
+            _UpWithSkip(UnetrUpBlock(spatial_dims, channels[i], channels[i + 1], 3, stride, norm_name, res_block))
             for i, stride in enumerate(reversed(levels))
         )
         self.out = OutBlock(spatial_dims, feature_size, out_channels)
@@ -123,25 +123,9 @@ class UNETRDecoder(nn.Module):
 class _UpWithSkip(nn.Module):
     """MONAI's `UnetrUpBlock`, which crops the upsampled map to the skip connection (odd grids overshoot by one)."""
 
-    def __init__(
-        self,
-        spatial_dims: int,
-        in_channels: int,
-        out_channels: int,
-        stride: tuple[int, ...],
-        norm_name: tuple[str, dict[str, Any]] | str,
-        res_block: bool,
-    ) -> None:
+    def __init__(self, block: UnetrUpBlock) -> None:
         super().__init__()
-        self.block = UnetrUpBlock(
-            spatial_dims,
-            in_channels,
-            out_channels,
-            kernel_size=3,
-            upsample_kernel_size=stride,
-            norm_name=norm_name,
-            res_block=res_block,
-        )
+        self.block = block
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, C_in, coarse), (B, C_out, fine) -> (B, C_out, fine)."""
@@ -168,33 +152,20 @@ def unfolding_layer(
 ) -> nn.Module:
     """Transposed convolution without overlap: each cell becomes as many voxels as the stride has."""
     return get_conv_layer(
-        spatial_dims,
-        in_channels,
-        out_channels,
-        kernel_size=stride,
-        stride=stride,
-        bias=bias,
-        conv_only=True,
-        is_transposed=True,
+        spatial_dims, in_channels, out_channels, stride, stride, bias=bias, conv_only=True, is_transposed=True
     )
 
 
 def _upsampled_tokens(
-    spatial_dims: int,
-    in_channels: int,
-    out_channels: int,
-    strides: Sequence[tuple[int, ...]],
-    norm_name: tuple[str, dict[str, Any]] | str,
-    conv_block: bool,
-    res_block: bool,
+    in_channels: int, out_channels: int, strides: Sequence[tuple[int, ...]], between: Callable[..., nn.Module] | None
 ) -> nn.Sequential:
     """MONAI's `UnetrPrUpBlock`, which knows one stride for all its steps, with a stride for each step."""
+    spatial_dims = len(strides[0])
     layers: list[nn.Module] = []
     for i, stride in enumerate(strides):
         layers.append(unfolding_layer(spatial_dims, in_channels if i == 0 else out_channels, out_channels, stride))
-        if i > 0 and conv_block:
-            block = UnetResBlock if res_block else UnetBasicBlock
-            layers.append(block(spatial_dims, out_channels, out_channels, kernel_size=3, stride=1, norm_name=norm_name))
+        if i > 0 and between is not None:
+            layers.append(between(spatial_dims, out_channels, out_channels))
     return nn.Sequential(*layers)
 
 

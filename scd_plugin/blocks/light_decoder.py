@@ -29,15 +29,7 @@ class LightDecoder(nn.Module):
     goes through its norm and activation, and learning is slow. Level l has `feature_size * 2**l` channels, as in
     `UNETRDecoder`.
 
-    Args:
-        in_channels: image channels.
-        out_channels: output channels (classes).
-        hidden_size: D of the token map.
-        strides: per level and axis, finest first, as in `UNETRDecoder`.
-        feature_size: as in `UNETRDecoder`.
-        norm_name: normalisation, as in MONAI.
-        res_block: residual convolution blocks.
-        deep_supervision: also predict at every coarser level above the tokens; see `UNETRDecoder`.
+    Args: as in `UNETRDecoder`, without `pool_stride` and `conv_block`.
 
     Source: UNETR, arXiv 2103.10504, cut down. Transposed convolution without overlap: equal to a 1x1 convolution and
     a pixel shuffle, arXiv 1609.05158.
@@ -79,14 +71,9 @@ class LightDecoder(nn.Module):
         self.ups = nn.ModuleList(ups)
         self.blocks = nn.ModuleList(blocks)
         self.unfold = unfolding_layer(spatial_dims, inputs, feature_size, steps[0], bias=True)
+        inputs = feature_size + in_channels
         self.boundaries = Convolution(
-            spatial_dims,
-            feature_size + in_channels,
-            feature_size,
-            kernel_size=3,
-            norm=norm_name,
-            act=LEAKY_RELU,
-            adn_ordering="NA",
+            spatial_dims, inputs, feature_size, kernel_size=3, norm=norm_name, act=LEAKY_RELU, adn_ordering="NA"
         )
         self.out = OutBlock(spatial_dims, feature_size, out_channels)
         coarse = widths[len(steps) - 1 : 0 : -1] if deep_supervision else []
@@ -95,15 +82,7 @@ class LightDecoder(nn.Module):
         self.register_load_state_dict_pre_hook(drop_unused_heads)  # type: ignore[no-untyped-call]
 
     def forward(self, image: Tensor, taps: list[Tensor]) -> Tensor | list[Tensor]:
-        """Decode one token map, with the image from half resolution on.
-
-        Args:
-            image: (B, in_channels, *img_size).
-            taps: one token map (B, D, *grid).
-
-        Returns:
-            (B, out_channels, *img_size), or a list of such per level under deep supervision, full resolution first.
-        """
+        """Like `UNETRDecoder.forward`; of the token maps (B, D, *grid) only the last is looked at."""
         folded = self.fold(image)
         x = taps[-1]
         coarse: list[Tensor] = []

@@ -37,14 +37,9 @@ _V3_WIDTHS = (32, 64, 256, 1024)
 def primus_tokenizer(version: int, in_channels: int, hidden_size: int, patch_size: Sequence[int]) -> nn.Module:
     """Build the layers from image to token map, (B, in_channels, *img_size) to (B, D, *grid).
 
-    The convolutional stems of V2 and V3 halve every axis at each level. For a token patch whose axes differ, levels are
-    swapped for levels with a stride per axis; forward pass and parameter names stay the library's.
-
-    Args:
-        version: 1 for a strided projection, 2 or 3 for a convolutional stem.
-        in_channels: image channels.
-        hidden_size: D.
-        patch_size: edges of a token, three axes, powers of two.
+    Version 1 is a strided projection. The convolutional stems of versions 2 and 3 halve every axis at each level. For a
+    token patch whose axes differ, levels are swapped for levels with a stride per axis; forward pass and parameter
+    names stay the library's. The token patch has three axes, its edges are powers of two.
 
     Raises:
         ValueError: if there is no such version, or an edge is no power of two.
@@ -77,13 +72,8 @@ def primus_tokenizer(version: int, in_channels: int, hidden_size: int, patch_siz
 def primus_decoder(hidden_size: int, out_channels: int, patch_size: Sequence[int]) -> PrimusDecoder:
     """Build the layers from token map to logits, (B, D, *grid) to (B, out_channels, *img_size), each token alone.
 
-    Args:
-        hidden_size: D.
-        out_channels: classes.
-        patch_size: edges of a token, three axes, powers of two.
-
     Raises:
-        ValueError: if an edge is no power of two.
+        ValueError: if an edge of the token patch is no power of two.
     """
     _check_power_of_two(patch_size)
     decoder = PrimusDecoder(tuple(patch_size), hidden_size, out_channels)
@@ -118,15 +108,10 @@ class PrimusDecoder(PatchDecode):
 def decode_octants(decoder: nn.Module, tokens: Tensor) -> Tensor:
     """Decode one voxel in each octant of every token: an early look that costs little.
 
-    The decoder works on each token alone and doubles step by step, so a voxel needs one path through its steps. The
-    first step is taken whole; of the others only the part that leads to one voxel near the octant's middle.
-
-    Args:
-        decoder: of `primus_decoder`.
-        tokens: (B, N, D), from any places of the grid.
-
-    Returns:
-        (B, classes, N, V) logits; V is 8, or less where a token has fewer voxels.
+    The decoder, of `primus_decoder`, works on each token alone and doubles step by step, so a voxel needs one path
+    through its steps. The first step is taken whole; of the others only the part that leads to one voxel near the
+    octant's middle. Tokens (B, N, D), from any places, give logits (B, classes, N, V); V is 8, or less where a token
+    has fewer voxels.
     """
     x = tokens
     offset: list[int] | None = None

@@ -7,14 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scd_plugin.blocks.score import ScorePredictor
-from scd_plugin.ops import (
-    gumbel_noise_like,
-    keep_count,
-    partition_topk,
-    position_hash,
-    straight_through,
-    take_tokens,
-)
+from scd_plugin.ops import gumbel_noise_like, keep_count, partition_topk, position_hash, straight_through, take_tokens
 
 __all__ = ["SAMPLING", "PrunedTokens", "SoftTopKPruning", "check_sampling"]
 
@@ -40,11 +33,7 @@ class PrunedTokens(NamedTuple):
 
 
 def check_sampling(sampling: str, tau: float) -> None:
-    """Refuse an unknown way of choosing, and a temperature that is not positive.
-
-    Raises:
-        ValueError: if `tau` is not positive or `sampling` is unknown.
-    """
+    """Raise ValueError for an unknown way of choosing, and for a temperature that is not positive."""
     if not tau > 0:
         msg = f"tau must be positive, the temperature of the softmax over scores; got {tau}"
         raise ValueError(msg)

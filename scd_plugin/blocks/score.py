@@ -15,9 +15,6 @@ class ScorePredictor(nn.Module):
     Half of the channels stay local, the other half are averaged over the tokens, so that a score can weigh a token
     against the image it is in.
 
-    Args:
-        hidden_size: D, a multiple of 4.
-
     Raises:
         ValueError: if `hidden_size` is not a multiple of 4.
 
@@ -36,14 +33,7 @@ class ScorePredictor(nn.Module):
         self.score = nn.Linear(hidden_size // 4, 1)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Score tokens.
-
-        Args:
-            tokens: (B, N, D).
-
-        Returns:
-            (B, N), float32 under autocast too.
-        """
+        """Score tokens, (B, N, D) -> (B, N), float32 under autocast too."""
         hidden = F.gelu(self.project(self.norm(tokens)))
         local, across = hidden.chunk(2, dim=-1)
         across = across.mean(dim=1, keepdim=True).expand_as(local)

@@ -24,14 +24,8 @@ def transformer_blocks(
 ) -> nn.ModuleList:
     """Stack of ViT blocks (LayerNorm eps 1e-6, GELU, `scaled_dot_product_attention`).
 
-    Args:
-        num_layers: number of blocks.
-        hidden_size: D, divisible by `num_heads`.
-        mlp_dim: width of the feed-forward layer.
-        num_heads: attention heads.
-        qkv_bias: bias in the query, key and value projections.
-        dropout_rate: dropout after the attention's and the feed-forward layer's projections.
-        drop_path_rate: stochastic depth of the last block; rises linearly from 0 at the first.
+    Dropout comes after the projections of attention and feed-forward layer, whose width is `mlp_dim`. Stochastic depth
+    rises linearly from 0 at the first block to `drop_path_rate` at the last.
 
     Raises:
         ValueError: if `hidden_size` is not divisible by `num_heads`, or `num_layers` is not positive.
@@ -63,12 +57,6 @@ class KeptAttentionBlock(nn.Module):
     """Pre-norm block in which every token attends only to the first tokens of the sequence.
 
     Its cost grows with the length times the number of these tokens, not with the square of the length.
-
-    Args:
-        hidden_size: D, divisible by `num_heads`.
-        mlp_dim: width of the feed-forward layer.
-        num_heads: attention heads.
-        qkv_bias: bias in the query, key and value projections.
     """
 
     def __init__(self, hidden_size: int, mlp_dim: int, num_heads: int, *, qkv_bias: bool = True) -> None:

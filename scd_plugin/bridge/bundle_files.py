@@ -53,12 +53,14 @@ def weights_file(number: int, fold: str) -> str:
 
 
 def inference_config(network: MovableNetwork, model: ModelFolder) -> dict[str, Any]:
-    """Content of `configs/inference.json`.
-
-    Args:
-        network: the model's.
-        model: whose plans lie in `configs/nnunet`, and whose weights lie in `models` as `weights_file` says.
-    """
+    """Content of `configs/inference.json`; plans lie in `configs/nnunet`, weights as `weights_file` says."""
+    reading = [
+        _part(_BRIDGE + name, keys="image", recipe="@recipe") for name in ("NnunetLoadImaged", "NnunetPreprocessd")
+    ]
+    writing = [
+        _part(_BRIDGE + "NnunetRestored", keys="pred", recipe="@recipe"),
+        _part(_BRIDGE + "NnunetSaveImaged", keys="pred", recipe="@recipe", output_dir="@output_dir"),
+    ]
     more = [f"$@bundle_root + '/models/{weights_file(n, fold)}'" for n, fold in enumerate(model.folds) if n > 0]
     return {
         "bundle_root": ".",
@@ -66,9 +68,7 @@ def inference_config(network: MovableNetwork, model: ModelFolder) -> dict[str, A
         "dataset_dir": "$@bundle_root + '/images'",
         "output_dir": "$@bundle_root + '/eval'",
         "recipe": _part(
-            _BRIDGE + "read_recipe",
-            folder="$@bundle_root + '/configs/nnunet'",
-            configuration=model.configuration,
+            _BRIDGE + "read_recipe", folder="$@bundle_root + '/configs/nnunet'", configuration=model.configuration
         ),
         "datalist": _part(
             _BRIDGE + "list_cases",
@@ -78,13 +78,7 @@ def inference_config(network: MovableNetwork, model: ModelFolder) -> dict[str, A
         ),
         "network_def": _part(f"scd_plugin.{network.kind}", **network.arguments),
         "network": "$@network_def.to(@device)",
-        "preprocessing": _part(
-            "Compose",
-            transforms=[
-                _part(_BRIDGE + "NnunetLoadImaged", keys="image", recipe="@recipe"),
-                _part(_BRIDGE + "NnunetPreprocessd", keys="image", recipe="@recipe"),
-            ],
-        ),
+        "preprocessing": _part("Compose", transforms=reading),
         "dataset": _part("Dataset", data="@datalist", transform="@preprocessing"),
         "dataloader": _part("DataLoader", dataset="@dataset", batch_size=1, shuffle=False, num_workers=0),
         "inferer": _part(
@@ -94,13 +88,7 @@ def inference_config(network: MovableNetwork, model: ModelFolder) -> dict[str, A
             step_size=0.5,
             more_weights=more,
         ),
-        "postprocessing": _part(
-            "Compose",
-            transforms=[
-                _part(_BRIDGE + "NnunetRestored", keys="pred", recipe="@recipe"),
-                _part(_BRIDGE + "NnunetSaveImaged", keys="pred", recipe="@recipe", output_dir="@output_dir"),
-            ],
-        ),
+        "postprocessing": _part("Compose", transforms=writing),
         "handlers": [
             _part(
                 "CheckpointLoader",
@@ -131,9 +119,8 @@ def _part(target: str, **arguments: Any) -> dict[str, Any]:
 def label_channels(labels: Mapping[str, Any]) -> dict[str, str]:
     """Number of each output channel, as text, to the name of its class or region.
 
-    Args:
-        labels: of nnU-Net's dataset.json, names to values; to lists of values where the model predicts regions, which
-            have a channel for each but background, in their order.
+    nnU-Net's dataset.json has labels by name: values, or lists of values where the model predicts regions, which have a
+    channel for each but background, in their order.
     """
     regions = any(isinstance(value, (list, tuple)) and len(value) > 1 for value in labels.values())
     predicted = {name: value for name, value in labels.items() if name != "ignore"}
@@ -146,33 +133,17 @@ def label_channels(labels: Mapping[str, Any]) -> dict[str, str]:
 
 
 def metadata(network: MovableNetwork, recipe: NnunetRecipe, origin: str) -> dict[str, Any]:
-    """Content of `configs/metadata.json`.
-
-    Args:
-        network: the model's.
-        recipe: its plans and data set.
-        origin: one sentence that says which model it was.
-    """
+    """Content of `configs/metadata.json`; `origin` is one sentence that says which model it was."""
     name, labels, channels = recipe.plans.dataset_name, recipe.dataset["labels"], recipe.channel_names
     outputs = label_channels(labels)
     in_channels, *size = network.network.image_shape
     out_channels = network.network.out_channels
     regions = out_channels != 1 and "background" not in outputs.values()
     tensor = {"type": "image", "spatial_shape": size, "dtype": "float32", "value_range": [], "is_patch_data": True}
-    image = {
-        **tensor,
-        "format": "magnitude",
-        "modality": ", ".join(channels.values()),
-        "num_channels": in_channels,
-        "channel_def": channels,
-    }
-    pred = {
-        **tensor,
-        "format": "segmentation",
-        "num_channels": out_channels,
-        "channel_def": outputs,
-        "activation": "sigmoid" if regions else "softmax",
-    }
+    image = {**tensor, "format": "magnitude", "num_channels": in_channels, "channel_def": channels}
+    image["modality"] = ", ".join(channels.values())
+    pred = {**tensor, "format": "segmentation", "num_channels": out_channels, "channel_def": outputs}
+    pred["activation"] = "sigmoid" if regions else "softmax"
     return {
         "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
         "meta_schema_20240725.json",

@@ -1,4 +1,4 @@
-"""What moves between the hosts: a network, known by its class and all of its arguments, and its weights."""
+"""Networks that move between the hosts, known by class and all arguments, and their weights."""
 
 from __future__ import annotations
 
@@ -24,12 +24,8 @@ _OF_TRAINING = ("drop_path_rate", "dropout_rate", "tau", "deep_supervision")
 class MovableNetwork:
     """A network of SCD that can be moved, built without memory for weights.
 
-    Args:
-        network: of one of the classes in `NETWORKS`.
-        what: where the network comes from, for the error.
-
     Raises:
-        ValueError: if the network is of another class.
+        ValueError: if it is of none of the classes in `NETWORKS`; the error says by `what` where it comes from.
     """
 
     def __init__(self, network: Any, what: str) -> None:
@@ -56,11 +52,7 @@ class MovableNetwork:
         return weights
 
     def must_be_of(self, trainer_name: str, recipe: NnunetRecipe) -> None:
-        """Refuse a trainer that builds another network than this one from plans.
-
-        Args:
-            trainer_name: as nnU-Net finds it.
-            recipe: with plans that name this network.
+        """Refuse a trainer that builds another network than this one, from plans that name it.
 
         Raises:
             ValueError: naming up to three arguments in which they differ; or as `trainers_network`.

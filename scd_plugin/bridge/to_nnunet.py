@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scd_plugin.bridge.from_monai.bundle_reader import Bundle
+from scd_plugin.bridge.bundle_files import weights_file
+from scd_plugin.bridge.from_monai.bundle_reader import Bundle, read_weights
 from scd_plugin.bridge.from_monai.made_for_monai import made_for_monai
-from scd_plugin.bridge.from_monai.moved_model import Moved
-from scd_plugin.bridge.from_monai.returned import came_from_nnunet
+from scd_plugin.bridge.from_monai.moved_model import TRAINER, Moved, plans_with
+from scd_plugin.bridge.runtime.inferer import NnunetInferer
+from scd_plugin.nnunet.model.recipe import NnunetRecipe, read_json, read_recipe
 
 __all__ = ["bundle_to_nnunet"]
+
+# what `to_monai` wrote down of the model
+_CARD = ("trainer_name", "configuration", "folds", "mirror_axes")
 
 
 def bundle_to_nnunet(
@@ -19,7 +24,7 @@ def bundle_to_nnunet(
 
     Args:
         bundle: a folder, written by `to_monai` or any other with SCD's network.
-        trainer: its name goes into the checkpoint; None for the one that it was trained with, or nnUNetTrainerSCD.
+        trainer: name that goes into the checkpoint; None for the trainer of the model, or nnUNetTrainerSCD.
         dataset_json: nnU-Net's description of the labels; None to take it from the bundle's metadata. Needed where
             the bundle predicts regions and its metadata does not say of which labels they are made.
 
@@ -28,5 +33,46 @@ def bundle_to_nnunet(
     """
     source = Bundle.read(bundle)
     if source.from_nnunet:
-        return came_from_nnunet(source, trainer)
+        return _came_from_nnunet(source, trainer)
     return made_for_monai(source, trainer, dataset_json)
+
+
+def _came_from_nnunet(source: Bundle, trainer: str | None) -> Moved:
+    """The model that a bundle was made of, whose plans and data set lie in it, with the network that it has now.
+
+    Raises:
+        ValueError: if transforms were added, or if files are missing or do not fit.
+    """
+    folder = source.root / "configs" / "nnunet"
+    card = read_json(folder / "model.json")
+    if missing := sorted(set(_CARD) - set(card)):
+        msg = f"{folder / 'model.json'} lacks {', '.join(missing)}"
+        raise ValueError(msg)
+    recipe = read_recipe(folder, card["configuration"])
+    extra = {one.name for one in source.preprocessing} - {"NnunetLoadImaged", "NnunetPreprocessd"}
+    extra |= {one.name for one in source.postprocessing} - {"NnunetRestored", "NnunetSaveImaged"}
+    if extra or not isinstance(source.inferer, NnunetInferer):
+        msg = (
+            f"the bundle does more than nnU-Net: {', '.join(sorted(extra)) or type(source.inferer).__name__} is not "
+            "what it was written with. Take it out, or stay with MONAI"
+        )
+        raise ValueError(msg)
+    plans = plans_with(recipe.plans.plans, card["configuration"], source.network)
+    notes = []
+    name = trainer or card["trainer_name"]
+    try:
+        source.network.must_be_of(name, NnunetRecipe(plans, recipe.dataset, card["configuration"]))
+    except ValueError as error:
+        if trainer is not None:
+            raise
+        # the network was changed since, or the trainer is somebody else's
+        notes.append(f"the model names {TRAINER}, which builds what the plans say, in place of {name}: {error}")
+        name = TRAINER
+    weights = {}
+    for number, fold in enumerate(card["folds"]):
+        file = source.root / "models" / weights_file(number, fold)
+        weights[fold] = source.network.checked(read_weights(file), str(file))
+    step = source.inferer.step_size
+    if step != 0.5:
+        notes.append(f"the bundle's step_size is {step}: predict with -step_size {step}")
+    return Moved(plans, recipe.dataset, name, card["configuration"], weights, source.inferer.mirror_axes, notes)

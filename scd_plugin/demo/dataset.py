@@ -24,15 +24,10 @@ DECATHLON_KEYS = ("modality", "labels", "training", "test")
 
 
 def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., None]) -> Path:
-    """Put a data set into the demo's nnUNet_raw folder. The user's own folder is only read.
+    """Put a data set into the demo's nnUNet_raw folder, and return its folder there. The user's own is only read.
 
-    Args:
-        data: a Medical Segmentation Decathlon task, an nnU-Net raw data set, or None for the synthetic one.
-        raw: the demo's nnUNet_raw folder.
-        run_command: called with a command's words, for nnU-Net's converter.
-
-    Returns:
-        The data set folder inside `raw`.
+    The data is a Medical Segmentation Decathlon task, an nnU-Net raw data set, or None for the synthetic one. The words
+    of nnU-Net's converter are given to `run_command`.
 
     Raises:
         ValueError: as `check_data`.
@@ -57,10 +52,7 @@ def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., Non
 
 
 def check_data(data: Path) -> dict[str, Any]:
-    """Read the `dataset.json` of the user's folder, and check that the demo can use that folder.
-
-    Args:
-        data: a Medical Segmentation Decathlon task or an nnU-Net raw data set.
+    """Read the `dataset.json` of a Decathlon task or an nnU-Net raw data set, and check that the demo can use it.
 
     Raises:
         ValueError: if it is neither, is not named as nnU-Net asks for, or its `dataset.json` is damaged or lacks keys.
@@ -119,13 +111,9 @@ def _with_test_folder(data: Path, beside: Path) -> Path:
 
 
 def hold_out(folder: Path) -> list[str]:
-    """Move every seventh case (at most 8) out of the training folders, for the final evaluation.
+    """Move every seventh case (at most 8) of a raw data set out of its training folders, for the final evaluation.
 
-    Args:
-        folder: nnU-Net raw data set with at least 7 cases; changed in place.
-
-    Returns:
-        Names of the cases held out.
+    Returns the names of these cases.
 
     Raises:
         ValueError: if there are fewer than 7 cases.

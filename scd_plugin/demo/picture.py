@@ -27,13 +27,9 @@ class Views:
 
 
 def predict_views(model_folder: Path, images: list[Path], labels: Path, *, device: str) -> Views:
-    """Preprocess, predict and map one case with nnU-Net's own predictor.
+    """Preprocess, predict and map one case, one image a channel, with nnU-Net's own predictor.
 
-    Args:
-        model_folder: nnU-Net's `TRAINER__PLANS__CONFIGURATION` folder with fold 0 trained.
-        images: one file per channel.
-        labels: the truth.
-        device: "cpu" or "cuda".
+    Fold 0 of the model folder, `TRAINER__PLANS__CONFIGURATION`, must be trained.
     """
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -41,11 +37,7 @@ def predict_views(model_folder: Path, images: list[Path], labels: Path, *, devic
     predictor.initialize_from_trained_model_folder(str(model_folder), use_folds=(0,))
     configuration = predictor.configuration_manager
     data, truth, _ = configuration.preprocessor_class(verbose=False).run_case(
-        [str(image) for image in images],
-        str(labels),
-        predictor.plans_manager,
-        configuration,
-        predictor.dataset_json,
+        [str(image) for image in images], str(labels), predictor.plans_manager, configuration, predictor.dataset_json
     )
     image = torch.from_numpy(np.asarray(data))
     logits = predictor.predict_logits_from_preprocessed_data(image)

@@ -27,16 +27,10 @@ _BODY = ((0.5, 0.5, 0.5), (0.48, 0.36, 0.42), 40.0, 2.0)
 
 
 def make_case(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One image and its labels.
+    """One image in HU, float32, and its labels, uint8, both (64, 64, 64); the same state of `rng` gives the same case.
 
     A noisy body in air holds four organs of different size, density and texture, which move, grow and turn from case
     to case. Most token patches see none of them.
-
-    Args:
-        rng: source of all randomness; the same state gives the same case.
-
-    Returns:
-        Image in HU, float32, and labels, uint8, both (64, 64, 64).
     """
     image = np.full((EDGE,) * 3, -1000.0)
     labels = np.zeros((EDGE,) * 3, dtype=np.uint8)
@@ -54,10 +48,7 @@ def make_case(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 def write_dataset(folder: Path, *, num_cases: int, seed: int) -> None:
     """Write an nnU-Net raw data set: imagesTr, labelsTr and dataset.json.
 
-    Args:
-        folder: the data set folder, for example `nnUNet_raw/Dataset901_SyntheticOrgans`.
-        num_cases: how many cases.
-        seed: every case follows from it and its number.
+    Every case follows from the seed and its number.
     """
     for directory in ("imagesTr", "labelsTr"):
         (folder / directory).mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,8 @@ def multiply_accumulates(network: nn.Module, image: Tensor) -> int:
         network: its mode is left as it was.
         image: (B, in_channels, *img_size) to count for; its values are not looked at.
     """
-    on_meta = {name: tensor.detach().to("meta") for name, tensor in chain(network.named_parameters(), network.named_buffers())}
+    tensors = chain(network.named_parameters(), network.named_buffers())
+    on_meta = {name: tensor.detach().to("meta") for name, tensor in tensors}
     training = network.training
     network.eval()
     # the counter does not know every fused attention; as two matrix products it is counted in full everywhere

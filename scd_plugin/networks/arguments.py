@@ -16,12 +16,7 @@ __all__ = ["build_completion", "check_counts", "check_image", "check_option", "c
 def pruning_plan(
     prune_after: Sequence[int], keep_ratio: Sequence[float] | float, num_layers: int
 ) -> list[tuple[int, float]]:
-    """Block and share kept of every stage that prunes at all.
-
-    Args:
-        prune_after: 1-based blocks after which tokens leave, ascending.
-        keep_ratio: share of the tokens kept, in (0, 1]; one number or one per stage.
-        num_layers: transformer blocks.
+    """Block and share kept of every stage that prunes at all; arguments as in `SCDUNETR`.
 
     Raises:
         ValueError: if blocks or shares are out of range, or differ in number.
@@ -63,16 +58,8 @@ def build_completion(
 ) -> MultiLayerTokenAssembly | MaskTokenCompletion | None:
     """Build MTA, its cheaper form or its control; None where there is nothing to complete.
 
-    Args:
-        kind: one of `COMPLETION` of `scd_plugin.blocks.assembly`, or `"restore"` for none.
-        grid_size: tokens per axis.
-        num_sets: token sets: one per pruning stage, and the survivors.
-        hidden_size: D.
-        num_heads: attention heads of the encoder.
-        completion_hidden_size: D_c; None for D.
-        completion_num_layers: transformer blocks.
-        completion_num_heads: their heads; None for those of the encoder.
-        qkv_bias: bias in the query, key and value projections.
+    Args: as in `SCDUNETR`, and `kind`, which is its `completion` or `"restore"` for none; `num_sets`, one per pruning
+    stage and the survivors.
 
     Raises:
         ValueError: if the width fits neither heads nor axes.
@@ -110,11 +97,7 @@ def build_completion(
 
 
 def check_image(image: Tensor, shape: list[int]) -> None:
-    """Refuse an image that is not (B, *shape).
-
-    Raises:
-        ValueError: if it has other channels or another size.
-    """
+    """Raise ValueError for an image that is not (B, *shape): it has other channels or another size."""
     if list(image.shape[1:]) != shape:
         msg = (
             f"image must have shape (B, {', '.join([str(n) for n in shape])}): in_channels, then "
@@ -124,11 +107,7 @@ def check_image(image: Tensor, shape: list[int]) -> None:
 
 
 def check_counts(**counts: int | None) -> None:
-    """Refuse sizes and numbers below 1; None, where it stands for a default, passes.
-
-    Raises:
-        ValueError: if one of them is no int of at least 1.
-    """
+    """Raise ValueError for what is no int of at least 1; None, where it stands for a default, passes."""
     for name, count in counts.items():
         if count is not None and (not isinstance(count, Integral) or count < 1):
             msg = f"{name} must be an int of at least 1; got {count!r}"
@@ -136,22 +115,14 @@ def check_counts(**counts: int | None) -> None:
 
 
 def check_option(name: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Refuse an unknown choice.
-
-    Raises:
-        ValueError: if `value` is not one of those allowed.
-    """
+    """Raise ValueError for a choice that is not one of those allowed."""
     if value not in allowed:
         msg = f"{name} must be one of {', '.join(map(str, allowed))}; got {value!r}"
         raise ValueError(msg)
 
 
 def check_rates(**rates: float) -> None:
-    """Refuse dropout and stochastic depth that would drop everything.
-
-    Raises:
-        ValueError: if one of them is outside [0, 1).
-    """
+    """Raise ValueError for dropout and stochastic depth outside [0, 1), which would drop everything."""
     for name, rate in rates.items():
         if not 0 <= rate < 1:
             msg = f"{name} must be in [0, 1); got {rate}"

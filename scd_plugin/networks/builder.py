@@ -81,12 +81,7 @@ def network_arguments(
 
 
 def changes_in_words(preset: str, arguments: Mapping[str, Any]) -> str:
-    """Say in what a network differs from its preset; empty if in nothing.
-
-    Args:
-        preset: name of the preset.
-        arguments: arguments with which the network is built.
-    """
+    """Say in what a network's arguments differ from its preset; empty if in nothing."""
     return ", ".join(
         f"{name} {plain_value(arguments[name])} instead of {plain_value(value)}"
         for name, value in get_preset(preset).arguments.items()
@@ -97,12 +92,8 @@ def changes_in_words(preset: str, arguments: Mapping[str, Any]) -> str:
 def complete_arguments(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in the defaults of a network's arguments, and write all of them as JSON has them.
 
-    Args:
-        kind: a key of `NETWORKS`.
-        arguments: keyword arguments of that class.
-
     Raises:
-        ValueError: if the class takes no argument of that name, or needs one that is missing.
+        ValueError: if the class, one of `NETWORKS`, takes no argument of that name, or needs one that is missing.
     """
     try:
         bound = inspect.signature(NETWORKS[kind]).bind(**arguments)

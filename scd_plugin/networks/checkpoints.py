@@ -36,9 +36,8 @@ _RENAME = (
 def tokensparse_name(name: str, *, num_ups: int) -> str:
     """The paper authors' name of a parameter of `SCDUNETR`.
 
-    Args:
-        name: key of `SCDUNETR.state_dict()`, with `completion.layer_embed.i` for the i-th layer embedding.
-        num_ups: merging steps of the decoder, which its names count from 2 upwards.
+    The name may also be `completion.layer_embed.i`, the i-th layer embedding. The authors count the decoder's `num_ups`
+    merging steps from 2 upwards.
     """
     for pattern, replacement in _RENAME:
         if re.match(pattern, name):

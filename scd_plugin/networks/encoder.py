@@ -30,23 +30,9 @@ class EncodedTokens(NamedTuple):
 class SparseViT(nn.Module):
     """ViT with Soft-topK Token Pruning after some of its blocks.
 
-    Args:
-        in_channels: image channels.
-        img_size: voxels per axis.
-        patch_size: token patch per axis; divides `img_size`.
-        hidden_size: D.
-        mlp_dim: width of the feed-forward layers.
-        num_layers: transformer blocks.
-        num_heads: attention heads.
-        prune_after: 1-based blocks after which tokens leave, ascending; empty for a plain, dense ViT.
-        keep_ratios: share kept at each of these stages, in (0, 1).
-        tap_blocks: 1-based blocks whose full sequence is returned too; only for a dense ViT.
-        tau: temperature, see `SoftTopKPruning`.
-        sampling: see `SoftTopKPruning`.
-        norm_left: LayerNorm for the leaving tokens, see `SoftTopKPruning`.
-        qkv_bias: bias in the query, key and value projections.
-        dropout_rate: dropout on the token embedding and in the blocks.
-        drop_path_rate: stochastic depth of the last block.
+    Args: as in `SCDUNETR`, spelled out: sizes are one int per axis, `prune_after` is empty for a plain, dense ViT, and
+    `keep_ratios` holds a share in (0, 1) for each stage. A dense ViT also returns the full sequence after each of
+    `tap_blocks`, 1-based. `norm_left` is that of `SoftTopKPruning`.
 
     Source: arXiv 2303.06522; ViT arXiv 2010.11929.
     """
@@ -116,11 +102,7 @@ class SparseViT(nn.Module):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def forward(self, image: Tensor) -> EncodedTokens:
-        """Encode an image. CLS and survivors come after the final LayerNorm.
-
-        Args:
-            image: (B, in_channels, *img_size).
-        """
+        """Encode an image (B, in_channels, *img_size). CLS and survivors come after the final LayerNorm."""
         tokens = self.patch_embed(image).flatten(2).transpose(1, 2)
         tokens = torch.cat((self.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         tokens = self.dropout(tokens + self.pos_embed)

@@ -43,10 +43,7 @@ class SCDNetwork(nn.Module):
     """Beginnings of the names of parts that a dense network's checkpoint lacks; they then start anew."""
 
     def encode(self, image: Tensor) -> EncodedTokens:
-        """Encode an image: all of its tokens, each as it was when it left, and their places.
-
-        Args:
-            image: (B, in_channels, *img_size).
+        """Encode an image (B, in_channels, *img_size): all tokens, each as it was when it left, and their places.
 
         Raises:
             ValueError: if the image has other channels or another size.
@@ -57,12 +54,9 @@ class SCDNetwork(nn.Module):
     def exit_stages(self, image: Tensor) -> Tensor:
         """Map of the pruning stage at which each token leaves, which shows where the network looks.
 
-        Args:
-            image: (B, in_channels, *img_size).
-
-        Returns:
-            (B, *grid), int64: 0 for tokens that leave at the first stage, 1 at the second, ..., the number of stages
-            for those that stay to the end. In training mode it is a random draw, as the forward pass is.
+        For an image (B, in_channels, *img_size) it is (B, *grid), int64: 0 for tokens that leave at the first stage, 1
+        at the second, ..., the number of stages for those that stay to the end. In training mode it is a random draw,
+        as the forward pass is.
         """
         stages = exit_stages(self.encode(image).grid_idx)
         return stages.reshape([stages.shape[0], *self.grid_size])
@@ -80,20 +74,11 @@ class SCDNetwork(nn.Module):
         return [[1.0] * len(self.grid_size)]
 
     def with_outputs(self, weights: Mapping[str, Tensor], channels: Sequence[int]) -> dict[str, Tensor]:
-        """Change a state dict so that the network outputs some of its channels, in another order.
-
-        Args:
-            weights: a state dict of this network; not changed.
-            channels: the output channels wanted, in their new order.
-        """
+        """A copy of a state dict of this network with which it outputs these of its channels, in this order."""
         raise NotImplementedError
 
     def why_not(self, weights: Mapping[str, Tensor]) -> str:
-        """Say what, besides names and shapes, keeps weights from this network; empty if nothing does.
-
-        Args:
-            weights: a state dict without prefixes of wrappers.
-        """
+        """Say what, besides names and shapes, keeps a state dict from this network; empty if nothing does."""
         del weights
         return ""
 
@@ -137,14 +122,9 @@ class ComposedNetwork(SCDNetwork):
         self.num_taps = num_taps
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
-        """Segment an image.
+        """Segment an image, (B, in_channels, *img_size) to logits (B, out_channels, *img_size).
 
-        Args:
-            image: (B, in_channels, *img_size).
-
-        Returns:
-            (B, out_channels, *img_size) logits; a list of them, full resolution first, while
-            `decoder.deep_supervision` is true.
+        They are a list, full resolution first, while `decoder.deep_supervision` is true.
 
         Raises:
             ValueError: if the image has other channels or another size.

@@ -43,8 +43,7 @@ class SeenStage(NamedTuple):
 class StageWatch:
     """Listens to a network's pruning stages, by hooks; the network and its forward pass stay as they are.
 
-    Args:
-        network: without wrappers of DDP and `torch.compile`. It may be compiled already, but not have run.
+    The network has no wrappers of DDP and `torch.compile`. It may be compiled already, but not have run.
     """
 
     def __init__(self, network: SCDNetwork) -> None:

@@ -84,12 +84,7 @@ def _primus(version: int, size: str) -> dict[str, Any]:
 
 
 def primus_preset(version: int, size: str) -> str:
-    """Name of a preset of SCD-Primus: `"primus-m"`, `"primusv3-s"`.
-
-    Args:
-        version: of Primus, 1 to 3.
-        size: S, B, M or L.
-    """
+    """Name of a preset of SCD-Primus, from version (1 to 3) and size (S, B, M or L): `"primus-m"`, `"primusv3-s"`."""
     return f"primus{'' if version == 1 else f'v{version}'}-{size.lower()}"
 
 

@@ -37,12 +37,9 @@ _CAUSES = {
 
 
 def primus_arguments_of(primus: nn.Module) -> dict[str, Any]:
-    """Arguments of `SCDPrimus` that build a given dense Primus, without those of pruning.
+    """Arguments of `SCDPrimus` that build a given dense Primus (see `prune_primus`), without those of pruning.
 
     Dropout of attention weights, which `SCDPrimus` does not have, acts in training alone and is left out.
-
-    Args:
-        primus: as in `prune_primus`.
 
     Raises:
         ValueError: if it is no such network, prunes already, or differs from what `SCDPrimus` can be.

@@ -35,7 +35,7 @@ def prior_scores(
     rope: Tensor,
     decode: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Scores of the tokens behind a block, with mean 0 and standard deviation 1 in each sample.
+    """Scores (B, N), float32, of the tokens behind a block, with mean 0 and standard deviation 1 in each sample.
 
     `"neighbors"`: distance from the neighbours' mean. `"norm"`: length. `"change"`: how much the block moved the token.
     `"attention"`: the attention that it gets in the next block. `"entropy"`: of the logits, if it were decoded now.
@@ -43,16 +43,13 @@ def prior_scores(
     Args:
         kind: one of `PRIORS`.
         before: (B, P + N, D), as they entered the block.
-        after: (B, P + N, D), as they left it.
-        num_prefix: P, leading tokens without a place, which get no score.
-        grid_idx: (B, N), int64.
-        grid_size: places per axis, three axes.
+        after: as they left it; the P tokens without a place get no score.
+        num_prefix: P.
+        grid_idx: (B, N), int64, places in a grid of three axes.
+        grid_size: places per axis.
         next_block: the EVA block that follows.
         rope: rotary positions of the N tokens, as that block takes them.
         decode: (B, N, D) to (B, classes, N, V), logits of some voxels of each token.
-
-    Returns:
-        (B, N), float32.
     """
     if kind == "neighbors":
         scores = neighbor_distance(after[:, num_prefix:], grid_idx, grid_size)

@@ -30,8 +30,7 @@ __all__ = ["PRIMUS_SIZES", "SCDPrimus"]
 SAMPLING = ("soft_topk", "topk", "random", "prior")
 COMPLETION = ("assembly", "assembly_to_kept", "mask_token", "restore")
 
-# Primus's own, alike in its three versions: arXiv 2503.01835, and `_PRIMUS_CONFIGS` of dynamic-network-architectures
-# 0.4.4
+# Primus's own, alike in its versions: arXiv 2503.01835, `_PRIMUS_CONFIGS` of dynamic-network-architectures 0.4.4
 PRIMUS_SIZES = {
     "S": {"hidden_size": 396, "num_layers": 12, "num_heads": 6},
     "B": {"hidden_size": 792, "num_layers": 12, "num_heads": 12},
@@ -139,16 +138,9 @@ class SCDPrimus(SCDNetwork):
         width = sizes["hidden_size"] if hidden_size is None else hidden_size
         depth = sizes["num_layers"] if num_layers is None else num_layers
         heads = sizes["num_heads"] if num_heads is None else num_heads
-        check_counts(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            hidden_size=width,
-            num_layers=depth,
-            num_heads=heads,
-            completion_hidden_size=completion_hidden_size,
-            completion_num_layers=completion_num_layers,
-            completion_num_heads=completion_num_heads,
-        )
+        completing = {name: value for name, value in arguments.items() if name.startswith("completion_")}
+        check_counts(in_channels=in_channels, out_channels=out_channels, hidden_size=width, num_layers=depth)
+        check_counts(num_heads=heads, **completing)
         _check_sizes(width, heads, num_register_tokens)
         image = per_axis(img_size, spatial_dims, name="img_size")
         patch = per_axis(patch_size, spatial_dims, name="patch_size")
@@ -192,15 +184,7 @@ class SCDPrimus(SCDNetwork):
         ]
         self.stages = nn.ModuleList(pruning)
         self.completion = build_completion(
-            completion,
-            grid,
-            len(stages) + 1,
-            hidden_size=width,
-            num_heads=heads,
-            completion_hidden_size=completion_hidden_size,
-            completion_num_layers=completion_num_layers,
-            completion_num_heads=completion_num_heads,
-            qkv_bias=True,
+            completion, grid, len(stages) + 1, hidden_size=width, num_heads=heads, qkv_bias=True, **completing
         )
         self.prior = None if sampling == "random" else prior
         self.keeps_left = completion != "mask_token"
@@ -215,13 +199,7 @@ class SCDPrimus(SCDNetwork):
             nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Segment an image.
-
-        Args:
-            image: (B, in_channels, *img_size).
-
-        Returns:
-            (B, out_channels, *img_size) logits.
+        """Segment an image, (B, in_channels, *img_size) to logits (B, out_channels, *img_size).
 
         Raises:
             ValueError: if the image has other channels or another size.

@@ -119,18 +119,10 @@ class SCDUNETR(ComposedNetwork):
         check_option("spatial_dims", spatial_dims, (2, 3))
         _check_unetr_options(proj_type, save_attn)
         check_rates(dropout_rate=dropout_rate, drop_path_rate=drop_path_rate)
-        check_counts(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            feature_size=feature_size,
-            hidden_size=hidden_size,
-            mlp_dim=mlp_dim,
-            num_heads=num_heads,
-            num_layers=num_layers,
-            completion_hidden_size=completion_hidden_size,
-            completion_num_layers=completion_num_layers,
-            completion_num_heads=completion_num_heads,
-        )
+        transformer = {name: arguments[name] for name in ("hidden_size", "mlp_dim", "num_heads", "num_layers")}
+        completing = {name: value for name, value in arguments.items() if name.startswith("completion_")}
+        check_counts(in_channels=in_channels, out_channels=out_channels, feature_size=feature_size)
+        check_counts(**transformer, **completing)
         check_option("decoder", decoder, DECODERS)
         check_option("completion", completion, COMPLETION)
         check_sampling(sampling, tau)
@@ -151,10 +143,7 @@ class SCDUNETR(ComposedNetwork):
             in_channels,
             size,
             patch,
-            hidden_size=hidden_size,
-            mlp_dim=mlp_dim,
-            num_layers=num_layers,
-            num_heads=num_heads,
+            **transformer,
             prune_after=[block for block, _ in stages],
             keep_ratios=[ratio for _, ratio in stages],
             tap_blocks=() if stages else tuple(num_layers * i // taps + 1 for i in range(1, taps)),
@@ -165,31 +154,18 @@ class SCDUNETR(ComposedNetwork):
             dropout_rate=dropout_rate,
             drop_path_rate=drop_path_rate,
         )
-        completing = build_completion(
-            completion,
-            grid,
-            len(stages) + 1,
-            hidden_size=hidden_size,
-            num_heads=num_heads,
-            completion_hidden_size=completion_hidden_size,
-            completion_num_layers=completion_num_layers,
-            completion_num_heads=completion_num_heads,
-            qkv_bias=qkv_bias,
+        num_sets = len(stages) + 1
+        assembly = build_completion(
+            completion, grid, num_sets, hidden_size=hidden_size, num_heads=num_heads, qkv_bias=qkv_bias, **completing
         )
-        common: dict[str, Any] = {
-            "hidden_size": hidden_size,
-            "strides": steps,
-            "feature_size": feature_size,
-            "norm_name": norm_name,
-            "res_block": res_block,
-            "deep_supervision": deep_supervision,
-        }
+        shared = ("hidden_size", "feature_size", "norm_name", "res_block", "deep_supervision")
+        common: dict[str, Any] = {"strides": steps, **{name: arguments[name] for name in shared}}
         decoding = (
             UNETRDecoder(in_channels, out_channels, pool_stride=pool_stride, conv_block=conv_block, **common)
             if decoder == "unetr"
             else LightDecoder(in_channels, out_channels, **common)
         )
-        super().__init__(encoder, completing, decoding, out_channels=out_channels, num_taps=taps, arguments=arguments)
+        super().__init__(encoder, assembly, decoding, out_channels=out_channels, num_taps=taps, arguments=arguments)
         levels = taps if decoder == "unetr" else len(steps)
         self.level_strides = steps[: levels - 1]
 
@@ -205,13 +181,7 @@ class SCDUNETR(ComposedNetwork):
 def resolved_strides(
     patch_size: tuple[int, ...], strides: Sequence[tuple[int, ...]] | None, pool_stride: tuple[int, ...] | None
 ) -> tuple[list[tuple[int, ...]], tuple[int, ...] | None]:
-    """Steps from the image to the tokens, finest first, and the step below; as given, or by default.
-
-    Args:
-        patch_size: voxels of a token per axis.
-        strides: see `SCDUNETR`.
-        pool_stride: see `SCDUNETR`.
-    """
+    """Steps from the image to the tokens, finest first, and the step below; as given (see `SCDUNETR`) or by default."""
     steps = stage_strides(patch_size) if strides is None else list(strides)
     if pool_stride is None and len(steps) <= MAX_POOLED_DEPTH:
         pool_stride = (2,) * len(patch_size)

@@ -54,12 +54,7 @@ def adapt_weights(
 
 
 def move_positions(network: SCDNetwork, positions: Tensor, old_grid: Sequence[int]) -> Tensor:
-    """Interpolate learned positions of another token grid to that of a network.
-
-    Args:
-        network: the network whose grid is wanted.
-        positions: (1, P + prod(old_grid), D), P of them without a place.
-        old_grid: tokens per axis of the positions.
+    """Interpolate learned positions (1, P + prod(old_grid), D), P of them without a place, to the network's grid.
 
     Raises:
         ValueError: if the number of axes differs, or the positions do not belong to `old_grid`.

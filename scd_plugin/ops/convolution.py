@@ -24,13 +24,10 @@ def takes_short_ways(x: Tensor) -> bool:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Lay the channels of each voxel side by side in memory; values stay.
+    """Lay the channels of each voxel of (B, C, H, W) or (B, C, H, W, D) side by side in memory; values stay.
 
     A convolution of few channels then takes half the time: oneDNN reorders maps that lie one after the other before and
     after every call.
-
-    Args:
-        x: (B, C, H, W) or (B, C, H, W, D).
     """
     return x.contiguous(memory_format=torch.channels_last_3d if x.ndim == 5 else torch.channels_last)
 
@@ -41,14 +38,8 @@ def joined_convolution(inputs: list[Tensor], weight: Tensor, bias: Tensor | None
     Convolution is linear, so it is the sum of one convolution for each map. That saves the copy, and keeps 16 channels
     16: with one more, of the image, kernels made for blocks of 16 would pad them to 32.
 
-    Args:
-        inputs: maps (B, C_i, *size).
-        weight: (C_out, sum of C_i, *kernel).
-        bias: (C_out,), or None.
-        padding: zeros on both sides, per axis.
-
-    Returns:
-        (B, C_out, *out), in the layout of `channels_last`.
+    Maps (B, C_i, *size), a weight (C_out, sum of C_i, *kernel) and zeros added on both sides, per axis, give
+    (B, C_out, *out) in the layout of `channels_last`.
     """
     start = 0
     maps: list[Tensor] = []
@@ -69,14 +60,7 @@ def pointwise_convolution(inputs: list[Tensor], weight: Tensor, bias: Tensor | N
     """Convolve the sum of maps with a kernel of one voxel, as the matrix products that it is.
 
     The maps are never summed: where they lie in memory in different ways, that takes three times as long as a product.
-
-    Args:
-        inputs: maps (B, C_in, *size).
-        weight: (C_out, C_in, 1, ...).
-        bias: (C_out,), or None.
-
-    Returns:
-        (B, C_out, *size).
+    Maps (B, C_in, *size) and a weight (C_out, C_in, 1, ...) give (B, C_out, *size).
     """
     x, size = inputs[0].flatten(2), inputs[0].shape[2:]
     matrix = weight.flatten(1).expand(x.shape[0], -1, -1)

@@ -12,10 +12,7 @@ __all__ = ["per_axis", "stage_strides", "token_grid", "total_stride"]
 def per_axis(value: int | Sequence[int], spatial_dims: int, *, name: str) -> tuple[int, ...]:
     """Spell out a size as one positive int per axis, from an int or from one int per axis.
 
-    Args:
-        value: the size; NumPy's integers and floats without a fraction pass too.
-        spatial_dims: number of axes, 2 or 3.
-        name: what the value is, for the error message.
+    NumPy's integers and floats without a fraction pass too. The error calls the value `name`.
 
     Raises:
         ValueError: if the number of axes is wrong, or a size is not a positive int.

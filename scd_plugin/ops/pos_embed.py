@@ -17,14 +17,8 @@ def interpolate_pos_embed(
 ) -> Tensor:
     """Move learned positions to another token grid by linear interpolation along each axis.
 
-    Args:
-        pos_embed: (1, num_prefix + prod(old_grid), D), the positions of tokens without a place first.
-        old_grid: tokens per axis of the grid that the positions were learned on.
-        new_grid: tokens per axis wanted; as many axes.
-        num_prefix: tokens without a place: 1 for CLS, the number of register tokens, or 0.
-
-    Returns:
-        (1, num_prefix + prod(new_grid), D); the prefix unchanged.
+    (1, num_prefix + prod(old_grid), D) become (1, num_prefix + prod(new_grid), D). Tokens without a place (CLS,
+    register tokens) stand first and stay unchanged.
 
     Raises:
         ValueError: if the number of axes differs, or `pos_embed` does not belong to `old_grid`.
@@ -43,18 +37,11 @@ def interpolate_pos_embed(
 
 
 def sincos_pos_embed(grid_size: Sequence[int], channels: int) -> Tensor:
-    """Sine-cosine embedding of every grid place, axis by axis.
+    """Sine-cosine embedding of every place of a 2-D or 3-D grid, axis by axis.
 
     With d axes there are `f = channels // (2 d)` frequencies an axis, `omega_i = 10000 ** (-i / f)`; the channels are
     sin, cos of the first axis, then of the second, then of the third. Channels that this leaves over (fewer than 2 d)
-    are zero, so any width can be used.
-
-    Args:
-        grid_size: tokens per axis; 2 or 3 axes.
-        channels: C, at least two per axis.
-
-    Returns:
-        (prod(grid_size), C), float32, last axis fastest.
+    are zero, so any width can be used. Returns (prod(grid_size), channels), float32, last axis fastest.
 
     Raises:
         ValueError: if `channels` is smaller than `2 * len(grid_size)`.

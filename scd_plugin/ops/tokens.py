@@ -9,27 +9,15 @@ __all__ = ["exit_stages", "restore_tokens", "take_tokens"]
 
 
 def take_tokens(tokens: Tensor, idx: Tensor) -> Tensor:
-    """Take the tokens at the given positions of each sample.
-
-    Args:
-        tokens: (B, N, C).
-        idx: (B, K), int64, positions in [0, N).
-
-    Returns:
-        (B, K, C).
-    """
+    """Take the tokens (B, K, C) at the positions (B, K), int64, of each sample out of (B, N, C)."""
     return tokens.gather(1, idx.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
 def restore_tokens(tokens: list[Tensor], grid_idx: list[Tensor]) -> Tensor:
     """Put token sets back at their places in the grid: the inverse of taking them out.
 
-    Args:
-        tokens: sets of (B, K_i, C) tokens. Together they hold L tokens.
-        grid_idx: for each set (B, K_i), int64, the place of each token; every place 0..L-1 occurs exactly once.
-
-    Returns:
-        (B, L, C), in ascending place.
+    Sets (B, K_i, C) with places (B, K_i), int64, which hold every place 0..L-1 exactly once, give (B, L, C), in
+    ascending place.
 
     Raises:
         ValueError: if the two lists differ in length.
@@ -43,14 +31,7 @@ def restore_tokens(tokens: list[Tensor], grid_idx: list[Tensor]) -> Tensor:
 
 
 def exit_stages(grid_idx: list[Tensor]) -> Tensor:
-    """Number of the token set that holds each place of the grid.
-
-    Args:
-        grid_idx: for each set (B, K_i), int64 places; every place 0..L-1 occurs exactly once.
-
-    Returns:
-        (B, L), int64: i where the token belongs to `grid_idx[i]`.
-    """
+    """Number i of the set (B, K_i) that holds each place of the grid: (B, L), int64; sets as in `restore_tokens`."""
     stage = [torch.full_like(idx, i) for i, idx in enumerate(grid_idx)]
     places = torch.cat(grid_idx, dim=1)
     return torch.zeros_like(places).scatter(1, places, torch.cat(stage, dim=1))

@@ -15,12 +15,8 @@ __all__ = ["gumbel_noise_like", "keep_count", "partition_topk", "position_hash",
 def keep_count(num_tokens: int, keep_ratio: float) -> int:
     """Number of tokens kept out of `num_tokens`: `int(num_tokens * keep_ratio)`, but never less than one.
 
-    Args:
-        num_tokens: tokens that enter the stage, at least 1.
-        keep_ratio: share kept, in (0, 1].
-
     Raises:
-        ValueError: if `keep_ratio` is outside (0, 1].
+        ValueError: if `keep_ratio`, the share kept, is outside (0, 1].
     """
     if not 0.0 < keep_ratio <= 1.0:
         msg = f"keep_ratio must be in (0, 1], the share of tokens kept at a stage; got {keep_ratio}"
@@ -86,13 +82,8 @@ def straight_through(logits: Tensor, order: Tensor, keep: int) -> Tensor:
     With s = softmax(logits) the policy is `hard - stop_gradient(s) + s`: its value is the hard decision, its gradient
     that of s. Multiply kept tokens by it and pruned tokens by one minus it.
 
-    Args:
-        logits: (B, N), float32: (score + noise) / tau.
-        order: (B, N), int64, from `partition_topk`.
-        keep: K, how many of `order` are kept.
-
-    Returns:
-        (B, N), float32, first the K kept tokens' policy, then the others'.
+    Logits (B, N), float32, are (score + noise) / tau; `order` (B, N) comes from `partition_topk`. Returns (B, N),
+    float32, first the `keep` kept tokens' policy, then the others'.
     """
     soft = logits.softmax(dim=1).gather(1, order)
     hard = torch.cat((torch.ones_like(soft[:, :keep]), torch.zeros_like(soft[:, keep:])), dim=1)
@@ -100,17 +91,11 @@ def straight_through(logits: Tensor, order: Tensor, keep: int) -> Tensor:
 
 
 def position_hash(position: Tensor, salt: int) -> Tensor:
-    """Pseudo-random number in [0, 1) of each position: the same on every device, every call, for the same `salt`.
+    """Pseudo-random float32 in [0, 1) of each non-negative int64: the same on every device, every call, for a `salt`.
 
     Random pruning (a control of the paper) needs a choice that has nothing to do with the image, yet inference must
-    not depend on the random state.
-
-    Args:
-        position: int64, any shape, non-negative.
-        salt: another number gives another, unrelated choice.
-
-    Returns:
-        float32, same shape. Mixing constants from the 32-bit finalizer of MurmurHash3 (public domain).
+    not depend on the random state. Another salt gives another, unrelated choice. Mixing constants from the 32-bit
+    finalizer of MurmurHash3 (public domain).
     """
     mask = 0xFFFFFFFF
     bits = (position + 1 + salt * 0x9E3779B9) & mask

@@ -31,16 +31,9 @@ MAX_QUERIES = 256
 def neighbor_distance(tokens: Tensor, grid_idx: Tensor, grid_size: Sequence[int]) -> Tensor:
     """Distance of each token from the mean of its neighbours, those of the 26 places around it that hold a token.
 
-    In flat regions, where a token tells nothing that its neighbours do not, it is near 0. A token without neighbours
-    is compared with the mean of all tokens.
-
-    Args:
-        tokens: (B, N, D).
-        grid_idx: (B, N), int64, each token's place in the grid.
-        grid_size: places per axis, three axes; they hold N tokens or more.
-
-    Returns:
-        (B, N), in units of the root mean square of the tokens' norms.
+    In flat regions, where a token tells nothing that its neighbours do not, it is near 0. A token without neighbours is
+    compared with the mean of all tokens. The unit is the root mean square of the tokens' norms. Tokens are (B, N, D),
+    their places (B, N), int64, in a grid of three axes with N places or more.
     """
     tokens = tokens.float()
     marked = torch.cat((tokens, torch.ones_like(tokens[:, :, :1])), dim=2)
@@ -64,9 +57,7 @@ def token_norm(tokens: Tensor) -> Tensor:
 def relative_change(before: Tensor, after: Tensor) -> Tensor:
     """Change of each token in a block, in units of its length: tokens that settled lose little when they leave.
 
-    Args:
-        before: (B, N, D), as the tokens entered a block.
-        after: (B, N, D), as they left it.
+    Tokens are (B, N, D), as they entered the block and as they left it.
     """
     before, after = before.float(), after.float()
     return (after - before).norm(dim=2) / before.norm(dim=2).clamp_min(1e-12)
@@ -75,10 +66,7 @@ def relative_change(before: Tensor, after: Tensor) -> Tensor:
 def attention_received(query: Tensor, key: Tensor, num_prefix: int = 0) -> Tensor:
     """Mean attention that each token gets, over heads and over at most `MAX_QUERIES` evenly spread queries.
 
-    Args:
-        query: (B, heads, P + N, d), of an attention layer, positions applied.
-        key: (B, heads, P + N, d), positions applied.
-        num_prefix: P, leading tokens that take part and get no score.
+    Query and key are (B, heads, P + N, d), positions applied; the P leading tokens take part and get no score.
     """
     step = -(-query.shape[2] // MAX_QUERIES)
     asked = query[:, :, ::step].float() * query.shape[3] ** -0.5
@@ -87,13 +75,9 @@ def attention_received(query: Tensor, key: Tensor, num_prefix: int = 0) -> Tenso
 
 
 def prediction_entropy(logits: Tensor) -> Tensor:
-    """Entropy of the class probabilities, averaged over the voxels of each token: high where the network is unsure.
+    """Entropy of the class probabilities in nats, averaged over a token's voxels: high where the network is unsure.
 
-    Args:
-        logits: (B, classes, N, V), an early prediction for V voxels of each token.
-
-    Returns:
-        (B, N), in nats.
+    Logits are an early prediction (B, classes, N, V) for V voxels of each token.
     """
     log_share = logits.float().log_softmax(dim=1)
     return -(log_share.exp() * log_share).sum(dim=1).mean(dim=2)

@@ -15,9 +15,9 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import nnUNet_Primus_S_Trainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from primus_agreement import main, middle_crops, model_agreement, write_agreement
+from pruned_agreement import Agreement
 
 from scd_plugin import prune_primus
-from scd_plugin.measure.agreement import Agreement
 
 Pair = tuple[Path, np.ndarray]
 

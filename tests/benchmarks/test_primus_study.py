@@ -13,10 +13,10 @@ pytest.importorskip("nnunetv2")
 
 import primus_hippocampus
 import primus_measures
+from pruned_agreement import Agreement
 from trainers import primus_study
 
 from scd_plugin import SCDPrimus
-from scd_plugin.measure.agreement import Agreement
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ def make_trainer() -> Callable[..., Any]:
         num_channels: int = 1,
         strides: list[list[int]] = STRIDES,
         architecture: dict[str, Any] | None = None,
+        device: str = "cpu",
         initialize: bool = False,
     ) -> Any:
         configuration = {
@@ -58,7 +59,7 @@ def make_trainer() -> Callable[..., Any]:
             "labels": labels,
             "file_ending": ".nii.gz",
         }
-        made = trainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
+        made = trainer(plans, "3d_fullres", 0, dataset, torch.device(device))
         if initialize:
             # nnU-Net looks at the files' ending
             folder = Path(made.preprocessed_dataset_folder)

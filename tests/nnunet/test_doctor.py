@@ -42,7 +42,8 @@ def test_healthy() -> None:
     assert all(finding.ok for finding in findings.values())
     assert findings["nnunetv2"].detail.startswith("2.8")
     for host in ("nnU-Net", "MONAI's nnU-Net wrapper"):
-        assert findings[f"trainer found by {host}"].detail == "scd_plugin.nnunet.trainers.unetr.nnUNetTrainerSCD"
+        trainer = trainers.nnUNetTrainerSCD
+        assert findings[f"trainer found by {host}"].detail == f"{trainer.__module__}.nnUNetTrainerSCD"
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0
     assert "bad" not in result.stdout

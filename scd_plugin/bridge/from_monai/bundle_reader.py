@@ -42,15 +42,14 @@ class Bundle:
 
     @property
     def from_nnunet(self) -> bool:
-        """Whether its preprocessing is nnU-Net's."""
+        """Whether the bundle preprocesses as nnU-Net does, by `NnunetPreprocessd`."""
         return any(one.name == "NnunetPreprocessd" for one in self.preprocessing)
 
     @classmethod
     def read(cls, folder: str | Path) -> Bundle:
-        """Read a bundle's inference config and metadata. Like `monai.bundle run`, this evaluates its expressions.
+        """Read `configs/inference.json` (or .yaml) and `configs/metadata.json` of a bundle.
 
-        Args:
-            folder: with `configs/inference.json` (or .yaml) and `configs/metadata.json`.
+        Like `monai.bundle run`, this evaluates its expressions.
 
         Raises:
             ValueError: if a file or one of the ids is missing, or the network is none of SCD's.
@@ -103,10 +102,9 @@ def _channels(meta: Mapping[str, Any], part: str, tensor: str) -> dict[str, str]
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict, flat or inside a checkpoint, from a file.
+    """Read a state dict, flat or inside a checkpoint, from a file written by `torch.save`.
 
-    Args:
-        path: written by `torch.save`. Nothing but tensors and numbers is unpickled.
+    Nothing but tensors and numbers is unpickled.
 
     Raises:
         ValueError: if the file is missing, damaged, holds more than that, or holds no state dict.

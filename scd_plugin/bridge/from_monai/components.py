@@ -60,15 +60,10 @@ def component_of(transform: Any) -> Component:
 
 
 def components_for(key: str, transforms: Any) -> list[Component]:
-    """Transforms of one entry of the data, in their order.
+    """Transforms of one entry of the data, in their order: those that name the key, or name none.
 
-    Args:
-        key: the entry.
-        transforms: a MONAI transform, `Compose` or list of such.
-
-    Returns:
-        Those that name the key, or name none. Where channels are split, treated apart and put together again, those
-        that treat them, each with its channel.
+    Where channels are split, treated apart and put together again, those that treat them, each with its channel.
+    `transforms` may be a MONAI transform, `Compose` or list of such.
     """
     found: list[Component] = []
     parts: dict[Hashable, int] = {}

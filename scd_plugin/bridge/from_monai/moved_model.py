@@ -64,13 +64,7 @@ class Moved:
 
 
 def plans_with(plans: Mapping[str, Any], configuration: str, network: MovableNetwork) -> dict[str, Any]:
-    """Plans whose configuration names a network, all of its arguments included.
-
-    Args:
-        plans: not changed.
-        configuration: a name in the plans.
-        network: the network to name there.
-    """
+    """A copy of plans whose configuration names a network, all of its arguments included."""
     known = plans["configurations"]
     changed = {**known[configuration], "architecture": architecture_of(network.kind, network.arguments)}
     return {**plans, "configurations": {**known, configuration: changed}}

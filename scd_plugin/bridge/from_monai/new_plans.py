@@ -18,15 +18,10 @@ _TO_XYZ = [2, 1, 0]
 
 
 def build_plans(network: MovableNetwork, preprocessing: Preprocessing, *, name: str) -> dict[str, Any]:
-    """Plans with one configuration.
+    """Plans with one configuration, for the bundle's network and what has to be done before it.
 
     The network was trained on arrays whose axes are x, y, z. So plans turn nnU-Net's arrays round, and their crops and
-    spacings count x, y, z.
-
-    Args:
-        network: the bundle's.
-        preprocessing: what the plans have to do.
-        name: name of the data set.
+    spacings count x, y, z. `name` is that of the data set.
     """
     crop = network.network.image_shape[1:]
     resampling: dict[str, Any] = {}
@@ -65,11 +60,7 @@ def build_plans(network: MovableNetwork, preprocessing: Preprocessing, *, name: 
 
 
 def build_dataset(channel_names: Mapping[str, str], output_names: Mapping[str, str]) -> dict[str, Any]:
-    """`dataset.json` for labels that exclude each other.
-
-    Args:
-        channel_names: channel number to name.
-        output_names: class number to name; class 0 is background.
+    """`dataset.json` for labels that exclude each other; names by number, class 0 is background.
 
     Raises:
         ValueError: if class numbers are not 0, 1, 2, ... or two classes have one name.
@@ -91,12 +82,9 @@ def build_dataset(channel_names: Mapping[str, str], output_names: Mapping[str, s
 
 
 def build_region_dataset(channel_names: Mapping[str, str], described: Mapping[str, Any]) -> dict[str, Any]:
-    """`dataset.json` for regions that overlap.
+    """`dataset.json` for regions that overlap, `described` by `dataset` in a trained bundle's metadata.
 
-    Args:
-        channel_names: channel number to name.
-        described: `dataset` in a trained bundle's metadata, with `labels` (region to its label values, in the order of
-            the channels) and `regions_order`.
+    That holds `labels` (region to its label values, in the order of the channels) and `regions_order`.
     """
     return {
         "channel_names": dict(channel_names),

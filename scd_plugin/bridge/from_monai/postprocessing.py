@@ -1,14 +1,19 @@
-"""What nnU-Net's prediction does like a bundle's window and postprocessing. Plain values only."""
+"""What nnU-Net's prediction does like a bundle's window and postprocessing. Plain values only.
+
+Regions may overlap: nnU-Net paints them in the order of its channels, MONAI's bundles in any order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from itertools import combinations
+from typing import Any, NoReturn
 
+from scd_plugin.bridge.bundle_files import label_channels
 from scd_plugin.bridge.from_monai.preprocessing import Component
 
-__all__ = ["Painting", "region_painting", "window_notes"]
+__all__ = ["Painting", "in_painting_order", "region_painting", "window_notes"]
 
 _HARMLESS = ("Invertd", "SaveImaged", "EnsureTyped", "DeleteItemsd", "SelectItemsd", "Identityd", "ToTensord")
 _THRESHOLD = 0.5
@@ -19,16 +24,13 @@ class Painting:
     """How a bundle makes a label map of regions that overlap."""
 
     values: tuple[int, ...] | None = None
-    """What each channel is painted with; None where the bundle leaves the regions apart."""
+    """Value that each channel is painted with; None where the bundle leaves the regions apart."""
     order: tuple[int, ...] = ()
     """Channels, later ones cover earlier ones."""
 
 
 def region_painting(postprocessing: Sequence[Component]) -> Painting | None:
-    """How channels that are regions, each with a threshold, are painted; None for classes of which the largest wins.
-
-    Args:
-        postprocessing: transforms of the network's output, in their order.
+    """Read how regions, channels with a threshold each, are painted; None for classes of which the largest wins.
 
     Raises:
         ValueError: naming the first transform that nnU-Net's prediction has nothing like.
@@ -86,16 +88,12 @@ def _refuse(transform: Component, why: str) -> NoReturn:
 
 
 def window_notes(roi_size: Sequence[int], overlap: float, mode: str, img_size: Sequence[int]) -> list[str]:
-    """What nnU-Net's sliding window does differently, one sentence each.
+    """What nnU-Net's sliding window does in another way than MONAI's, one sentence each.
 
-    Args:
-        roi_size: MONAI's window, voxels per axis.
-        overlap: MONAI's share by which neighbouring windows overlap.
-        mode: MONAI's weights, `"gaussian"` or `"constant"`.
-        img_size: the network's crop.
+    The windows of MONAI overlap by a share of themselves, and weigh voxels by a mode, `"gaussian"` or `"constant"`.
 
     Raises:
-        ValueError: if the window is not the network's crop.
+        ValueError: if the window, `roi_size`, is not the network's crop.
     """
     if list(roi_size) != list(img_size):
         msg = f"the inferer's roi_size must be the network's img_size {tuple(img_size)}; got {tuple(roi_size)}"
@@ -106,3 +104,55 @@ def window_notes(roi_size: Sequence[int], overlap: float, mode: str, img_size: S
     if mode != "gaussian":
         notes.append(f"nnU-Net weighs the voxels of a window by a Gaussian, and not as mode={mode!r} does")
     return notes
+
+
+def in_painting_order(
+    dataset: Mapping[str, Any], names: Sequence[str], painting: Painting
+) -> tuple[dict[str, Any], list[int]]:
+    """Match a bundle's channels to the regions of a dataset.json, in the order in which they are painted.
+
+    Where the painting says so, regions are matched by the value that they are painted with, else by the names of the
+    bundle's channels.
+
+    Returns:
+        The dataset.json with its regions in the order in which the bundle paints them, and the channel for each.
+
+    Raises:
+        ValueError: if regions can't be matched, or one would be painted over altogether.
+    """
+    labels, values = dataset["labels"], list(dataset["regions_class_order"])
+    regions = list(label_channels(labels).values())
+    if painting.values is None:
+        if sorted(regions) != sorted(names):
+            msg = (
+                f"the regions of dataset.json must have the names of the bundle's channels, {', '.join(names)}, since "
+                f"it has no RegionsToLabelsd by which to tell them apart; got {', '.join(regions)}"
+            )
+            raise ValueError(msg)
+        channels = [list(names).index(region) for region in regions]
+    else:
+        channels = list(painting.order)
+        painted = [painting.values[channel] for channel in channels]
+        if sorted(painted) != sorted(values):
+            msg = f"regions_class_order of dataset.json must hold what the bundle paints, {painted}; got {values}"
+            raise ValueError(msg)
+        regions = [regions[values.index(value)] for value in painted]
+        values = painted
+    _check_visible({region: _label_set(labels[region]) for region in regions})
+    others = {name: value for name, value in labels.items() if name not in regions}
+    ordered = {**others, **{region: labels[region] for region in regions}}
+    return {**dataset, "labels": ordered, "regions_class_order": values}, channels
+
+
+def _label_set(value: Any) -> set[int]:
+    return set(value) if isinstance(value, (list, tuple)) else {value}
+
+
+def _check_visible(regions: Mapping[str, set[int]]) -> None:
+    for (below, few), (above, many) in combinations(regions.items(), 2):
+        if few <= many:
+            msg = (
+                f"region {above} of dataset.json would be painted over {below}, of which it holds every label: give "
+                "regions_class_order the value with which the bundle paints each region, the larger regions first"
+            )
+            raise ValueError(msg)

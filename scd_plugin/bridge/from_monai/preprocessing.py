@@ -1,4 +1,4 @@
-"""Plans that do what a bundle's preprocessing does, and what no plans can do. Plain values only."""
+"""Translates a bundle's preprocessing to nnU-Net's plans, and refuses what no plans can do. Plain values only."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Intensity:
 
 @dataclass
 class Preprocessing:
-    """What plans have to hold to preprocess as a bundle does."""
+    """Settings with which plans preprocess as a bundle does."""
 
     spacing: list[float] | None = None
     """mm along x, y, z; None where the bundle leaves images as they are."""
@@ -60,12 +60,7 @@ class Preprocessing:
 
 
 def express(transforms: Sequence[Component], *, num_channels: int, img_size: Sequence[int]) -> Preprocessing:
-    """Translate a bundle's preprocessing.
-
-    Args:
-        transforms: those that touch the image, in their order.
-        num_channels: channels of the image.
-        img_size: the network's crop in voxels.
+    """Translate a bundle's preprocessing: the transforms that touch the image, in their order.
 
     Raises:
         ValueError: naming the first transform that plans can't express.
@@ -125,6 +120,14 @@ def _spacing(transform: Component, result: Preprocessing, _: Sequence[int]) -> N
     result.order = _ORDERS[mode]
 
 
+def _normalised(transform: Component, result: Preprocessing, *allowed: str) -> list[Intensity]:
+    """Normalisations of the channels, which are none yet, or one of those allowed."""
+    for one in result.intensity:
+        if one.scheme not in ("NoNormalization", *allowed):
+            _refuse(transform, f"it comes after another intensity transform ({one.scheme})")
+    return result.intensity
+
+
 def _scale_range(transform: Component, result: Preprocessing, _: Sequence[int]) -> None:
     low, high, to_low, to_high = (transform.arguments.get(name) for name in ("a_min", "a_max", "b_min", "b_max"))
     clip = bool(transform.arguments.get("clip", False))
@@ -135,9 +138,7 @@ def _scale_range(transform: Component, result: Preprocessing, _: Sequence[int]) 
     if low is None or high is None or not high > low or not to_high > to_low:
         _refuse(transform, f"a_min < a_max and b_min < b_max are needed; got {low}, {high}, {to_low}, {to_high}")
     divide = (high - low) / (to_high - to_low)
-    for one in result.intensity:
-        if one.scheme != "NoNormalization":
-            _refuse(transform, f"it comes after another intensity transform ({one.scheme})")
+    for one in _normalised(transform, result):
         one.then(low - to_low * divide, divide)
         if clip:
             one.low, one.high = float(low), float(high)
@@ -151,17 +152,13 @@ def _normalize(transform: Component, result: Preprocessing, _: Sequence[int]) ->
     if subtrahend is None and divisor is None:
         if not arguments.get("channel_wise", False) and count > 1:
             _refuse(transform, "nnU-Net takes mean and deviation of each channel by itself: channel_wise must be true")
-        for one in result.intensity:
-            if one.scheme != "NoNormalization":
-                _refuse(transform, f"it comes after another intensity transform ({one.scheme})")
+        for one in _normalised(transform, result):
             one.scheme, one.use_mask = "ZScoreNormalization", nonzero
         return
     if subtrahend is None or divisor is None or nonzero:
         _refuse(transform, "with numbers of its own it needs both subtrahend and divisor, and nonzero=False")
     numbers = (_each(transform, given, count) for given in (subtrahend, divisor))
-    for one, subtract, divide in zip(result.intensity, *numbers):
-        if one.scheme not in ("NoNormalization", "CTNormalization"):
-            _refuse(transform, f"it comes after another intensity transform ({one.scheme})")
+    for one, subtract, divide in zip(_normalised(transform, result, "CTNormalization"), *numbers):
         if not divide > 0:
             _refuse(transform, f"divisor must be positive; got {divide}")
         one.then(subtract, divide)
@@ -180,9 +177,7 @@ def _scale(transform: Component, result: Preprocessing, _: Sequence[int]) -> Non
         _refuse(transform, "nnU-Net scales to 0..1 alone")
     if not arguments.get("channel_wise", False) and len(result.intensity) > 1:
         _refuse(transform, "nnU-Net scales each channel by itself: channel_wise must be true")
-    for one in result.intensity:
-        if one.scheme != "NoNormalization":
-            _refuse(transform, f"it comes after another intensity transform ({one.scheme})")
+    for one in _normalised(transform, result):
         one.scheme = "RescaleTo01Normalization"
 
 

@@ -1,1 +1,1 @@
-"""What a bundle made of an nnU-Net model calls when it runs."""
+"""Transforms, inferer and data list that a bundle made from an nnU-Net model calls when it runs."""

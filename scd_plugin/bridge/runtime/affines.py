@@ -1,4 +1,4 @@
-"""Where voxels lie: from the properties that nnU-Net's readers return to the 4 x 4 affine that MONAI keeps."""
+"""Turns the geometry that nnU-Net's readers return into the 4 x 4 affine that MONAI keeps."""
 
 from __future__ import annotations
 
@@ -17,14 +17,10 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def affine_of(properties: Mapping[str, Any]) -> Affine:
-    """Affine of an image as read.
+    """Affine (4, 4) of an image as read: voxel place (x, y, z) to millimetres (right, front, up).
 
-    Args:
-        properties: the second value of `read_images` of any of nnU-Net's readers.
-
-    Returns:
-        (4, 4): voxel place (x, y, z) to millimetres (right, front, up). Where the file format knows no place in space,
-        spacing alone.
+    The properties are the second value of `read_images` of any of nnU-Net's readers. Where the file format knows no
+    place in space, the affine is spacing alone.
     """
     if "sitk_stuff" in properties:
         known = properties["sitk_stuff"]

@@ -10,16 +10,10 @@ __all__ = ["list_cases"]
 
 
 def list_cases(folder: str | Path, file_ending: str, num_channels: int) -> list[dict[str, list[str]]]:
-    """The images of a folder, as a data list of MONAI.
+    """The images of a folder, as a data list of MONAI: `{"image": [files of its channels]}` for each case, by name.
 
-    Args:
-        folder: where they are.
-        file_ending: with its dot, as in nnU-Net's dataset.json; other files are left out.
-        num_channels: channels of the network, as many as each case must have.
-
-    Returns:
-        One `{"image": [files of its channels]}` for each case, by name. Where one channel is wanted and no name ends in
-        a channel number, each file is a case of its own.
+    Files must have the ending, with its dot, as in nnU-Net's dataset.json; others are left out. Where one channel is
+    wanted and no name ends in a channel number, each file is a case of its own.
 
     Raises:
         ValueError: if there is no such folder, it holds no case, or a case lacks a channel or has one too many.

@@ -47,26 +47,16 @@ class NnunetInferer(Inferer):
         self._folds: list[dict[str, Tensor]] | None = None
 
     def __call__(self, inputs: Tensor, network: nn.Module, *_: Any, **__: Any) -> Tensor:
-        """Logits of a batch.
+        """Logits (B, classes or regions, *size) of preprocessed images (B, C, *size), float16 on the CPU as in nnU-Net.
 
-        Args:
-            inputs: (B, C, *size), preprocessed.
-            network: with the weights of the first fold.
-
-        Returns:
-            (B, classes or regions, *size), float16 on the CPU, as nnU-Net has them.
+        The network has the weights of the first fold.
         """
         images = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         if self._folds is None:
             self._folds = [torch.load(path, map_location="cpu", weights_only=True) for path in self.more_weights]
         own = {name: value.detach().clone() for name, value in network.state_dict().items()}
         predictor = WindowPredictor(
-            network,
-            self.recipe,
-            [own, *self._folds],
-            self.settings,
-            mirror_axes=self.mirror_axes,
-            device=images.device,
+            network, self.recipe, [own, *self._folds], self.settings, mirror_axes=self.mirror_axes, device=images.device
         )
         for image in images:
             if bad := non_finite_channels(image):

@@ -32,7 +32,7 @@ Data = Mapping[Hashable, Any]
 
 
 class _WithRecipe(MapTransform):
-    """A transform that follows plans and data set."""
+    """A transform of the entries `keys` that follows plans and data set."""
 
     def __init__(self, keys: KeysCollection, recipe: NnunetRecipe, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -40,13 +40,7 @@ class _WithRecipe(MapTransform):
 
 
 class NnunetLoadImaged(_WithRecipe):
-    """Reads images as nnU-Net does.
-
-    Args:
-        keys: entries that hold a path, or one path for each channel; become `MetaTensor` (C, X, Y, Z).
-        recipe: plans and data set.
-        allow_missing_keys: as in MONAI.
-    """
+    """Reads images as nnU-Net does: a path, or one for each channel, becomes a `MetaTensor` (C, X, Y, Z)."""
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         """Replace paths by images."""
@@ -64,10 +58,7 @@ class NnunetLoadImaged(_WithRecipe):
 class NnunetPreprocessd(_WithRecipe):
     """Transposes, crops, normalises and resamples as nnU-Net does.
 
-    Args:
-        keys: entries with a `MetaTensor` (C, X, Y, Z); become (C, *size) in the axis order of the plans.
-        recipe: plans and data set.
-        allow_missing_keys: as in MONAI.
+    A `MetaTensor` (C, X, Y, Z) becomes (C, *size) in the axis order of the plans.
     """
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
@@ -100,11 +91,8 @@ class NnunetPreprocessd(_WithRecipe):
 class NnunetRestored(_WithRecipe):
     """Turns logits into a label map on the grid of the image as read.
 
-    Args:
-        keys: entries with logits (classes or regions, *size); become `MetaTensor` (1, X, Y, Z) of whole numbers.
-        recipe: plans and data set.
-        image_key: the preprocessed image, which knows the grid.
-        allow_missing_keys: as in MONAI.
+    Logits (classes or regions, *size) become a `MetaTensor` (1, X, Y, Z) of whole numbers. The preprocessed image, at
+    `image_key`, knows the grid.
     """
 
     def __init__(
@@ -134,13 +122,9 @@ class NnunetRestored(_WithRecipe):
 
 
 class NnunetSaveImaged(_WithRecipe):
-    """Writes label maps with nnU-Net's writer: CASE and the file ending of the data set.
+    """Writes label maps of `NnunetRestored` with nnU-Net's writer: CASE and the file ending of the data set.
 
-    Args:
-        keys: entries that `NnunetRestored` made.
-        recipe: plans and data set.
-        output_dir: made if need be.
-        allow_missing_keys: as in MONAI.
+    The folder `output_dir` is made if need be.
     """
 
     def __init__(

@@ -10,15 +10,9 @@ __all__ = ["case_name", "channel_files", "in_order"]
 
 
 def channel_files(names: Iterable[str], file_ending: str) -> dict[str, list[str]]:
-    """Group file names by case.
+    """Group the files with an ending, such as `".nii.gz"`, by case and in the order of channels.
 
-    Args:
-        names: file names; those with another ending are left out.
-        file_ending: with its dot, for example `".nii.gz"`.
-
-    Returns:
-        The files of each case, by channel number. Where no name ends in a channel number, each file is a case of its
-        own; beside names that do, the others are left out.
+    Where no name ends in a channel number, each file is a case of its own; beside names that do, others are left out.
     """
     fitting = sorted(name for name in names if name.endswith(file_ending))
     numbered = re.compile(rf"(.+)_\d{{4}}{re.escape(file_ending)}")
@@ -33,9 +27,8 @@ def channel_files(names: Iterable[str], file_ending: str) -> dict[str, list[str]
 
 def in_order(case: str, files: Sequence[str], file_ending: str, num_files: int) -> bool:
     """Whether a case has exactly the files of channels 0, 1, ..., or the one file without a channel number."""
-    if num_files == 1 and list(files) == [case + file_ending]:
-        return True
-    return list(files) == [f"{case}_{channel:04d}{file_ending}" for channel in range(num_files)]
+    numbered = [f"{case}_{channel:04d}{file_ending}" for channel in range(num_files)]
+    return list(files) == numbered or (num_files == 1 and list(files) == [case + file_ending])
 
 
 def case_name(path: str, endings: Sequence[str]) -> str:

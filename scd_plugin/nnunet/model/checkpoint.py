@@ -34,20 +34,15 @@ def trusted_checkpoint_types() -> AbstractContextManager[None]:
     return torch.serialization.safe_globals([rebuild, np.dtype, *(type(np.dtype(number)) for number in numbers)])
 
 
-def read_checkpoint(path: str, *, needs: Sequence[str], map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a checkpoint of nnU-Net.
-
-    Args:
-        path: the file.
-        needs: entries that it must have.
-        map_location: as in `torch.load`.
+def read_checkpoint(path: str, *, needs: Sequence[str]) -> dict[str, Any]:
+    """Read a checkpoint of nnU-Net, which must have the entries that it `needs`.
 
     Raises:
         ValueError: if the file is truncated, holds more than tensors and numbers, or is no nnU-Net checkpoint.
     """
     try:
         with trusted_checkpoint_types():
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         msg = (
             f"checkpoint {path} is truncated, or holds more than tensors and numbers, which is not unpickled: "
@@ -62,8 +57,7 @@ def read_checkpoint(path: str, *, needs: Sequence[str], map_location: Any = "cpu
     if missing := _missing(checkpoint, needs):
         msg = f"{path} is not an nnU-Net checkpoint: it has no {', '.join(missing)}"
         raise ValueError(msg)
-    entries: dict[str, Any] = checkpoint
-    return entries
+    return checkpoint
 
 
 def unwrapped(network: Any) -> nn.Module:

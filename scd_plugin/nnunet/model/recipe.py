@@ -19,21 +19,12 @@ __all__ = ["NnunetRecipe", "read_json", "read_recipe"]
 Array = npt.NDArray[Any]
 _TAKE_THOSE = "take plans.json and dataset.json of the training"
 # what plans must have beside configurations; nnU-Net itself fails at each with a KeyError
-_PLANS_NEED = (
-    "image_reader_writer",
-    "transpose_forward",
-    "transpose_backward",
-    "foreground_intensity_properties_per_channel",
-)
+_INTENSITIES = "foreground_intensity_properties_per_channel"
+_PLANS_NEED = ("image_reader_writer", "transpose_forward", "transpose_backward", _INTENSITIES)
 
 
 class NnunetRecipe:
     """Plans, data set description and configuration, bound together.
-
-    Args:
-        plans: content of nnU-Net's `plans.json`.
-        dataset: content of its `dataset.json`.
-        configuration: a name in the plans.
 
     Raises:
         ValueError: if the plans have no such configuration, or if either lacks what nnU-Net needs at prediction.
@@ -68,13 +59,7 @@ class NnunetRecipe:
         return dict(self.dataset.get("channel_names") or self.dataset["modality"])
 
     def read(self, files: Sequence[str]) -> tuple[Array, dict[str, Any]]:
-        """Read an image with the plans' reader.
-
-        Args:
-            files: one file for each channel.
-
-        Returns:
-            (C, Z, Y, X) float32, and the reader's properties, which hold the geometry.
+        """Read an image (C, Z, Y, X) with the plans' reader, and its properties, which hold the geometry.
 
         Raises:
             ValueError: if there are other channels than the network takes.
@@ -123,31 +108,18 @@ class NnunetRecipe:
         return np.asarray(data, dtype=np.float32), known
 
     def restore(self, logits: Array, properties: dict[str, Any]) -> Array:
-        """Turn logits into a label map on the grid of the image.
-
-        Args:
-            logits: (classes or regions, *size) on the preprocessed grid.
-            properties: those from `preprocess`.
-
-        Returns:
-            (Z, Y, X), uint8 or uint16.
-        """
-        return np.asarray(self._restore(logits, properties, return_probabilities=False))
+        """Turn logits (classes or regions, *size) into a label map (Z, Y, X), uint8 or uint16, on the image's grid."""
+        return np.asarray(self._restore(logits, properties, probabilities=False))
 
     def restore_with_probabilities(self, logits: Array, properties: dict[str, Any]) -> tuple[Array, Array]:
         """Return what `restore` does, and probabilities (classes or regions, Z, Y, X)."""
-        segmentation, probabilities = self._restore(logits, properties, return_probabilities=True)
+        segmentation, probabilities = self._restore(logits, properties, probabilities=True)
         return np.asarray(segmentation), np.asarray(probabilities)
 
-    def _restore(self, logits: Array, properties: dict[str, Any], *, return_probabilities: bool) -> Any:
+    def _restore(self, logits: Array, properties: dict[str, Any], *, probabilities: bool) -> Any:
+        known = (self.plans, self.configuration, self.labels, properties)
         return convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits,
-            self.plans,
-            self.configuration,
-            self.labels,
-            properties,
-            return_probabilities=return_probabilities,
-            num_threads_torch=default_num_processes,
+            logits, *known, return_probabilities=probabilities, num_threads_torch=default_num_processes
         )
 
     def write(self, segmentation: Array, file: str, properties: dict[str, Any]) -> None:
@@ -191,11 +163,7 @@ def _kind(content: Any) -> str:
 
 
 def read_recipe(folder: str | Path, configuration: str) -> NnunetRecipe:
-    """Read a recipe from a folder.
-
-    Args:
-        folder: folder with nnU-Net's `plans.json` and `dataset.json`.
-        configuration: a name in the plans.
+    """Read a recipe from a folder with nnU-Net's `plans.json` and `dataset.json`.
 
     Raises:
         ValueError: if a file is missing or no JSON, or as `NnunetRecipe` does.
@@ -210,11 +178,7 @@ def read_recipe(folder: str | Path, configuration: str) -> NnunetRecipe:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        ValueError: if it is missing or damaged.
-    """
+    """Read a JSON file; raise ValueError if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -20,11 +20,9 @@ _MIRRORING = "inference_allowed_mirroring_axes"
 
 
 def choose_folds(found: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Choose the folds to predict with.
+    """Choose, by names without `fold_`, the folds to predict with.
 
-    Args:
-        found: names, without `fold_`, of the folds that have a checkpoint.
-        wanted: names asked for; empty for all that are found, as nnU-Net does: the numbered ones, else `all`.
+    Without any that are wanted these are all that have a checkpoint, as in nnU-Net: the numbered ones, else `all`.
 
     Raises:
         ValueError: if a fold that is asked for was not found, or none was found.
@@ -58,12 +56,7 @@ class ModelFolder:
 
     @classmethod
     def read(cls, folder: str | Path, folds: Sequence[str] = (), checkpoint: str = CHECKPOINT) -> ModelFolder:
-        """Read a model folder.
-
-        Args:
-            folder: TRAINER__PLANS__CONFIGURATION of nnU-Net's results.
-            folds: see `choose_folds`.
-            checkpoint: name of the file in each fold.
+        """Read a model folder, TRAINER__PLANS__CONFIGURATION of nnU-Net's results; for folds see `choose_folds`.
 
         Raises:
             ValueError: if it is no model folder, if a file is missing or damaged, if a checkpoint holds more than
@@ -89,17 +82,10 @@ class ModelFolder:
         if len(set(zip(trainers, configurations))) > 1:
             msg = f"folds {', '.join(chosen)} of {root} are of different models: {trainers}, {configurations}"
             raise ValueError(msg)
-        axes = read[0][_MIRRORING]
-        return cls(
-            folder=root,
-            recipe=read_recipe(root, configurations[0]),
-            configuration=configurations[0],
-            trainer_name=trainers[0],
-            folds=tuple(chosen),
-            checkpoint=checkpoint,
-            weights=tuple(entries["network_weights"] for entries in read),
-            mirror_axes=tuple(int(axis) for axis in axes) if axes else None,
-        )
+        recipe, axes = read_recipe(root, configurations[0]), read[0][_MIRRORING]
+        weights = tuple(entries["network_weights"] for entries in read)
+        mirror_axes = tuple(int(axis) for axis in axes) if axes else None
+        return cls(root, recipe, configurations[0], trainers[0], tuple(chosen), checkpoint, weights, mirror_axes)
 
 
 def _entries(file: Path) -> dict[str, Any]:

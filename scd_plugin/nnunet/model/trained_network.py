@@ -16,8 +16,6 @@ from scd_plugin.nnunet.model.trained_model import ModelFolder
 
 __all__ = ["build_network", "check_weights", "find_any_trainer", "network_of"]
 
-_NOT_FOUND = "Could not find requested nnunet trainer"
-
 
 def find_any_trainer(name: str) -> Any:
     """Find a trainer class by its name, as nnU-Net finds it.
@@ -31,7 +29,7 @@ def find_any_trainer(name: str) -> Any:
             return recursive_find_trainer_class_by_name(name)
     except Exception as error:  # noqa: BLE001  (a user's module may raise anything)
         reason = (str(error).splitlines() or [""])[0]
-        if isinstance(error, RuntimeError) and reason.startswith(_NOT_FOUND):
+        if isinstance(error, RuntimeError) and reason.startswith("Could not find requested nnunet trainer"):
             msg = f"trainer {name} is not found. If it is your own, set nnUNet_extTrainer to the folder of its module"
         else:
             msg = (
@@ -44,27 +42,16 @@ def find_any_trainer(name: str) -> Any:
 def network_of(trainer_name: str, recipe: NnunetRecipe) -> nn.Module:
     """Build the network that a trainer builds from plans for prediction, with new weights.
 
-    Args:
-        trainer_name: see `find_any_trainer`.
-        recipe: plans, configuration and data set.
-
     Raises:
         ValueError: if the trainer is not found, or as it raises itself.
     """
     build = find_any_trainer(trainer_name).build_network_architecture
-    channels = (recipe.num_channels, recipe.labels.num_segmentation_heads)
-    configuration = recipe.configuration
-    if "plans_manager" in inspect.signature(build).parameters:
-        first: tuple[Any, ...] = (recipe.plans, configuration)
-    else:
+    plans: tuple[Any, ...] = (recipe.plans, recipe.configuration)
+    if "plans_manager" not in inspect.signature(build).parameters:
         # the signature before nnU-Net 2.8, which nnU-Net 2.8.1 still takes
-        first = (
-            configuration.network_arch_class_name,
-            configuration.network_arch_init_kwargs,
-            configuration.network_arch_init_kwargs_req_import,
-        )
-    network: nn.Module = build(*first, *channels, enable_deep_supervision=False)
-    return network
+        names = ("class_name", "init_kwargs", "init_kwargs_req_import")
+        plans = tuple(getattr(recipe.configuration, f"network_arch_{name}") for name in names)
+    return build(*plans, recipe.num_channels, recipe.labels.num_segmentation_heads, enable_deep_supervision=False)
 
 
 def build_network(model: ModelFolder) -> nn.Module:

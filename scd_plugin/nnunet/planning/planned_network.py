@@ -33,7 +33,7 @@ def scd_unetr(
     Args:
         input_channels: image channels.
         num_classes: classes or regions.
-        strides: as in all plans: ones, then the steps down to the token, then that of the pooled bottleneck if any.
+        strides: the plans' strides: ones, then the steps down to the token, then that of the pooled bottleneck if any.
         deep_supervision: predict at coarser levels too.
         arguments: all other arguments of `SCDUNETR`, by name.
     """

@@ -15,17 +15,10 @@ TABLE, PICTURE = "token_audit.csv", "token_audit.png"
 
 
 def write_audit(folder: Path, epoch: int, audit: TokenAudit) -> None:
-    """Add an epoch's row; rows of this and later epochs, of a training that went back to a checkpoint, give way.
-
-    Args:
-        folder: of the fold.
-        epoch: from 0.
-        audit: of its validation.
-    """
+    """Add an epoch's row; rows of this and later epochs, of a training that went back to a checkpoint, give way."""
     file = folder / TABLE
     rows = [row for row in _read(file) if int(row["epoch"]) < epoch]
-    values = {name: f"{value:.4f}" for name, value in audit.row().items()}
-    rows.append({"epoch": str(epoch), **values})
+    rows.append({"epoch": str(epoch), **{name: f"{value:.4f}" for name, value in audit.row().items()}})
     with file.open("w", newline="", encoding="utf-8") as written:
         table = csv.DictWriter(written, fieldnames=list(rows[-1]), extrasaction="ignore", restval="nan")
         table.writeheader()

@@ -9,16 +9,17 @@ network is built, and a setting that says otherwise is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimus
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import Tensor, nn
 
 from scd_plugin.freed_memory import keep_freed_memory
-from scd_plugin.measure.token_audit import TokenAudit
 from scd_plugin.networks.builder import NETWORKS, changes_in_words, network_arguments
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.networks.family import SCDNetwork
@@ -28,23 +29,22 @@ from scd_plugin.nnunet.planning.planned_network import planned_network
 from scd_plugin.nnunet.planning.token_sizes import token_geometry
 from scd_plugin.nnunet.trainers.audit_files import draw_audit, write_audit
 from scd_plugin.nnunet.trainers.contradictions import explicit_settings, refuse_contradiction
-from scd_plugin.nnunet.trainers.cpu_autocast import CPU_DTYPES, autocast_on_cpu, logits_in_float32, slow_bfloat16_note
 from scd_plugin.nnunet.trainers.epoch_progress import EpochProgress
 from scd_plugin.nnunet.trainers.nonfinite import NonFiniteWatch
 from scd_plugin.nnunet.trainers.unknown_labels import explain_unknown_labels
 from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss, of_all_processes
+from scd_plugin.processor import slow_bfloat16_note
 
-__all__ = ["PruningTrainer"]
+__all__ = ["PruningTrainer", "logits_in_float32"]
 
-_CHECKPOINT_ENTRIES = (
-    "network_weights",
-    "optimizer_state",
-    "init_args",
-    "current_epoch",
-    "logging",
-    "_best_ema",
-    "grad_scaler_state",
-)
+_CPU_DTYPES = ("float32", "bfloat16")
+_OF_TRAINING = ("current_epoch", "logging", "_best_ema", "grad_scaler_state")
+_CHECKPOINT_ENTRIES = ("network_weights", "optimizer_state", "init_args", *_OF_TRAINING)
+
+
+def logits_in_float32(_network: nn.Module, _inputs: object, output: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    """Forward hook that returns float32: losses sum a million voxels, of which bfloat16 would lose most."""
+    return [logits.float() for logits in output] if isinstance(output, list) else output.float()
 
 
 class PruningTrainer(AbstractPrimus):
@@ -56,40 +56,33 @@ class PruningTrainer(AbstractPrimus):
 
     scd_settings_are_defaults = True
     scd_keep_ratio: float | Sequence[float] | None = None
-    """Share of the tokens kept at each pruning stage, one number or one per stage; 1 for the dense twin, None for the
-    preset's."""
+    """Share of tokens kept at each stage, one number or one per stage; 1 for the dense twin, None for the preset's."""
     scd_num_epochs = 1000
     """Epochs of the schedule."""
     scd_deep_supervision = False
     """Off, as in the paper and in nnU-Net's own transformers; see docs/explanation/training.md for the measurement."""
     scd_guide = 0.0
-    """Weight of the loss by which labels teach the scores what to keep; 0 for the paper's training, in which scores
-    learn from the segmentation alone."""
+    """Weight of the loss by which labels teach the scores; 0 for the paper's training, by the segmentation alone."""
     scd_guide_target = "mixed"
     """What a token should be kept for: "mixed" (it holds more than one class), "foreground" (any), or "share" of it."""
     scd_cpu_dtype = "float32"
     """Precision inside the network on a CPU; "bfloat16" is for processors that have it. CUDA is as in nnU-Net."""
 
-    def __init__(
-        self,
-        plans: dict[str, Any],
-        configuration: str,
-        fold: int,
-        dataset_json: dict[str, Any],
-        device: torch.device = torch.device("cuda"),
-    ) -> None:
-        if self.scd_cpu_dtype not in CPU_DTYPES:
-            msg = f"scd_cpu_dtype must be one of {', '.join(CPU_DTYPES)}; got {self.scd_cpu_dtype!r}"
+    # nnU-Net looks up its own arguments by the names in our signature
+    @wraps(AbstractPrimus.__init__)  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if self.scd_cpu_dtype not in _CPU_DTYPES:
+            msg = f"scd_cpu_dtype must be one of {', '.join(_CPU_DTYPES)}; got {self.scd_cpu_dtype!r}"
             raise ValueError(msg)
         if not self.scd_guide >= 0 or self.scd_guide_target not in TARGETS:
-            msg = (
-                f"scd_guide must be 0 or more and scd_guide_target one of {', '.join(TARGETS)}; got {self.scd_guide!r} "
-                f"and {self.scd_guide_target!r}"
-            )
+            got = f"{self.scd_guide!r} and {self.scd_guide_target!r}"
+            msg = f"scd_guide must be 0 or more and scd_guide_target one of {', '.join(TARGETS)}; got {got}"
             raise ValueError(msg)
-        super().__init__(plans, configuration, fold, dataset_json, device)
+        super().__init__(*args, **kwargs)
         self.num_epochs = self.scd_num_epochs
         self.enable_deep_supervision = self.scd_deep_supervision
+        self.computes_in_bfloat16 = self.scd_cpu_dtype == "bfloat16" and self.device.type == "cpu"
+        """Where nnU-Net turns autocast off, and has no setting for it; CUDA stays its affair."""
         self.progress = EpochProgress(enabled=self.local_rank == 0)
         self.non_finite = NonFiniteWatch()
 
@@ -143,7 +136,7 @@ class PruningTrainer(AbstractPrimus):
     def initialize(self) -> None:
         super().initialize()
         self._log_network()
-        if self.scd_cpu_dtype != "float32" and self.device.type == "cpu":
+        if self.computes_in_bfloat16:
             unwrapped(self.network).register_forward_hook(logits_in_float32)
 
     def _log_network(self) -> None:
@@ -151,13 +144,12 @@ class PruningTrainer(AbstractPrimus):
         if planned_network(self.configuration_manager.configuration) is not None:
             self.print_to_log_file("network: as the plans say", also_print_to_console=False)
             return
-        preset = self.scd_preset()
-        network: Any = unwrapped(self.network)
+        preset, network = self.scd_preset(), cast("SCDNetwork", unwrapped(self.network))
         changes = changes_in_words(preset, network.arguments)
         self.print_to_log_file(f"network: {preset}{f' with changes: {changes}' if changes else ''}")
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """As in nnU-Net's default trainer, for networks that have it."""
+        """Switch deep supervision as nnU-Net's default trainer does, in networks that have it."""
         decoder: Any = getattr(unwrapped(self.network), "decoder", None)
         if hasattr(decoder, "deep_supervision"):
             decoder.deep_supervision = enabled
@@ -169,10 +161,10 @@ class PruningTrainer(AbstractPrimus):
         network: Any = unwrapped(self.network)
         scales: list[list[float]] = network.output_scales()
         if len(scales) < 2:
+            size = tuple(network.token_size())
             msg = (
-                "deep supervision needs a decoder of two levels or more; with tokens of "
-                f"{tuple(network.token_size())} voxels the light one has a single level. Set scd_deep_supervision to "
-                "False"
+                f"deep supervision needs a decoder of two levels or more; with tokens of {size} voxels the light one "
+                "has a single level. Set scd_deep_supervision to False"
             )
             raise ValueError(msg)
         return scales
@@ -199,17 +191,15 @@ class PruningTrainer(AbstractPrimus):
 
     def save_checkpoint(self, filename: str) -> None:
         """As in nnU-Net, but a process killed while it writes leaves the checkpoint before."""
-        if self.local_rank != 0 or self.disable_checkpointing:
-            # nnU-Net writes nothing, and a file lying there is another process's
-            super().save_checkpoint(filename)
-            return
         # nnU-Net 2.8.1 writes over the checkpoint in place
         partial = Path(f"{filename}.partial")
         super().save_checkpoint(str(partial))
-        partial.replace(filename)
+        # else it wrote nothing, and a file lying there is another process's
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            partial.replace(filename)
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        """As in nnU-Net, with one sentence where the checkpoint does not fit.
+        """Load a checkpoint, or say in one sentence why it does not fit.
 
         nnU-Net 2.8.1's warm-up trainers cannot read its own checkpoints back: they call `torch.load` with its default
         `weights_only=True`, which refuses the NumPy scalars of the log; and they cannot take a dict.
@@ -248,7 +238,7 @@ class PruningTrainer(AbstractPrimus):
         # -pretrained_weights is printed before nnU-Net has anything to log
         if note := getattr(unwrapped(self.network), PRETRAINED_NOTE, None):
             self.print_to_log_file(note, also_print_to_console=False)
-        if self.scd_cpu_dtype == "bfloat16" and self.device.type == "cpu" and (slow := slow_bfloat16_note()):
+        if self.computes_in_bfloat16 and (slow := slow_bfloat16_note()):
             self.print_to_log_file(f"note: {slow}")
 
     def on_train_epoch_start(self) -> None:
@@ -275,12 +265,11 @@ class PruningTrainer(AbstractPrimus):
         return result
 
     def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        """As in nnU-Net; the audit goes to the log, a table with a picture, and loggers such as Weights and Biases."""
         super().on_validation_epoch_end(val_outputs)
-        if isinstance(self.loss, WatchedLoss):
-            self._log_audit(of_all_processes(self.loss.new_audit(), is_ddp=self.is_ddp))
-
-    def _log_audit(self, audit: TokenAudit) -> None:
-        """In a line of the log, as a row of a table with its picture, and in loggers such as Weights and Biases."""
+        if not isinstance(self.loss, WatchedLoss):
+            return
+        audit = of_all_processes(self.loss.new_audit(), is_ddp=self.is_ddp)
         if self.local_rank != 0:
             return
         self.print_to_log_file(audit.in_one_line())
@@ -291,13 +280,9 @@ class PruningTrainer(AbstractPrimus):
                 logger.log(f"tokens/{name}", share, self.current_epoch)
 
     def _run_step(self, step: Callable[[dict[str, Any]], dict[str, Any]], batch: dict[str, Any]) -> dict[str, Any]:
-        """Run a step in its precision.
-
-        Raises:
-            ValueError: where it fails at a label that dataset.json does not name; the message names cases and labels.
-        """
+        """Run a step in its precision; where it fails at labels that dataset.json lacks, say so and in which cases."""
         try:
-            with autocast_on_cpu(self.scd_cpu_dtype, self.device):
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.computes_in_bfloat16):
                 return step(batch)
         except (IndexError, RuntimeError):
             # batches stay on the CPU, so nothing is asked of a CUDA device that has failed

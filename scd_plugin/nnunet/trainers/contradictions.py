@@ -1,4 +1,4 @@
-"""Whether a trainer's settings contradict plans that name a network."""
+"""Refuses plans whose network contradicts a trainer's settings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,7 @@ _OF_TRAINING = ("drop_path_rate", "dropout_rate", "tau")
 
 
 def explicit_settings(trainer: type, names: Sequence[str]) -> set[str]:
-    """Names of the settings that a trainer class states, rather than takes from a class of defaults.
-
-    Args:
-        trainer: the class.
-        names: class attributes to look at.
-    """
+    """Which of these settings a trainer class states, rather than takes from a class of defaults."""
     stated = [vars(one) for one in trainer.__mro__ if DEFAULTS not in vars(one)]
     return {name for name in names if any(name in attributes for attributes in stated)}
 
@@ -30,21 +25,12 @@ def explicit_settings(trainer: type, names: Sequence[str]) -> set[str]:
 def refuse_contradiction(
     trainer: str, planned: tuple[str, Mapping[str, Any]], *, preset: str | None, changes: Mapping[str, Any]
 ) -> None:
-    """Raise ValueError where plans name another network than a trainer does.
-
-    Args:
-        trainer: the trainer's name.
-        planned: the network of the plans, see `planned_network`.
-        preset: the preset that the trainer states, if any.
-        changes: network arguments that the trainer states.
-    """
+    """Raise ValueError where plans name another network than the preset and changes that a trainer states."""
     kind, arguments = planned
-    wanted: dict[str, Any] = {}
-    if preset is not None:
-        wanted_kind, wanted = get_preset(preset)
-        if wanted_kind != kind:
-            msg = f"the plans name the network {kind}, and {trainer} trains {wanted_kind}. {_REMEDY}"
-            raise ValueError(msg)
+    wanted_kind, wanted = (kind, {}) if preset is None else get_preset(preset)
+    if wanted_kind != kind:
+        msg = f"the plans name the network {kind}, and {trainer} trains {wanted_kind}. {_REMEDY}"
+        raise ValueError(msg)
     wanted = {name: value for name, value in {**wanted, **changes}.items() if name not in _OF_TRAINING}
     stages = len(arguments.get("prune_after") or (0,))
     different = [

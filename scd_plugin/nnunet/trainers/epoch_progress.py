@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
 from tqdm import tqdm
 
 __all__ = ["EpochProgress"]
 
 
 class EpochProgress:
-    """Bar over one epoch's training and validation steps; silent when stderr is not a terminal.
-
-    Args:
-        enabled: False in all processes but the first.
-    """
+    """Bar over one epoch's training and validation steps; silent when stderr is not a terminal."""
 
     def __init__(self, *, enabled: bool) -> None:
-        self.enabled = enabled and sys.stderr.isatty()
-        self._bar: tqdm[Any] | None = None
+        # with None tqdm looks whether stderr is a terminal
+        self._disable = None if enabled else True
+        self._bar = tqdm(disable=True)
 
     def start(self, label: str, steps: int) -> None:
         """Begin a bar of `steps` steps; a bar still open is closed."""
         self.close()
-        if self.enabled:
-            self._bar = tqdm(total=steps, desc=label, leave=False, dynamic_ncols=True)
+        self._bar = tqdm(total=steps, desc=label, leave=False, dynamic_ncols=True, disable=self._disable)
 
-    def step(self, **values: float) -> None:
-        """Advance by one step, with numbers to show beside the bar."""
-        if self._bar is not None:
-            self._bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
-            self._bar.update()
+    def step(self, *, loss: float) -> None:
+        """Advance by one step, with its loss beside the bar."""
+        self._bar.set_postfix(loss=f"{loss:.3f}")
+        self._bar.update()
 
     def close(self) -> None:
         """Remove the bar."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._bar.close()

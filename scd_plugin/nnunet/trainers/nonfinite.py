@@ -8,26 +8,10 @@ from typing import Any
 
 import torch
 
-__all__ = ["MAX_IN_A_ROW", "NonFiniteWatch", "drop_non_finite_gradients"]
+__all__ = ["MAX_IN_A_ROW", "NonFiniteWatch"]
 
 # One damaged case gives such a step now and then; this many one after the other mean that training is broken.
 MAX_IN_A_ROW = 10
-
-
-def drop_non_finite_gradients(optimizer: torch.optim.Optimizer) -> bool:
-    """Take all gradients away where one is infinite or NaN, so that the step changes nothing.
-
-    Gradient scalers do the same on CUDA.
-
-    Returns:
-        Whether they were taken away.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    if parameters and not torch.isfinite(torch.nn.utils.get_total_norm([p.grad for p in parameters])):
-        for parameter in parameters:
-            parameter.grad = None
-        return True
-    return False
 
 
 class NonFiniteWatch:
@@ -38,18 +22,14 @@ class NonFiniteWatch:
         self._dropped = False
 
     def before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Drop gradients that are not finite; a pre-hook of the optimizer's step."""
-        self._dropped = drop_non_finite_gradients(optimizer)
+        """Take all gradients away where one is infinite or NaN, as gradient scalers do on CUDA; a pre-hook."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        self._dropped = not torch.isfinite(torch.nn.utils.get_total_norm(gradients))
+        if self._dropped:
+            optimizer.zero_grad()
 
     def see(self, loss: float, cases: Sequence[str]) -> str | None:
-        """Count a training step.
-
-        Args:
-            loss: the step's loss.
-            cases: names of the cases in its batch.
-
-        Returns:
-            A line for the log if the step was skipped.
+        """Count a training step; return a line for the log if it was skipped.
 
         Raises:
             RuntimeError: after `MAX_IN_A_ROW` such steps one after the other.

@@ -27,11 +27,7 @@ def load_pretrained_weights(
 ) -> None:
     """Load pretrained weights in place of nnU-Net's function of this name; say in one line what was adapted.
 
-    Args:
-        nnunets_own: nnU-Net's function, which other networks are passed on to.
-        network: the new network; DDP and compile wrappers are looked through.
-        fname: a checkpoint of nnU-Net or nnssl.
-        verbose: as in nnU-Net.
+    Checkpoints are nnU-Net's or nnssl's. Networks that are not SCD's are passed on to nnU-Net's own function.
 
     Raises:
         ValueError: if the weights do not fit; the message says what differs.
@@ -59,9 +55,7 @@ def load_pretrained_weights(
 def grid_of(checkpoint: Mapping[str, Any], network: SCDNetwork) -> list[int] | None:
     """Tokens per axis that a checkpoint was learned on; None where it does not tell.
 
-    Args:
-        checkpoint: nnU-Net's, with the plans in it; or nnssl's, which names no crop and whose grid is a cube.
-        network: the new network, whose tokens have the same size.
+    nnU-Net's has the plans in it; nnssl's names no crop, and its grid is a cube. Both networks have tokens of one size.
     """
     positions = without_wrappers(checkpoint["network_weights"]).get(network.positions)
     if positions is None:

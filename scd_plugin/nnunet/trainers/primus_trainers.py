@@ -34,12 +34,10 @@ class PrunedPrimusTrainer(PruningTrainer):
 
     @classmethod
     def scd_preset(cls) -> str:
-        """See `PruningTrainer.scd_preset`."""
         return primus_preset(cls.scd_version, cls.scd_size)
 
     @classmethod
     def scd_changes(cls) -> dict[str, Any]:
-        """See `PruningTrainer.scd_changes`."""
         names = ("prior", "prune_after", "completion", "completion_hidden_size")
         preset = get_preset(cls.scd_preset()).arguments
         given = {name: getattr(cls, f"scd_{name}") for name in names}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
-
-import torch
 
 from scd_plugin.nnunet.trainers.base import PruningTrainer
 
@@ -18,7 +17,6 @@ class nnUNetTrainerSCD(PruningTrainer):
 
     @classmethod
     def scd_preset(cls) -> str:
-        """See `PruningTrainer.scd_preset`."""
         return cls.scd_size
 
 
@@ -49,15 +47,9 @@ class nnUNetTrainerSCD_demo(nnUNetTrainerSCD):
     scd_size = "tiny"
     scd_num_epochs = 20
 
-    def __init__(
-        self,
-        plans: dict[str, Any],
-        configuration: str,
-        fold: int,
-        dataset_json: dict[str, Any],
-        device: torch.device = torch.device("cuda"),
-    ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
+    @wraps(PruningTrainer.__init__)  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         # 0.01 is too much for a long schedule; within a few hundred steps only large ones get anywhere
         self.initial_lr = 1e-2
         self.num_iterations_per_epoch = 18

@@ -11,13 +11,7 @@ __all__ = ["explain_unknown_labels", "unknown_labels"]
 
 
 def unknown_labels(target: Tensor, cases: Sequence[str], known: Iterable[int]) -> dict[str, list[int]]:
-    """Unknown labels of each case that has some.
-
-    Args:
-        target: (B, 1, D, H, W), label values.
-        cases: B names.
-        known: label values that the data set has, the ignored one among them.
-    """
+    """Labels (B, 1, D, H, W) of the B cases that are not known, for each case that has some."""
     allowed = set(known)
     unknown: dict[str, set[int]] = {}
     for case, label in zip(cases, target):
@@ -28,19 +22,12 @@ def unknown_labels(target: Tensor, cases: Sequence[str], known: Iterable[int]) -
 
 
 def explain_unknown_labels(batch: Mapping[str, Any], label_manager: Any) -> str | None:
-    """A sentence on the unknown labels of a batch that the loss could not take; None where it has none.
-
-    Args:
-        batch: from nnU-Net's data loader.
-        label_manager: nnU-Net's, for the labels of dataset.json.
-    """
+    """A sentence on the unknown labels of a batch that the loss could not take; None where it has none."""
     if label_manager.has_regions:
         # targets are one channel a region, in which no other label shows
         return None
     target = batch["target"]
-    known = list(label_manager.all_labels)
-    if label_manager.has_ignore_label:
-        known.append(label_manager.ignore_label)
+    known = [*label_manager.all_labels, *([label_manager.ignore_label] if label_manager.has_ignore_label else [])]
     # with deep supervision the full resolution comes first
     full = target[0] if isinstance(target, list) else target
     if not (unknown := unknown_labels(full, batch["keys"], known)):

@@ -18,12 +18,8 @@ __all__ = ["WatchedLoss", "of_all_processes"]
 class WatchedLoss(nn.Module):
     """Called by nnU-Net right after a forward pass, in training and in validation.
 
-    Args:
-        loss: nnU-Net's.
-        network: without wrappers; it prunes.
-        label_manager: nnU-Net's.
-        guide: weight of the scores' own loss in training; 0 for the paper's training.
-        target: what tokens should be kept for, see `TARGETS` of `scd_plugin.networks.guidance`.
+    `guide` is the weight of the scores' own loss in training, 0 for the paper's; `target` is what tokens should be kept
+    for, one of `scd_plugin.networks.guidance.TARGETS`. The network prunes, and has no wrappers.
     """
 
     def __init__(
@@ -45,12 +41,7 @@ class WatchedLoss(nn.Module):
         return done
 
     def forward(self, output: Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
-        """The loss of a batch; in validation its tokens are counted.
-
-        Args:
-            output: logits, a list of them under deep supervision.
-            target: labels likewise, as nnU-Net's loader gives them.
-        """
+        """The loss of a batch, of lists under deep supervision; in validation its tokens are counted."""
         loss: Tensor = self.loss(output, target)
         network, seen = self._network[0], self._watch.take()
         if not seen or (network.training and not self.guide):
@@ -71,12 +62,7 @@ class WatchedLoss(nn.Module):
 
 
 def of_all_processes(audit: TokenAudit, *, is_ddp: bool) -> TokenAudit:
-    """The audit of a validation in several processes, which each of them must ask for.
-
-    Args:
-        audit: of this process.
-        is_ddp: whether there are others.
-    """
+    """The audit of a validation in all processes, where there are several; each of them must ask for it."""
     if not is_ddp:
         return audit
     audits: list[Any] = [None] * dist.get_world_size()

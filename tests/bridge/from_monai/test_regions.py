@@ -14,8 +14,7 @@ import torch
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
 from scd_plugin import SCDUNETR
-from scd_plugin.bridge.from_monai.postprocessing import Painting
-from scd_plugin.bridge.from_monai.regions import in_painting_order
+from scd_plugin.bridge.from_monai.postprocessing import Painting, in_painting_order
 from scd_plugin.bridge.to_nnunet import bundle_to_nnunet
 
 BUNDLES = Path(__file__).parents[3] / "bundles"

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from scd_plugin import processor
 from scd_plugin.cli import app
-from scd_plugin.nnunet.trainers import cpu_autocast
 
 MakeModel = Callable[..., Path]
 
@@ -112,8 +111,7 @@ def test_dtype_and_threads(
     dtype: str,
     note: str,
 ) -> None:
-    for module in (processor, cpu_autocast):
-        monkeypatch.setattr(module, "bfloat16_instructions", lambda: instructions)
+    monkeypatch.setattr(processor, "bfloat16_instructions", lambda: instructions)
     words = ("-i", make_images(["a"]), "-o", tmp_path / "out", "-m", make_model(), "--device", "cpu", *options)
     result = scd_predict(*words, "--no-mirroring")
     assert result.exit_code == 0, result.output

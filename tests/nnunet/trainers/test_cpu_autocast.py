@@ -11,9 +11,9 @@ pytest.importorskip("nnunetv2")
 
 from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimus
 
+from scd_plugin import processor
 from scd_plugin.nnunet import trainers
-from scd_plugin.nnunet.trainers import cpu_autocast
-from scd_plugin.nnunet.trainers.cpu_autocast import autocast_on_cpu, logits_in_float32
+from scd_plugin.nnunet.trainers.base import logits_in_float32
 
 MakeTrainer = Callable[..., Any]
 
@@ -58,10 +58,10 @@ def test_other_precisions_are_refused(make_trainer: MakeTrainer) -> None:
         make_trainer(Odd)
 
 
-@pytest.mark.parametrize(("dtype", "device"), [("float32", "cpu"), ("bfloat16", "cuda")])
-def test_leaves_float32_and_cuda_alone(dtype: str, device: str) -> None:
-    with autocast_on_cpu(dtype, torch.device(device)):
-        assert not torch.is_autocast_enabled("cpu")
+@pytest.mark.parametrize(("trainer_class", "device"), [(trainers.nnUNetTrainerSCD_demo, "cpu"), (Half, "cuda")])
+def test_leaves_float32_and_cuda_alone(make_trainer: MakeTrainer, trainer_class: type, device: str) -> None:
+    trainer = make_trainer(trainer_class, device=device)
+    assert trainer._run_step(lambda _: {"autocast": torch.is_autocast_enabled("cpu")}, {}) == {"autocast": False}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_leaves_float32_and_cuda_alone(dtype: str, device: str) -> None:
 def test_says_where_it_is_slow(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, trainer_class: type, instructions: str | None, said: int
 ) -> None:
-    monkeypatch.setattr(cpu_autocast, "bfloat16_instructions", lambda: instructions)
+    monkeypatch.setattr(processor, "bfloat16_instructions", lambda: instructions)
     monkeypatch.setattr(AbstractPrimus, "on_train_start", lambda _: None)
     trainer = make_trainer(trainer_class, initialize=True)
     trainer.on_train_start()

@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from pruned_agreement import agreement, sweep_agreement
 from torch import Tensor, nn
-
-from scd_plugin.measure.agreement import agreement, sweep_agreement
 
 
 class Fixed(nn.Module):
@@ -41,7 +40,7 @@ def test_dice_voxels_and_error() -> None:
 def test_seconds_are_medians_without_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     # begin and end of dense and pruned in turn, for three batches
     clock = iter([0, 8, 10, 11, 20, 22, 30, 33, 40, 44, 50, 52])
-    monkeypatch.setattr("scd_plugin.measure.agreement.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("pruned_agreement.time.perf_counter", lambda: next(clock))
     labels = torch.tensor([[0, 1]])
     calls: list[str] = []
     dense, pruned = Fixed(labels), Fixed(labels)
