@@ -27,7 +27,7 @@ from scd_plugin.nnunet.predict.settings import PredictSettings
 from scd_plugin.nnunet.predict.steps import Steps
 from scd_plugin.nnunet.predict.threads import idle_cores_note, nnunets_threads, pytorch_threads
 from scd_plugin.nnunet.predict.windows import WindowPredictor
-from scd_plugin.nnunet.trainers.cpu_autocast import slow_bfloat16_note
+from scd_plugin.processor import slow_bfloat16_note
 
 __all__ = ["TIMES_FILE", "predict", "record"]
 
