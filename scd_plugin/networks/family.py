@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,23 +23,25 @@ class SCDNetwork(nn.Module):
     *img_size), raises `ValueError` for other images, and returns logits (B, out_channels, *img_size).
     """
 
-    arguments: dict[str, Any]
-    """Arguments of the class: `type(network)(**network.arguments)` is the same network with new weights."""
-    image_shape: list[int]
-    """Shape of an image without the batch: in_channels, then img_size."""
-    out_channels: int
-    grid_size: list[int]
-    """Tokens per axis."""
-    preset: str | None = None
+    if TYPE_CHECKING:  # TorchScript reads annotations that are there at run time, and knows few of them
+        arguments: dict[str, Any]
+        """Arguments of the class: `type(network)(**network.arguments)` is the same network with new weights."""
+        image_shape: list[int]
+        """Shape of an image without the batch: in_channels, then img_size."""
+        out_channels: int
+        grid_size: list[int]
+        """Tokens per axis."""
+        positions: ClassVar[str]
+        """Name in the state dict of the learned positions, (1, prefix + tokens, D), which are moved to another crop."""
+        outputs: ClassVar[tuple[str, ...]]
+        """Names in the state dict, or their beginnings, of layers that start anew for other classes."""
+        outputs_called: ClassVar[str]
+        """These layers in words."""
+        preset: str | None
+        new_parts: ClassVar[tuple[str, ...]]
+    preset = None
     """Name of the preset that the network was built from, if any."""
-
-    positions: ClassVar[str]
-    """Name in the state dict of the learned positions, (1, prefix + tokens, D), which are moved to another crop."""
-    outputs: ClassVar[tuple[str, ...]]
-    """Names in the state dict, or their beginnings, of layers that start anew for other classes."""
-    outputs_called: ClassVar[str]
-    """These layers in words."""
-    new_parts: ClassVar[tuple[str, ...]] = ()
+    new_parts = ()
     """Beginnings of the names of parts that a dense network's checkpoint lacks; they then start anew."""
 
     def encode(self, image: Tensor) -> EncodedTokens:
