@@ -82,10 +82,10 @@ class ModelFolder:
         if len(set(zip(trainers, configurations))) > 1:
             msg = f"folds {', '.join(chosen)} of {root} are of different models: {trainers}, {configurations}"
             raise ValueError(msg)
-        recipe, axes = read_recipe(root, configurations[0]), read[0][_MIRRORING]
+        recipe, configuration, trainer_name = read_recipe(root, configurations[0]), configurations[0], trainers[0]
         weights = tuple(entries["network_weights"] for entries in read)
-        mirror_axes = tuple(int(axis) for axis in axes) if axes else None
-        return cls(root, recipe, configurations[0], trainers[0], tuple(chosen), checkpoint, weights, mirror_axes)
+        mirror_axes = tuple(int(axis) for axis in read[0][_MIRRORING] or ()) or None
+        return cls(root, recipe, configuration, trainer_name, tuple(chosen), checkpoint, weights, mirror_axes)
 
 
 def _entries(file: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.scd_unetr import resolved_strides
 from scd_plugin.ops.grid import per_axis, total_stride
 
-__all__ = ["architecture_of", "check_crop", "planned_network", "scd_primus", "scd_unetr"]
+__all__ = ["architecture_of", "planned_network", "scd_primus", "scd_unetr"]
 
 _DOORS = {name: f"{__name__}.{function}" for name, function in (("SCDUNETR", "scd_unetr"), ("SCDPrimus", "scd_primus"))}
 # arguments that nnU-Net itself gives, by names of its own
@@ -21,40 +21,20 @@ _GIVEN = ("in_channels", "out_channels", "deep_supervision")
 
 
 def scd_unetr(
-    input_channels: int,
-    num_classes: int,
-    *,
-    strides: Sequence[Sequence[int]],
-    deep_supervision: bool = False,
-    **arguments: Any,
+    input_channels: int, num_classes: int, *, strides: Sequence[Sequence[int]], **arguments: Any
 ) -> SCDNetwork:
-    """Build `SCDUNETR` from the arguments that nnU-Net gives.
+    """Build `SCDUNETR` from the arguments that nnU-Net gives, and others of its own by name.
 
-    Args:
-        input_channels: image channels.
-        num_classes: classes or regions.
-        strides: the plans' strides: ones, then the steps down to the token, then that of the pooled bottleneck if any.
-        deep_supervision: predict at coarser levels too.
-        arguments: all other arguments of `SCDUNETR`, by name.
+    `strides` are as in all plans: ones, then the steps down to the token, then that of the pooled bottleneck if any.
     """
-    return NETWORKS["SCDUNETR"](
-        in_channels=input_channels,
-        out_channels=num_classes,
-        deep_supervision=deep_supervision,
-        **_from_plans("SCDUNETR", {**arguments, "strides": strides}),
-    )
+    own = _from_plans("SCDUNETR", {**arguments, "strides": strides})
+    return NETWORKS["SCDUNETR"](in_channels=input_channels, out_channels=num_classes, **own)
 
 
 def scd_primus(
     input_channels: int, num_classes: int, *, deep_supervision: bool = False, **arguments: Any
 ) -> SCDNetwork:
-    """Build `SCDPrimus` from the arguments that nnU-Net gives.
-
-    Args:
-        input_channels: image channels.
-        num_classes: classes or regions.
-        deep_supervision: must be False.
-        arguments: all other arguments of `SCDPrimus`, by name.
+    """Build `SCDPrimus` from the arguments that nnU-Net gives, and others of its own by name.
 
     Raises:
         ValueError: if deep supervision is asked for.
@@ -69,11 +49,9 @@ def scd_primus(
 
 
 def architecture_of(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry `architecture` of plans from which nnU-Net builds a network.
+    """The entry `architecture` of plans from which nnU-Net builds an `"SCDUNETR"` or `"SCDPrimus"`.
 
-    Args:
-        kind: `"SCDUNETR"` or `"SCDPrimus"`.
-        arguments: arguments of that class, by name; channels and classes, which nnU-Net gives, may be missing.
+    Channels and classes, which nnU-Net gives, may be missing in the arguments.
 
     Raises:
         ValueError: if the class takes no argument of that name, or needs one that is missing.
@@ -90,31 +68,24 @@ def architecture_of(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def planned_network(configuration: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Class and arguments of the network of SCD that plans name; None where they name none of SCD's.
-
-    Args:
-        configuration: an entry of `plans["configurations"]`, its `inherits_from` resolved.
+    """Class and arguments of the network of SCD that a resolved configuration names; None where it names none of SCD's.
 
     Raises:
-        ValueError: if the network's crop is not that of the configuration.
+        ValueError: if someone changed the crop of the plans and not the network's, which it is built for.
     """
     architecture = configuration.get("architecture", {})
     kind = next((kind for kind, door in _DOORS.items() if door == architecture.get("network_class_name")), None)
     if kind is None:
         return None
-    arguments = dict(architecture["arch_kwargs"])
-    check_crop(configuration["patch_size"], arguments["img_size"])
-    return kind, _from_plans(kind, arguments)
-
-
-def check_crop(patch_size: Sequence[int], img_size: Sequence[int]) -> None:
-    """Raise ValueError where someone changed the crop of plans and not the network's, which it is built for."""
-    if list(patch_size) != list(img_size):
+    arguments = architecture["arch_kwargs"]
+    patch_size, img_size = list(configuration["patch_size"]), list(arguments["img_size"])
+    if patch_size != img_size:
         msg = (
-            f"patch_size {list(patch_size)} in the plans differs from img_size {list(img_size)} of the network in them "
+            f"patch_size {patch_size} in the plans differs from img_size {img_size} of the network in them "
             "(architecture, arch_kwargs); the crop is fixed where positions are learned: make both the same"
         )
         raise ValueError(msg)
+    return kind, _from_plans(kind, arguments)
 
 
 def _from_plans(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,9 +95,7 @@ def _from_plans(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     first, *rest = arguments["strides"]
     steps = rest if max(first) == 1 else [first, *rest]
     patch = tuple(arguments["patch_size"])
-    depth = max(
-        (depth for depth in range(1, len(steps)) if total_stride(steps[:depth], len(patch)) == patch),
-        default=len(steps),
-    )
+    fitting = [depth for depth in range(1, len(steps)) if total_stride(steps[:depth], len(patch)) == patch]
+    depth = max(fitting, default=len(steps))
     pool = steps[depth] if depth < len(steps) else None
     return {**arguments, "strides": steps[:depth], "pool_stride": pool}

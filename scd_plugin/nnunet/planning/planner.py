@@ -15,7 +15,6 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 from scd_plugin.measure.cost import parameters
 from scd_plugin.measure.saved_memory import saved_bytes
 from scd_plugin.networks.builder import NETWORKS, network_arguments
-from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.presets import PRESETS
 from scd_plugin.nnunet.planning.planned_network import architecture_of
 from scd_plugin.nnunet.planning.token_sizes import PATCH_TARGET, token_geometry
@@ -36,32 +35,16 @@ class nnUNetPlannerSCD(ExperimentPlanner):
     scd_keep_ratio: float | Sequence[float] | None = None
     """Share of the tokens kept at each pruning stage; None for the preset's."""
 
-    def __init__(
-        self,
-        dataset_name_or_id: str | int,
-        gpu_memory_target_in_gb: float = 8,
-        preprocessor_name: str = "DefaultPreprocessor",
-        plans_name: str | None = None,
-        overwrite_target_spacing: Sequence[float] | None = None,
-        suppress_transpose: bool = False,
-    ) -> None:
+    def __init__(self, *args: Any, plans_name: str | None = None, **kwargs: Any) -> None:
         plans_name = plans_name or type(self).__name__.replace("Planner", "Plans")
-        super().__init__(
-            dataset_name_or_id,
-            gpu_memory_target_in_gb,
-            preprocessor_name,
-            plans_name,
-            overwrite_target_spacing,
-            suppress_transpose,
-        )
+        super().__init__(*args, plans_name=plans_name, **kwargs)
         # memory that weights and optimiser take beyond the U-Net's is not there for feature maps
-        self.UNet_vram_target_GB = max(1.0, gpu_memory_target_in_gb - self._extra_parameter_bytes() / 1e9)
+        self.UNet_vram_target_GB: float = max(1.0, self.UNet_vram_target_GB - self._extra_parameter_bytes() / 1e9)
 
     def get_plans_for_configuration(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Plan as nnU-Net does, with the network of the preset in place of its U-Net."""
-        plans: dict[str, Any] = super().get_plans_for_configuration(*args, **kwargs)
-        plans["architecture"] = architecture_of(*self._network(plans))
-        return plans
+        plans = super().get_plans_for_configuration(*args, **kwargs)
+        return {**plans, "architecture": architecture_of(*self._network(plans))}
 
     def static_estimate_VRAM_usage(  # nnU-Net's is static; this one depends on the preset  # noqa: N802
         self,
@@ -76,51 +59,39 @@ class nnUNetPlannerSCD(ExperimentPlanner):
         kind, arguments = self._network({"patch_size": patch_size, "architecture": {"arch_kwargs": arch_kwargs}})
         if max(arguments["patch_size"]) > PATCH_TARGET:
             return float("inf")
+        # counted with all blocks, none dropped at random
+        settings = {**arguments, "drop_path_rate": 0.0, "in_channels": input_channels, "out_channels": output_channels}
         image_shape = (1, input_channels, *arguments["img_size"])
-
-        def build() -> SCDNetwork:
-            # counted with all blocks, none dropped at random
-            settings = {**arguments, "drop_path_rate": 0.0}
-            return NETWORKS[kind](in_channels=input_channels, out_channels=output_channels, **settings)
-
-        return saved_bytes(build, image_shape) / BYTES_PER_UNIT
+        return saved_bytes(lambda: NETWORKS[kind](**settings), image_shape) / BYTES_PER_UNIT
 
     def generate_data_identifier(self, configuration_name: str) -> str:
         """Share preprocessed data with nnU-Net's default planner where they are the same, as its ResEnc planners do."""
         if configuration_name in ("2d", "3d_fullres") and self.overwrite_target_spacing is None:
             return f"nnUNetPlans_{configuration_name}"
-        identifier: str = super().generate_data_identifier(configuration_name)
-        return identifier
+        return super().generate_data_identifier(configuration_name)
 
     def _network(self, configuration: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         return network_arguments(self.scd_size, **token_geometry(configuration), keep_ratio=self.scd_keep_ratio)
 
     def _extra_parameter_bytes(self) -> float:
-        kind, arguments = self._network(
-            {"patch_size": [96, 96, 96], "architecture": {"arch_kwargs": {"strides": [[2] * 3] * 4}}}
-        )
+        strides = {"strides": [[2] * 3] * 4}
+        kind, arguments = self._network({"patch_size": [96] * 3, "architecture": {"arch_kwargs": strides}})
         with torch.device("meta"):
             network = NETWORKS[kind](in_channels=1, out_channels=2, **arguments)
         return max(0.0, parameters(network) * BYTES_PER_PARAMETER - UNET_PARAMETER_BYTES)
 
 
-def _planner(name: str, preset: str) -> type[nnUNetPlannerSCD]:
+def _planner(preset: str) -> type[nnUNetPlannerSCD]:
+    """A preset's planner, named like its trainer: nnUNetTrainerSCD_fast has the preset base-fast."""
+    name = "nnUNetPlannerSCD_" + preset.removeprefix("base-").replace("-", "_")
+    if preset.startswith("primus"):
+        name = f"nnUNetPlannerSCDPrimus{preset.removeprefix('primus').replace('-', '').upper()}"
     settings = {"__module__": __name__, "__doc__": f"Plans for the preset {preset}.", "scd_size": preset}
     return type(name, (nnUNetPlannerSCD,), settings)
 
 
-def _name(preset: str) -> str:
-    """Name of a preset's planner, like that of its trainer: nnUNetTrainerSCD_fast has the preset base-fast."""
-    if preset.startswith("primus"):
-        version, size = preset.removeprefix("primus").split("-")
-        return f"nnUNetPlannerSCDPrimus{version.upper()}{size.upper()}"
-    return "nnUNetPlannerSCD_" + preset.removeprefix("base-").replace("-", "_")
-
-
-PLANNERS: dict[str, type[nnUNetPlannerSCD]] = {
-    "nnUNetPlannerSCD": nnUNetPlannerSCD,
-    **{_name(preset): _planner(_name(preset), preset) for preset in PRESETS if preset != "base"},
-}
+_OTHERS = [_planner(preset) for preset in PRESETS if preset != "base"]
+PLANNERS = {"nnUNetPlannerSCD": nnUNetPlannerSCD, **{planner.__name__: planner for planner in _OTHERS}}
 globals().update(PLANNERS)
 
 __all__ = ["PLANNERS", *PLANNERS]

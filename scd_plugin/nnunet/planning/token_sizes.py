@@ -29,13 +29,7 @@ def token_depth(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> 
 
     The deepest cumulative stride with no edge above 8; one step deeper while there would be more than `MAX_TOKENS`
     tokens, one step less while there would be fewer than `MIN_TOKENS`, as long as the longest edge stays at least 4.
-
-    Args:
-        patch_size: nnU-Net's patch size, voxels per axis.
-        strides: nnU-Net's pooling steps from full resolution downwards, without the leading all-ones entry.
-
-    Returns:
-        A number from 1 to `len(strides)`.
+    `strides` go from full resolution downwards, without the leading all-ones entry.
     """
     edges = [total_stride(strides[:depth], len(patch_size)) for depth in range(len(strides) + 1)]
     tokens = [prod(size // edge for size, edge in zip(patch_size, patch)) for patch in edges]
@@ -54,52 +48,39 @@ def token_geometry(configuration: Mapping[str, Any], *, patch_size: int | None =
 
     Token patches, decoder steps and the pooled bottleneck follow nnU-Net's own pooling kernels, axis by axis. So every
     patch size that nnU-Net plans divides, anisotropic and 2-D ones too, and each decoder level has the resolution of
-    one of nnU-Net's stages.
-
-    Args:
-        configuration: an entry of `plans["configurations"]`, its `inherits_from` resolved.
-        patch_size: edge of a token on every axis, where it is not to follow from the plans.
+    one of nnU-Net's stages. With `patch_size` it is the edge of a token on every axis.
 
     Raises:
         ValueError: if the configuration has no pooling strides, none that pool, too few to stay within `MAX_TOKENS`, or
             strides that do not divide its patch size. With `patch_size` never: the network itself checks whether it
             divides.
     """
+    crop = [int(size) for size in configuration["patch_size"]]
     if patch_size is not None:
-        img_size = tuple(int(edge) for edge in configuration["patch_size"])
-        return {"img_size": img_size, "patch_size": (patch_size,) * len(img_size)}
-    crop, strides, depth = _tokens(configuration)
-    return {
-        "img_size": tuple(crop),
-        "patch_size": total_stride(strides[:depth], len(crop)),
-        "strides": strides[:depth],
-        "pool_stride": _pool_stride(strides, depth),
-    }
-
-
-def _tokens(configuration: Mapping[str, Any]) -> tuple[list[int], list[tuple[int, ...]], int]:
-    """Crop, pooling steps, and the number of these that a token spans."""
-    patch_size = [int(edge) for edge in configuration["patch_size"]]
-    strides = _pooling_steps(configuration, len(patch_size))
-    depth = token_depth(patch_size, strides)
-    edges = total_stride(strides[:depth], len(patch_size))
-    for axis, (crop, edge) in enumerate(zip(patch_size, edges)):
-        if crop % edge:
-            below = crop // edge * edge
+        return {"img_size": tuple(crop), "patch_size": (patch_size,) * len(crop)}
+    strides = _pooling_steps(configuration, len(crop))
+    depth = token_depth(crop, strides)
+    edges = total_stride(strides[:depth], len(crop))
+    for axis, (size, edge) in enumerate(zip(crop, edges)):
+        if size % edge:
+            below = size // edge * edge
             msg = (
-                f"patch_size {patch_size} in the plans does not fit their strides: axis {axis} with {crop} voxels is "
-                f"not a multiple of {edge}. Change it to {below or edge} or {below + edge}, or plan again with "
+                f"patch_size {crop} in the plans does not fit their strides: axis {axis} with {size} voxels is not a "
+                f"multiple of {edge}. Change it to {below or edge} or {below + edge}, or plan again with "
                 "nnUNetv2_plan_experiment"
             )
             raise ValueError(msg)
-    tokens = prod(crop // edge for crop, edge in zip(patch_size, edges))
+    tokens = prod(size // edge for size, edge in zip(crop, edges))
     if tokens > MAX_TOKENS:
         msg = (
-            f"patch_size {patch_size} in the plans makes {tokens} tokens of {edges} voxels, more than the {MAX_TOKENS} "
+            f"patch_size {crop} in the plans makes {tokens} tokens of {edges} voxels, more than the {MAX_TOKENS} "
             "allowed, and the plans pool no deeper; plan a smaller patch or more pooling with nnUNetv2_plan_experiment"
         )
         raise ValueError(msg)
-    return patch_size, strides, depth
+    # below the tokens nnU-Net's step where it has one; none below tokens of more than three steps, see `SCDUNETR`
+    below_tokens = strides[depth] if depth < len(strides) else (2,) * len(crop)
+    pool = below_tokens if depth <= MAX_POOLED_DEPTH else None
+    return {"img_size": tuple(crop), "patch_size": edges, "strides": strides[:depth], "pool_stride": pool}
 
 
 def _pooling_steps(configuration: Mapping[str, Any], spatial_dims: int) -> list[tuple[int, ...]]:
@@ -119,10 +100,3 @@ def _pooling_steps(configuration: Mapping[str, Any], spatial_dims: int) -> list[
         msg = f"the plans pool nowhere (strides {strides}), so no token could be larger than a voxel; plan again"
         raise ValueError(msg)
     return steps
-
-
-def _pool_stride(strides: Sequence[tuple[int, ...]], depth: int) -> tuple[int, ...] | None:
-    """Step below the tokens: nnU-Net's where it has one; none below tokens of more than three steps, see `SCDUNETR`."""
-    if depth > MAX_POOLED_DEPTH:
-        return None
-    return strides[depth] if depth < len(strides) else (2,) * len(strides[0])

@@ -12,23 +12,18 @@ __all__ = ["PredictionProgress"]
 
 
 class PredictionProgress:
-    """Draw bars on a terminal; elsewhere write nothing but what `say` is told.
-
-    Args:
-        console: where to draw, stderr without it.
-    """
+    """Draw bars on a terminal, stderr where no other is given; elsewhere write nothing but what `say` is told."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, soft_wrap=True)
-        self._bars = Progress(
+        columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
         )
+        silent = not self.console.is_terminal
+        self._bars = Progress(*columns, console=self.console, transient=True, disable=silent)
         self._cases = self._bars.add_task("cases", total=None)
         self._windows = self._bars.add_task("windows", total=None)
         self._folds = 1

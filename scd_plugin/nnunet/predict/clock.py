@@ -51,12 +51,7 @@ def write_times(
 ) -> None:
     """Write a run's times as JSON: `{"runs": [{"settings", "wall_seconds", "cases"}]}`.
 
-    Args:
-        path: the file; its folder must exist.
-        settings: what the times depend on; what JSON does not know is written as text.
-        cases: of this run.
-        wall: seconds from the first case's reading to the last one's writing.
-        append: keep the runs that the file has, where it is one of ours.
+    `settings` are what the times depend on, `wall` is in seconds; `append` keeps the runs that one of our files has.
     """
     runs = _runs_in(path) if append else []
     runs.append({"settings": settings, "wall_seconds": wall, "cases": [asdict(case) for case in cases]})

@@ -35,10 +35,8 @@ class Case:
         """Raise ValueError if a channel or the previous stage is missing."""
         files = [path.name for path in self.images]
         if not in_order(self.name, files, self.file_ending, len(files)):
-            msg = (
-                f"channels must be the files {self.name}_0000{self.file_ending}, _0001, ...; there are "
-                f"{', '.join(files)}"
-            )
+            first = f"{self.name}_0000{self.file_ending}"
+            msg = f"channels must be the files {first}, _0001, ...; there are {', '.join(files)}"
             raise ValueError(msg)
         if self.previous is not None and not self.previous.is_file():
             msg = f"the previous stage has no label map of it: {self.previous} is missing"
@@ -48,14 +46,9 @@ class Case:
 def find_cases(
     images: Path, output: Path, file_ending: str, *, previous_stage: Path | None = None, endings: Sequence[str] = ()
 ) -> list[Case]:
-    """Find the cases of a folder, or the one case that a file is of.
+    """Find the cases of a folder, or the one case that a file is of, whose other channels are looked for beside it.
 
-    Args:
-        images: a folder, or one file of a case; other channels are looked for beside it.
-        output: a folder; or a file, where `images` is one.
-        file_ending: of images and label maps, as in nnU-Net's dataset.json.
-        previous_stage: folder with the label maps of a cascade's first stage.
-        endings: of image files, any of which makes `output` a file.
+    Only for a file may `output` be one; it is if it has any of the `endings` of image files.
 
     Raises:
         ValueError: if there is nothing to predict, or if a label map would be written over an image.
@@ -74,17 +67,13 @@ def find_cases(
         )
         raise ValueError(msg)
     file = _as_file(output, images, file_ending, endings)
-    cases = [
-        Case(
-            name=name,
-            images=tuple(folder / image for image in files),
-            output=file or output / f"{name}{file_ending}",
-            file_ending=file_ending,
-            previous=None if previous_stage is None else previous_stage / f"{name}{file_ending}",
-        )
-        for name, files in found.items()
-    ]
-    read = {path.resolve() for case in cases for path in (*case.images, *((case.previous,) if case.previous else ()))}
+    cases = []
+    for name, files in found.items():
+        label_map = f"{name}{file_ending}"
+        previous = previous_stage / label_map if previous_stage else None
+        paths = tuple(folder / image for image in files)
+        cases.append(Case(name, paths, file or output / label_map, file_ending, previous))
+    read = {path.resolve() for case in cases for path in (*case.images, case.previous) if path}
     if clash := [case.output for case in cases if case.output.resolve() in read]:
         msg = f"the label map would be written over the image {clash[0]}; name another output"
         raise ValueError(msg)

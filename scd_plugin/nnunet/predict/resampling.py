@@ -10,8 +10,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 __all__ = ["torch_resampling"]
 
-_DEFAULT = "resample_data_or_seg_to_shape"
-_TORCH = "resample_torch_fornnunet"
 _SAME_IN_BOTH = ("force_separate_z", "separate_z_anisotropy_threshold")
 
 
@@ -19,17 +17,13 @@ def torch_resampling(plans: dict[str, Any], configuration: str) -> dict[str, Any
     """Change plans so that PyTorch resamples the logits; images are resampled as the network learned to see them.
 
     Both interpolate linearly, and take the nearest slice across thick slices. nnU-Net's default calculates in float64
-    and rounds the result to the logits' float16, PyTorch in float32.
-
-    Args:
-        plans: content of `plans.json`; not changed.
-        configuration: a name in them.
+    and rounds the result to the logits' float16, PyTorch in float32. The plans given are not changed themselves.
 
     Raises:
         ValueError: if the configuration resamples logits in a way that PyTorch's function has no counterpart of.
     """
     resolved = PlansManager(plans).get_configuration(configuration).configuration
-    if resolved["resampling_fn_probabilities"] != _DEFAULT:
+    if resolved["resampling_fn_probabilities"] != "resample_data_or_seg_to_shape":
         # no resampling, or PyTorch's already
         return plans
     arguments = resolved["resampling_fn_probabilities_kwargs"]
@@ -42,13 +36,9 @@ def torch_resampling(plans: dict[str, Any], configuration: str) -> dict[str, Any
         )
         raise ValueError(msg)
     changed = deepcopy(plans)
+    own = {"is_seg": False, "num_threads": default_num_processes, "force_separate_z": False}
+    same = {name: arguments[name] for name in _SAME_IN_BOTH if name in arguments}
     changed["configurations"][configuration].update(
-        resampling_fn_probabilities=_TORCH,
-        resampling_fn_probabilities_kwargs={
-            "is_seg": False,
-            "num_threads": default_num_processes,
-            "force_separate_z": False,
-            **{name: arguments[name] for name in _SAME_IN_BOTH if name in arguments},
-        },
+        resampling_fn_probabilities="resample_torch_fornnunet", resampling_fn_probabilities_kwargs={**own, **same}
     )
     return changed

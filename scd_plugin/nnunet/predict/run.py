@@ -32,7 +32,6 @@ from scd_plugin.processor import slow_bfloat16_note
 __all__ = ["TIMES_FILE", "predict", "record"]
 
 TIMES_FILE = "scd_predict.json"
-_VERSIONS = ("scd-plugin", "nnunetv2", "torch")
 
 
 def predict(
@@ -42,14 +41,9 @@ def predict(
     settings: PredictSettings | None = None,
     progress: PredictionProgress | None = None,
 ) -> list[CaseTimes]:
-    """Predict every case; one that fails is named, and the others go on.
+    """Predict every case of a folder, or of one image, to a folder, or a file; one that fails is named, others go on.
 
-    Args:
-        images: a folder named as nnU-Net wants it, or one image.
-        output: a folder, or a file for one image.
-        model_folder: TRAINER__PLANS__CONFIGURATION of nnU-Net's results.
-        settings: how; as `nnUNetv2_predict` without them.
-        progress: where to show how far it is; on stderr without it.
+    Without settings, predict as `nnUNetv2_predict` does; without a progress, show how far it is on stderr.
 
     Returns:
         The times of each case that was predicted now, with an error where it failed.
@@ -61,16 +55,10 @@ def predict(
     images, output = images.expanduser(), output.expanduser()
     model = _read_model(model_folder, settings)
     recipe = model.recipe
-    cases = find_cases(
-        images,
-        output,
-        recipe.file_ending,
-        previous_stage=settings.previous_stage,
-        endings=recipe.plans.image_reader_writer_class.supported_file_endings,
-    )
-    if images.is_dir() and (unnamed := left_out(images, cases, recipe.file_ending)):
-        named = f"NAME_0000{recipe.file_ending}"
-        progress.say(f"note: left out, without a channel number ({named}): {', '.join(unnamed)}")
+    ending, endings = recipe.file_ending, recipe.plans.image_reader_writer_class.supported_file_endings
+    cases = find_cases(images, output, ending, previous_stage=settings.previous_stage, endings=endings)
+    if images.is_dir() and (unnamed := left_out(images, cases, ending)):
+        progress.say(f"note: left out, without a channel number (NAME_0000{ending}): {', '.join(unnamed)}")
     if settings.keep_existing:
         cases = left_to_do(cases, save_probabilities=settings.save_probabilities)
     predictor = WindowPredictor(build_network(model), recipe, model.weights, settings, mirror_axes=model.mirror_axes)
@@ -136,6 +124,7 @@ def _prepare_output(model: ModelFolder, output: Path, cases: Sequence[Case], set
 def record(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
     """Describe a run: its settings, what was taken where they leave it open, and what else the times depend on."""
     on_gpu = settings.torch_device.type == "cuda"
+    versions = {name: version(name) for name in ("scd-plugin", "nnunetv2", "torch")}
     return {
         "model": str(model.folder),
         "trainer": model.trainer_name,
@@ -147,5 +136,5 @@ def record(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {platform.processor() or platform.machine()}",
         "threads": 1 if on_gpu else settings.threads or nnunets_threads(),
         "keeps_freed_memory": not on_gpu and can_keep_freed_memory(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}},
+        "versions": {"python": platform.python_version(), **versions},
     }

@@ -46,10 +46,7 @@ class Steps:
     """Those of each case that was started, by its name."""
 
     def prepare(self, case: Case) -> tuple[Tensor, dict[str, Any]]:
-        """Read a case's images and preprocess them.
-
-        Returns:
-            (C, D, H, W) for the network, and what `finish` needs to know of the image.
+        """Read a case's images and preprocess them to (C, D, H, W); beside it, what `finish` needs to know of them.
 
         Raises:
             ValueError: if a file is missing or channels are wrong, or if voxels are NaN or infinite.
@@ -73,13 +70,9 @@ class Steps:
         return data, known
 
     def network(self, case: Case, prepared: tuple[Tensor, dict[str, Any]]) -> tuple[Array, dict[str, Any]]:
-        """Run the network, over all windows and folds.
+        """Run the network over all windows and folds; ValueError where its output is NaN.
 
-        Returns:
-            Logits (classes or regions, D, H, W), float16 as nnU-Net has them, and what `finish` needs to know.
-
-        Raises:
-            ValueError: if they are NaN.
+        Logits are (classes or regions, D, H, W), float16 as nnU-Net has them; beside them what `finish` needs to know.
         """
         (data, known), times = prepared, self.times[case.name]
         self.progress.case(case.name)

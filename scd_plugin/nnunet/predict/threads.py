@@ -16,10 +16,7 @@ __all__ = ["idle_cores", "idle_cores_note", "nnunets_threads", "pytorch_threads"
 
 
 def nnunets_threads() -> int:
-    """Count the threads that the network has in `nnUNetv2_predict -device cpu`.
-
-    One for each logical core, and no more than `nnUNet_def_n_proc`, which nnU-Net names for numbers of processes.
-    """
+    """Threads of `nnUNetv2_predict -device cpu`: a logical core each, and no more than `nnUNet_def_n_proc`."""
     return min(multiprocessing.cpu_count(), default_num_processes)
 
 

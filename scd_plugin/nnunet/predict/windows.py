@@ -26,11 +26,7 @@ MAX_CONSTANTS = 2
 
 
 def constant_values(window: Tensor) -> tuple[float, ...] | None:
-    """Return the value of each channel if every channel is constant, else None.
-
-    Args:
-        window: (C, *size).
-    """
+    """Return the value of each channel of a window (C, *size) if every channel is constant, else None."""
     low, high = window.flatten(1).aminmax(dim=1)
     return tuple(low.tolist()) if torch.equal(low, high) else None
 
@@ -43,14 +39,8 @@ def window_logits(
     In evaluation a network's answer to a constant window follows from the constants alone. With `skip_empty` it is
     computed for the first window of a kind, in a pass of its own, and given again for those that follow.
 
-    Args:
-        windows: each (C, *size).
-        forward: (B, C, *size) to (B, classes, *size).
-        batch: windows to a forward pass; the last pass may have fewer.
-        skip_empty: compute windows that are constant in every channel once.
-
-    Yields:
-        (1, classes, *size), not shared, so it may be changed in place.
+    Windows are (C, *size); `forward` takes (B, C, *size), of at most `batch` windows, to (B, classes, *size). What is
+    given is (1, classes, *size), not shared, so it may be changed in place.
     """
     remaining = iter(windows)
     constants: dict[tuple[float, ...] | None, Tensor] = {}
@@ -76,13 +66,9 @@ def window_logits(
 class WindowPredictor(nnUNetPredictor):
     """nnU-Net's predictor, made for a network and with batched windows; gives `nnUNetv2_predict`'s logits.
 
-    Args:
-        network: moved to the device; ends up with the last fold's weights.
-        recipe: plans and data set.
-        weights: a state dict for each fold; logits are averaged over them.
-        settings: how to predict.
-        mirror_axes: axes of the preprocessed image over which the model may mirror, from 0; None or empty for none.
-        device: where the network runs, in place of the settings' device.
+    The network is moved to `device`, by default that of the settings. Logits are averaged over `weights`, a state dict
+    for each fold, of which the network keeps the last. `mirror_axes` are those of the preprocessed image over which the
+    model may mirror, from 0.
     """
 
     def __init__(
@@ -99,10 +85,8 @@ class WindowPredictor(nnUNetPredictor):
         with contextlib.redirect_stdout(io.StringIO()):
             super().__init__(settings.step_size, device=device or settings.torch_device, allow_tqdm=False)
         axes = tuple(mirror_axes) if mirror_axes and settings.mirroring else None
-        name = type(network).__name__
-        self.manual_initialization(
-            network, recipe.plans, recipe.configuration, list(weights), recipe.dataset, name, axes
-        )
+        model = (network, recipe.plans, recipe.configuration, list(weights), recipe.dataset, type(network).__name__)
+        self.manual_initialization(*model, axes)
         self.settings = settings
         self.bfloat16 = settings.network_dtype == "bfloat16"
         """Whether the network computes in bfloat16 on a CPU, where nnU-Net turns autocast off."""
@@ -110,10 +94,8 @@ class WindowPredictor(nnUNetPredictor):
         """Called with the number of windows when a pass over an image starts, once for each fold."""
         self.on_window: Callable[[], None] = lambda: None
         """Called when a window is done."""
-        self.num_windows = 0
-        """Windows in the last pass over an image."""
-        self.num_computed = 0
-        """Of these, how many went through the network."""
+        self.num_windows = self.num_computed = 0
+        """Windows in the last pass over an image, and how many of these went through the network."""
         self._answers: Iterator[Tensor] = iter(())
 
     def _internal_predict_sliding_window_return_logits(
@@ -124,12 +106,8 @@ class WindowPredictor(nnUNetPredictor):
             torch.set_num_threads(self.settings.threads)
         self.num_windows, self.num_computed = len(slicers), 0
         self.on_windows(len(slicers))
-        self._answers = window_logits(
-            (data[where] for where in slicers),
-            self._forward,
-            batch=self.settings.batch,
-            skip_empty=self.settings.skip_empty,
-        )
+        windows, how = (data[where] for where in slicers), self.settings
+        self._answers = window_logits(windows, self._forward, batch=how.batch, skip_empty=how.skip_empty)
         return super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
 
     def _internal_maybe_mirror_and_predict(self, x: Tensor) -> Tensor:
