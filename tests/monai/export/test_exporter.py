@@ -31,6 +31,8 @@ NETWORK: dict[str, Any] = {
     "hidden_size": 24,
     "mlp_dim": 48,
     "num_heads": 2,
+    # as bundles record it
+    "norm_name": ["instance", {"affine": True}],
     "num_layers": 2,
     "patch_size": 4,
     "prune_after": [1, 2],
