@@ -1,7 +1,6 @@
 """The contract of SCD's networks, on which hosts rely, and a network composed of given parts."""
 
-from __future__ import annotations
-
+# without postponed annotations, which TorchScript can't read
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
