@@ -124,7 +124,7 @@ def decode_octants(decoder: nn.Module, tokens: Tensor) -> Tensor:
             taken = [min(edge - 1, upper) for edge, upper in zip(layer.kernel_size, offset)]
             offset = [upper - step for upper, step in zip(offset, taken)]
             x = F.linear(x, layer.weight[:, :, taken[0], taken[1], taken[2]].t(), layer.bias)
-    return x.unflatten(1, (tokens.shape[1], -1)).movedim(-1, 1)  # type: ignore[no-untyped-call]
+    return x.unflatten(1, (tokens.shape[1], -1)).permute(0, 3, 1, 2)  # type: ignore[no-untyped-call]
 
 
 def _leaves(decoder: nn.Module) -> list[Any]:

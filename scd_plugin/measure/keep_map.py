@@ -9,14 +9,13 @@ import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 from torch import Tensor
 
-from scd_plugin.networks.scd_primus import SCDPrimus
-from scd_plugin.networks.scd_unetr import SCDUNETR
+from scd_plugin.networks.family import SCDNetwork
 
 __all__ = ["keep_map"]
 
 
 @torch.no_grad()
-def keep_map(network: SCDUNETR | SCDPrimus, image: Tensor, *, roi_size: Sequence[int], overlap: float = 0.5) -> Tensor:
+def keep_map(network: SCDNetwork, image: Tensor, *, roi_size: Sequence[int], overlap: float = 0.5) -> Tensor:
     """Stage at which every voxel's token leaves, averaged over the windows that see it.
 
     Args:

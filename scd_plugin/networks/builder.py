@@ -17,6 +17,11 @@ __all__ = ["NETWORKS", "build_network", "changes_in_words", "complete_arguments"
 NETWORKS: Mapping[str, type[SCDNetwork]] = {"SCDUNETR": SCDUNETR, "SCDPrimus": SCDPrimus}
 """Classes of the networks that presets describe, by name."""
 
+# what a preset leaves to data and host
+_OPEN = (
+    *("in_channels", "out_channels", "img_size", "patch_size", "spatial_dims"),
+    *("strides", "pool_stride", "deep_supervision"),
+)
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -82,10 +87,12 @@ def network_arguments(
 
 def changes_in_words(preset: str, arguments: Mapping[str, Any]) -> str:
     """Say in what a network's arguments differ from its preset; empty if in nothing."""
+    kind, given = get_preset(preset)
+    of_preset = {name: one.default for name, one in inspect.signature(NETWORKS[kind]).parameters.items()} | given
     return ", ".join(
-        f"{name} {plain_value(arguments[name])} instead of {plain_value(value)}"
-        for name, value in get_preset(preset).arguments.items()
-        if plain_value(arguments[name]) != plain_value(value)
+        f"{name} {plain_value(value)} instead of {plain_value(of_preset[name])}"
+        for name, value in arguments.items()
+        if name not in _OPEN and plain_value(value) != plain_value(of_preset[name])
     )
 
 
