@@ -1,10 +1,8 @@
-"""nnU-Net's training on one CUDA device and on several, and `scd bench` on one."""
+"""nnU-Net's training on one CUDA device and on several."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from scd_plugin.bench.results import read_results
 from scd_plugin.nnunet.model.checkpoint import read_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.gpu]
@@ -108,29 +105,3 @@ def test_commands(prepared: Any, trainer: str) -> None:
         maps.append(sitk.GetArrayFromImage(sitk.ReadImage(str(next(output.glob("*.nii.gz"))))))
     # float16 rounds a class to another one where two are nearly equal
     assert (maps[0] == maps[1]).mean() >= 0.99
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("grow", [(), ("--grow", "volume", "--values", "32,48")], ids=["side by side", "volumes"])
-def test_bench(grow: tuple[str, ...], tmp_path: Path) -> None:
-    output = tmp_path / "quick.json"
-    words = ("bench", "--quick", "--device", "cuda", "--dtype", "float16", *grow, "--output", str(output))
-    code = "from scd_plugin.cli import app; app()"
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    results = read_results(output)
-    assert results["machine"]["gpu"] == torch.cuda.get_device_properties(0).name
-    assert results["machine"]["gpu"] in done.stdout
-    assert results["settings"]["dtype"] == "float16"
-    for entry in results["entries"]:
-        assert entry["problems"] == {}
-        assert entry["parameters"]
-        assert entry["macs"]
-        assert sum(entry["parts"].values()) == pytest.approx(1)
-        assert list(entry["modes"]) == (["forward"] if grow else ["forward", "train"])
-        for mode, measured in entry["modes"].items():
-            assert len(measured["seconds"]) == 2
-            assert 0 < min(measured["seconds"]) <= max(measured["seconds"]) < 60
-            # weights of 4 bytes; in training gradients and AdamW's two moments, too
-            weights = 4 * entry["parameters"] * (4 if mode == "train" else 1)
-            assert measured["peak_bytes"] - measured["before_bytes"] > weights

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from scd_plugin import SCDUNETR
-from scd_plugin.measure.cost import multiply_accumulates
+from scd_plugin.measure.cost import multiply_accumulates, parameters
 
 BTCV: dict[str, Any] = {"in_channels": 1, "out_channels": 14, "img_size": 96, "keep_ratio": 0.1}
 BRATS: dict[str, Any] = {"in_channels": 4, "out_channels": 3, "img_size": 128, "keep_ratio": 0.25}
@@ -48,3 +49,26 @@ def test_parameters() -> None:
     fixed = net.completion.refine.pos_embed.numel() + 768
     assert (learned + fixed) / 1e6 == pytest.approx(107.577, abs=0.01)
     assert sum(parameter.numel() for parameter in dense.parameters()) / 1e6 == pytest.approx(93.3, rel=0.01)
+
+
+def test_a_convolution_and_a_matrix_product() -> None:
+    network = nn.Sequential(nn.Conv3d(2, 5, 3, padding=1), nn.Flatten(1), nn.Linear(5 * 4**3, 7))
+    image = torch.zeros(3, 2, 4, 4, 4)
+    assert multiply_accumulates(network, image) == 3 * (4**3 * 5 * 2 * 27 + 5 * 4**3 * 7)
+    assert parameters(network) == (2 * 27 + 1) * 5 + (5 * 4**3 + 1) * 7
+
+
+def test_attention_counts_as_two_matrix_products() -> None:
+    class Attention(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    assert multiply_accumulates(Attention(), torch.zeros(1, 2, 10, 8)) == 2 * 2 * 10 * 10 * 8
+
+
+def test_network_stays_as_it_is() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    multiply_accumulates(network, torch.zeros(2, 4))
+    assert network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
