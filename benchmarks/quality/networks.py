@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tasks import Task
@@ -16,6 +16,14 @@ SIZES: dict[str, dict[str, int]] = {
     "small": {"hidden_size": 192, "mlp_dim": 768, "num_heads": 6, "num_layers": 8, "feature_size": 8},
 }
 KEEP_RATIO = 0.25
+
+
+class Guide(NamedTuple):
+    """How labels teach the scores: weight of their loss, and what a token should be kept for."""
+
+    weight: float
+    target: str
+
 
 Builder = Callable[[Task, dict[str, int]], SCDUNETR]
 
@@ -62,4 +70,9 @@ NETWORKS: dict[str, Builder] = {
     "published": published,
     "random": lambda task, size: published(task, size, sampling="random"),
     "mask_token": lambda task, size: published(task, size, completion="mask_token"),
+    "guided": published,
+    "guided-foreground": published,
 }
+
+GUIDES = {"guided": Guide(0.3, "mixed"), "guided-foreground": Guide(0.3, "foreground")}
+"""Contestants whose scores are taught by the labels."""

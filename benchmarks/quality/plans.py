@@ -30,10 +30,16 @@ def depth() -> list[Run]:
     return [Run(task, network, seed, STEPS[task], "small") for seed, task, network in pairs + pruned]
 
 
+def choice() -> list[Run]:
+    """Ask what the choice of tokens is worth: the paper's training, chance, and labels as teachers."""
+    networks = ("published", "guided", "guided-foreground", "random", "mask_token")
+    return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in STEPS for name in networks]
+
+
 def smoke() -> list[Run]:
     """Try every network on every task for three steps."""
-    networks = ("dense", "shallow", "published", "random", "mask_token")
+    networks = ("dense", "shallow", "published", "random", "mask_token", "guided", "guided-foreground")
     return [Run(task, network, 0, 3, "small") for task in STEPS for network in networks]
 
 
-PLANS = {"depth": depth, "smoke": smoke}
+PLANS = {"depth": depth, "choice": choice, "smoke": smoke}

@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from batches import Batches
 from evaluation import evaluate, leaving
-from networks import build, gmacs
+from networks import GUIDES, build, gmacs
 from plans import PLANS, Run
 from results import append, finished
-from scd_plugin.networks.cost import parameters
 from tasks import TASKS, Case, shared_folder, split
 from training import NotFiniteError, save, train
+
+from scd_plugin.measure.cost import parameters
 
 HERE = Path(__file__).parent
 
@@ -57,7 +58,13 @@ def study(run: Run, *, shared: Path, work: Path, device: str) -> dict[str, Any]:
     # after the network is built: as many random numbers were drawn for each of them
     torch.manual_seed(run.seed)
     try:
-        row |= train(network, Batches(training, task, run.seed), steps=run.steps, checkpoint=checkpoint)
+        row |= train(
+            network,
+            Batches(training, task, run.seed),
+            steps=run.steps,
+            checkpoint=checkpoint,
+            guide=GUIDES.get(run.network),
+        )
     except NotFiniteError as error:
         row["error"] = error
     else:

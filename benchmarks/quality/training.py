@@ -11,7 +11,12 @@ from typing import Any
 
 import torch
 from monai.losses import DiceCELoss
+from networks import Guide
 from torch import Tensor, nn
+
+from scd_plugin import SCDUNETR
+from scd_plugin.networks.guidance import StageWatch, guidance_loss
+from scd_plugin.ops.token_labels import token_labels
 
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
@@ -44,7 +49,12 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def train(
-    network: nn.Module, batches: Callable[[int], tuple[Tensor, Tensor]], *, steps: int, checkpoint: Path
+    network: SCDUNETR,
+    batches: Callable[[int], tuple[Tensor, Tensor]],
+    *,
+    steps: int,
+    checkpoint: Path,
+    guide: Guide | None = None,
 ) -> dict[str, float]:
     """Train a network where it is, going on from its checkpoint if there is one.
 
@@ -53,6 +63,7 @@ def train(
         batches: images and labels of a step.
         steps: length of the schedule.
         checkpoint: file that a killed run goes on from; removed by nobody here.
+        guide: how labels teach the scores; None for the paper's training.
 
     Returns:
         seconds a step (the median, which pauses do not change) and the mean loss of the last tenth.
@@ -72,6 +83,7 @@ def train(
         torch.set_rng_state(state["random"].cpu())
         losses, seconds = state["losses"], state["seconds"]
     network.train()
+    watch = StageWatch(network) if guide else None
     saved = time.monotonic()
     for step in range(len(losses), steps):
         start = time.monotonic()
@@ -81,6 +93,9 @@ def train(
         with torch.autocast(device.type, torch.bfloat16):
             logits = network(images)
         loss = criterion(logits.float(), labels)
+        if guide and watch:
+            held = token_labels(labels, network.grid_size)
+            loss = loss + guide.weight * guidance_loss(watch.take(), held, target=guide.target)
         losses.append(loss.item())
         if not torch.isfinite(loss):
             msg = f"loss is {losses[-1]} at step {step}"
