@@ -101,6 +101,8 @@ def hippocampus(shared: Callable[[str], Path], tmp_path_factory: pytest.TempPath
 
 
 TRAINER = "nnUNetTrainerSCD_of_mine"
+# states no keep ratio, so that plans may name any
+TRAINER_OF_PLANS = "nnUNetTrainerSCD_of_plans"
 # as in docs/how-to/own-settings.md
 OWN_TRAINER = f"""
 import os
@@ -109,9 +111,8 @@ import signal
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
 
 
-class {TRAINER}(nnUNetTrainerSCD_demo):
+class {TRAINER_OF_PLANS}(nnUNetTrainerSCD_demo):
     scd_num_epochs = 4
-    scd_keep_ratio = 0.5
 
     def on_train_start(self):
         super().on_train_start()
@@ -123,6 +124,10 @@ class {TRAINER}(nnUNetTrainerSCD_demo):
         super().on_train_epoch_start()
         if os.environ.get("KILLED_IN_EPOCH") == str(self.current_epoch):
             os.killpg(0, signal.SIGKILL)
+
+
+class {TRAINER}({TRAINER_OF_PLANS}):
+    scd_keep_ratio = 0.5
 """
 
 
@@ -132,6 +137,7 @@ class Trained:
 
     nnunet: NnunetFolders
     trainer: str = TRAINER
+    trainer_of_plans: str = TRAINER_OF_PLANS
 
     def __post_init__(self) -> None:
         root = self.nnunet.root

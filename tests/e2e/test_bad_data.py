@@ -112,4 +112,4 @@ def test_training_without_that_check(nnunet: Any, folder: Path) -> None:
     )  # fmt: skip
     output, _ = predict.communicate(timeout=300)
     assert predict.returncode != 0
-    assert "ValueError: image must have as many channels as the network takes, 2; got 1" in output
+    assert "ValueError: image must have shape (B, 2, 32, 32, 32)" in output

@@ -89,20 +89,24 @@ def test_validation_alone(trained: Any) -> None:
 
 
 def test_own_planner(trained: Any) -> None:
-    trained.nnunet.run("nnUNetv2_plan_experiment", "-d", "4", "-pl", "nnUNetPlannerSCD_small")
+    trained.nnunet.run("nnUNetv2_plan_experiment", "-d", "4", "-pl", "nnUNetPlannerSCD_tiny")
     preprocessed = trained.nnunet.root / "nnUNet_preprocessed" / "Dataset004_Hippocampus"
-    plans = json.loads((preprocessed / "nnUNetPlansSCD_small.json").read_text())
+    plans = json.loads((preprocessed / "nnUNetPlansSCD_tiny.json").read_text())
     configuration = plans["configurations"]["3d_fullres"]
     # ten small cases: the smallest batch is 5 % of them already
     assert (configuration["patch_size"], configuration["batch_size"]) == ([40, 56, 40], 2)
     # trained on the data that were preprocessed for nnU-Net's own plans
-    what = ("-tr", trained.trainer, "-p", "nnUNetPlansSCD_small")
-    trained.nnunet.run("nnUNetv2_train", "4", "3d_fullres", "0", *what, "-device", "cpu")
-    model = trained.model.parent / f"{trained.trainer}__nnUNetPlansSCD_small__3d_fullres"
+    what = ("4", "3d_fullres", "0", "-p", "nnUNetPlansSCD_tiny", "-device", "cpu", "-tr")
+    refused = trained.nnunet.start("nnUNetv2_train", *what, trained.trainer)
+    assert f"keep_ratio is 0.25 in the plans and 0.5 in {trained.trainer}" in refused.communicate(timeout=300)[0]
+    assert refused.returncode != 0
+    trainer = trained.trainer_of_plans
+    trained.nnunet.run("nnUNetv2_train", *what, trainer)
+    model = trained.model.parent / f"{trainer}__nnUNetPlansSCD_tiny__3d_fullres"
     assert json.loads((model / "plans.json").read_text()) == plans
     summary = json.loads((model / "fold_0" / "validation" / "summary.json").read_text())
     assert len(summary["metric_per_case"]) == 2
-    output = predict(trained, trained.nnunet.root / "predicted_own_plans", "-p", "nnUNetPlansSCD_small")
+    output = predict(trained, trained.nnunet.root / "predicted_own_plans", "-p", "nnUNetPlansSCD_tiny", "-tr", trainer)
     assert len(segmentations(output)) == 2
 
 
