@@ -73,7 +73,7 @@ def find(python: Path, trainer: str, **variables: str) -> subprocess.CompletedPr
 def test_found_with_no_variable_set(python: Path) -> None:
     result = find(python, "nnUNetTrainerSCD_small")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("scd_plugin.nnunet.trainers ")
+    assert result.stdout.startswith("scd_plugin.nnunet.trainers.")
 
 
 def test_found_beside_an_editable_clone_of_nnunet(python: Path, tmp_path: Path) -> None:
