@@ -95,10 +95,11 @@ def guidance_loss(
         if scores is None:
             continue
         aim, counts = wanted.gather(1, grid_idx), labels.labelled.gather(1, grid_idx).float()
-        positive = (aim * counts).sum()
-        weight = torch.as_tensor(pos_weight or 1.0, device=scores.device)
         if pos_weight is None:
+            positive = (aim * counts).sum()
             weight = ((counts.sum() - positive) / positive.clamp(min=1)).clamp(1, MAX_WEIGHT)
+        else:
+            weight = torch.as_tensor(pos_weight, device=scores.device)
         loss = F.binary_cross_entropy_with_logits(
             scores.float(), aim, weight=counts, pos_weight=weight, reduction="sum"
         )

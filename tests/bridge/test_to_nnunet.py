@@ -23,7 +23,6 @@ from scd_plugin.bridge.to_monai import to_monai
 from scd_plugin.bridge.to_nnunet import bundle_to_nnunet
 from scd_plugin.nnunet.model.recipe import read_recipe
 
-BUNDLES = Path(__file__).parents[2] / "bundles"
 # an anisotropic network, so that axes can't be mistaken for each other
 NETWORK: dict[str, Any] = {
     "in_channels": 1,
@@ -290,27 +289,6 @@ class TestMadeForMonai:
         # norms stay as they are
         assert configuration["architecture"]["arch_kwargs"]["norm_name"] == "instance"
         assert "decoder.ups.0.block.conv_block.norm1.weight" not in moved.weights["0"]
-
-    @pytest.mark.parametrize("name", ["scd_unetr_btcv_segmentation", "scd_unetr_segmentation"])
-    def test_bundles_of_the_plug_in_need_no_file_of_the_users(
-        self, make_bundle: Callable[..., Path], name: str
-    ) -> None:
-        bundle = make_bundle()
-        configs = BUNDLES / name / "configs"
-        published = json.loads((configs / "inference.json").read_text())
-        # their own keep ratio and norm, in a network that is made quickly
-        size = ("feature_size", "hidden_size", "mlp_dim", "num_heads", "num_layers", "prune_after")
-        published["network_def"].update({key: NETWORK[key] for key in size})
-        published["device"] = "cpu"
-        (bundle / "configs" / "inference.json").write_text(json.dumps(published))
-        (bundle / "configs" / "metadata.json").write_text((configs / "metadata.json").read_text())
-        network = {key: value for key, value in published["network_def"].items() if not key.startswith("_")}
-        torch.save(SCDUNETR(**network).state_dict(), bundle / "models" / "model.pt")
-        moved = bundle_to_nnunet(bundle)
-        assert moved.trainer_name == "nnUNetTrainerSCD"
-        planned = moved.plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
-        assert planned["keep_ratio"] == (0.1 if "btcv" in name else 0.25)
-        assert planned["img_size"] == [96, 96, 96]
 
     def test_regions_need_a_description(self, make_bundle: Callable[..., Path], tmp_path: Path) -> None:
         bundle = make_bundle(REGIONS, ["whole", "core", "active"])

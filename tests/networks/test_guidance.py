@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,10 +27,11 @@ def seen(scores: list[list[float]], places: list[list[int]]) -> list[SeenStage]:
 
 
 class TestLoss:
-    def test_by_hand(self) -> None:
-        loss = guidance_loss(seen([[2.0, -1.0]], [[0, 1]]), labels_of([[True, False]]), pos_weight=3.0)
-        expected = (3 * torch.log1p(torch.exp(torch.tensor(-2.0))) + torch.log1p(torch.exp(torch.tensor(-1.0)))) / 2
-        assert loss.item() == pytest.approx(expected.item())
+    @pytest.mark.parametrize("pos_weight", [0.0, 3.0])
+    def test_by_hand(self, pos_weight: float) -> None:
+        loss = guidance_loss(seen([[2.0, -1.0]], [[0, 1]]), labels_of([[True, False]]), pos_weight=pos_weight)
+        expected = (pos_weight * math.log1p(math.exp(-2)) + math.log1p(math.exp(-1))) / 2
+        assert loss.item() == pytest.approx(expected)
 
     def test_places_are_followed(self) -> None:
         # the second stage sees two of four tokens
