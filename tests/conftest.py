@@ -223,3 +223,26 @@ class Volumes:
 def volumes() -> Volumes:
     """Writer of small image files."""
     return Volumes()
+
+
+@pytest.fixture
+def unplanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], tuple[Path, Path]]:
+    """Makes nnU-Net's folders and a CT data set without images, by name and cases; returns its raw and preprocessed."""
+
+    def make(name: str, num_training: int) -> tuple[Path, Path]:
+        for folder in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+            monkeypatch.setenv(folder, str(tmp_path / folder))
+        raw, preprocessed = tmp_path / "nnUNet_raw" / name, tmp_path / "nnUNet_preprocessed" / name
+        for made in (raw / "imagesTr", raw / "labelsTr", preprocessed):
+            made.mkdir(parents=True)
+        description = {
+            "channel_names": {"0": "CT"},
+            "labels": {"background": 0, "a": 1, "b": 2},
+            "numTraining": num_training,
+            "file_ending": ".nii.gz",
+            "overwrite_image_reader_writer": "SimpleITKIO",
+        }
+        (raw / "dataset.json").write_text(json.dumps(description))
+        return raw, preprocessed
+
+    return make

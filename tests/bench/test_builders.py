@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +26,9 @@ PLENTY = 10_000.0
 
 
 @pytest.fixture
-def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def plan(unplanned: Callable[[str, int], tuple[Path, Path]]) -> Any:
     """nnU-Net's own network for a crop, without memory."""
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    raw, preprocessed = tmp_path / "nnUNet_raw" / DATASET, tmp_path / "nnUNet_preprocessed" / DATASET
-    (raw / "imagesTr").mkdir(parents=True)
-    (raw / "labelsTr").mkdir()
-    preprocessed.mkdir(parents=True)
-    description = {
-        "channel_names": {"0": "CT"},
-        "labels": {"background": 0, "a": 1},
-        "numTraining": 1,
-        "file_ending": ".nii.gz",
-        "overwrite_image_reader_writer": "SimpleITKIO",
-    }
-    (raw / "dataset.json").write_text(json.dumps(description))
+    _, preprocessed = unplanned(DATASET, 1)
     (preprocessed / "dataset_fingerprint.json").write_text("{}")
 
     def network(planner_class: type[ExperimentPlanner], crop: list[int], spacing: list[float]) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -33,22 +34,9 @@ class Dense(nnUNetPlannerSCD):
 
 
 @pytest.fixture
-def fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def fingerprint(unplanned: Callable[[str, int], tuple[Path, Path]]) -> Any:
     """Writes a data set's fingerprint: 40 cases of one shape and spacing."""
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    raw, preprocessed = tmp_path / "nnUNet_raw" / DATASET, tmp_path / "nnUNet_preprocessed" / DATASET
-    (raw / "imagesTr").mkdir(parents=True)
-    (raw / "labelsTr").mkdir()
-    preprocessed.mkdir(parents=True)
-    description = {
-        "channel_names": {"0": "CT"},
-        "labels": {"background": 0, "a": 1, "b": 2},
-        "numTraining": 40,
-        "file_ending": ".nii.gz",
-        "overwrite_image_reader_writer": "SimpleITKIO",
-    }
-    (raw / "dataset.json").write_text(json.dumps(description))
+    raw, preprocessed = unplanned(DATASET, 40)
     for number in range(40):
         (raw / "imagesTr" / f"case_{number}_0000.nii.gz").touch()
         (raw / "labelsTr" / f"case_{number}.nii.gz").touch()
