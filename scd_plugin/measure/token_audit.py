@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scd_plugin.ops import exit_stages
 from scd_plugin.ops.token_labels import TokenLabels
 
 __all__ = ["KINDS", "TokenAudit"]
@@ -28,14 +27,13 @@ class TokenAudit:
         self.tokens = torch.zeros(len(KINDS) + 1, num_stages + 1, dtype=torch.float64)
         self.foreground = torch.zeros(num_stages + 1, dtype=torch.float64)
 
-    def add(self, places: Sequence[Tensor], labels: TokenLabels) -> None:
+    def add(self, exits: Tensor, labels: TokenLabels) -> None:
         """Count a batch.
 
         Args:
-            places: (B, K_i), int64, grid places of the tokens that left at each stage, then of those that stayed.
+            exits: (B, L), int64, the stage at which each token leaves; `num_stages` for those that stay.
             labels: of the same crops.
         """
-        exits = exit_stages(list(places))
         known = labels.labelled
         kinds = (labels.mixed, labels.foreground, known & ~labels.foreground, known)
         for number, kind in enumerate(kinds):

@@ -19,8 +19,8 @@ def labels(mixed: list[int], foreground: list[int], share: list[float], labelled
 def audit() -> TokenAudit:
     """Six tokens, of which the fifth has no label; 2, 3 and 4 leave first, 0 and 1 next, 5 stays."""
     audit = TokenAudit(2)
-    places = [torch.tensor([[2, 3, 4]]), torch.tensor([[0, 1]]), torch.tensor([[5]])]
-    audit.add(places, labels([1, 1, 0, 1, 0, 1], [1, 1, 1, 1, 0, 1], [0.5, 0.5, 1, 0.25, 0, 0.75], [1, 1, 1, 1, 0, 1]))
+    exits = torch.tensor([[1, 1, 0, 0, 0, 2]])
+    audit.add(exits, labels([1, 1, 0, 1, 0, 1], [1, 1, 1, 1, 0, 1], [0.5, 0.5, 1, 0.25, 0, 0.75], [1, 1, 1, 1, 0, 1]))
     return audit
 
 
@@ -49,7 +49,7 @@ def test_row(audit: TokenAudit) -> None:
 def test_merge(audit: TokenAudit) -> None:
     other = TokenAudit(2)
     other.add(
-        [torch.tensor([[0]]), torch.tensor([[1]]), torch.tensor([[2]])],
+        torch.tensor([[0, 1, 2]]),
         labels([1, 0, 0], [1, 0, 0], [1, 0, 0], [1] * 3),
     )
     merged = audit.merge([other])
@@ -61,7 +61,7 @@ def test_merge(audit: TokenAudit) -> None:
 
 def test_nothing_but_background() -> None:
     audit = TokenAudit(1)
-    audit.add([torch.tensor([[0, 1]]), torch.tensor([[2]])], labels([0] * 3, [0] * 3, [0] * 3, [1] * 3))
+    audit.add(torch.tensor([[0, 0, 1]]), labels([0] * 3, [0] * 3, [0] * 3, [1] * 3))
     assert audit.shares("background") == pytest.approx([2 / 3, 1 / 3])
     assert math.isnan(audit.foreground_voxels_left_first())
     assert "more than one class - %" in audit.in_one_line()

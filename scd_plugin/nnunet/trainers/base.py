@@ -20,6 +20,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, nn
 
 from scd_plugin.freed_memory import keep_freed_memory
+from scd_plugin.measure.audit_files import draw_audit, write_audit
 from scd_plugin.networks.builder import NETWORKS, changes_in_words, network_arguments
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.networks.family import SCDNetwork
@@ -27,12 +28,11 @@ from scd_plugin.networks.guidance import TARGETS
 from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
 from scd_plugin.nnunet.planning.planned_network import planned_network
 from scd_plugin.nnunet.planning.token_sizes import token_geometry
-from scd_plugin.nnunet.trainers.audit_files import draw_audit, write_audit
 from scd_plugin.nnunet.trainers.contradictions import explicit_settings, refuse_contradiction
 from scd_plugin.nnunet.trainers.epoch_progress import EpochProgress
 from scd_plugin.nnunet.trainers.nonfinite import NonFiniteWatch
 from scd_plugin.nnunet.trainers.unknown_labels import explain_unknown_labels
-from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss, of_all_processes
+from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss
 from scd_plugin.processor import slow_bfloat16_note
 
 __all__ = ["PruningTrainer", "logits_in_float32"]
@@ -269,7 +269,8 @@ class PruningTrainer(AbstractPrimus):
         super().on_validation_epoch_end(val_outputs)
         if not isinstance(self.loss, WatchedLoss):
             return
-        audit = of_all_processes(self.loss.new_audit(), is_ddp=self.is_ddp)
+        audit = self.loss.audit.of_all_processes()
+        self.loss.new_audit()
         if self.local_rank != 0:
             return
         self.print_to_log_file(audit.in_one_line())

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from scd_plugin.measure.token_audit import TokenAudit
+from scd_plugin.measure.audit import Audit
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.guidance import StageWatch, guidance_loss
-from scd_plugin.ops.token_labels import TokenLabels, token_labels
+from scd_plugin.ops.token_labels import token_labels
 
-__all__ = ["WatchedLoss", "of_all_processes"]
+__all__ = ["WatchedLoss"]
 
 
 class WatchedLoss(nn.Module):
@@ -33,12 +32,12 @@ class WatchedLoss(nn.Module):
         # no part of this module: the network is trained, not the loss
         self._network = [network]
         self._watch = StageWatch(network)
-        self.audit = TokenAudit(len(network.pruning_stages()))
+        self.audit = self.new_audit()
 
-    def new_audit(self) -> TokenAudit:
-        """What was counted since the last call; counting begins anew."""
-        done, self.audit = self.audit, TokenAudit(self.audit.num_stages)
-        return done
+    def new_audit(self) -> Audit:
+        """Begin to count anew."""
+        self.audit = Audit(self._network[0], regions=self._labels.has_regions)
+        return self.audit
 
     def forward(self, output: Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
         """The loss of a batch, of lists under deep supervision; in validation its tokens are counted."""
@@ -46,25 +45,18 @@ class WatchedLoss(nn.Module):
         network, seen = self._network[0], self._watch.take()
         if not seen or (network.training and not self.guide):
             return loss
-        labels = self._token_labels(target[0] if isinstance(target, list) else target, network.grid_size)
+        first, full = (part[0] if isinstance(part, list) else part for part in (output, target))
+        label, known = self._label(full)
         if not network.training:
-            self.audit.add([*(stage.left_idx for stage in seen), seen[-1].kept_idx], labels)
+            self.audit.add(seen, first, label, known=known)
             return loss
+        labels = token_labels(label, network.grid_size, known=known, regions=self._labels.has_regions)
         return loss + self.guide * guidance_loss(seen, labels, target=self.target)
 
-    def _token_labels(self, target: Tensor, grid_size: list[int]) -> TokenLabels:
-        """nnU-Net keeps its ignore label as a class, and as the last channel where there are regions."""
-        regions, known = self._labels.has_regions, None
-        if self._labels.has_ignore_label:
-            known = ~target[:, -1:].bool() if regions else target != self._labels.ignore_label
-            target = target[:, :-1] if regions else target
-        return token_labels(target, grid_size, known=known, regions=regions)
-
-
-def of_all_processes(audit: TokenAudit, *, is_ddp: bool) -> TokenAudit:
-    """The audit of a validation in all processes, where there are several; each of them must ask for it."""
-    if not is_ddp:
-        return audit
-    audits: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(audits, audit)
-    return audits[0].merge(audits[1:])
+    def _label(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Labels, and which of them count: nnU-Net keeps its ignore label as a class, or as a channel after regions."""
+        if not self._labels.has_ignore_label:
+            return target, None
+        if self._labels.has_regions:
+            return target[:, :-1], ~target[:, -1:].bool()
+        return target, target != self._labels.ignore_label

@@ -16,9 +16,8 @@ pytest.importorskip("nnunetv2")
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 
 from scd_plugin import SCDUNETR
-from scd_plugin.measure.token_audit import TokenAudit
+from scd_plugin.measure.audit import Audit
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
-from scd_plugin.nnunet.trainers.audit_files import draw_audit, write_audit
 from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss
 
 
@@ -74,28 +73,28 @@ class TestTraining:
 
 
 class TestValidation:
-    def count(self, net: SCDUNETR, label_manager: Any, target: torch.Tensor) -> TokenAudit:
+    def count(self, net: SCDUNETR, label_manager: Any, target: torch.Tensor) -> Audit:
         loss = WatchedLoss(Mean(), net.eval(), label_manager)
         with torch.no_grad():
             loss(net(torch.randn(2, 2, 32, 32, 32)), target)
-        audit = loss.new_audit()
-        assert loss.audit.tokens.sum() == 0
+        audit = loss.audit
+        assert loss.new_audit().tokens.tokens.sum() == 0
         return audit
 
     def test_classes(self, small: Callable[..., SCDUNETR]) -> None:
         _, target = image_and_target()
         audit = self.count(small(), labels(), target)
         # of 4 x 4 x 4 tokens two layers hold foreground, and each of them background too
-        assert audit.tokens.sum(dim=1).tolist() == [64, 64, 64, 128]
-        assert audit.shares("chance") == [0.5, 0.25, 0.125, 0.125]
+        assert audit.tokens.tokens.sum(dim=1).tolist() == [64, 64, 64, 128]
+        assert audit.tokens.shares("chance") == [0.5, 0.25, 0.125, 0.125]
 
     def test_ignored_voxels(self, small: Callable[..., SCDUNETR]) -> None:
         _, target = image_and_target()
         target[:, :, :, 8:] = 3
         audit = self.count(small(), labels(ignore=3), target)
-        assert audit.tokens.sum(dim=1).tolist() == [16, 16, 16, 32]
+        assert audit.tokens.tokens.sum(dim=1).tolist() == [16, 16, 16, 32]
         everything = self.count(small(), labels(ignore=3), torch.full_like(target, 3))
-        assert everything.tokens.sum().item() == 0
+        assert everything.tokens.tokens.sum().item() == 0
         assert "nan" not in everything.in_one_line()
 
     @pytest.mark.parametrize("kind", [torch.float32, torch.bool])
@@ -107,22 +106,7 @@ class TestValidation:
         ignored[:, :, :, :, 16:] = 1
         target = torch.cat((whole, core, ignored), dim=1).to(kind)
         audit = self.count(small(), labels(regions=True, ignore=3), target)
-        assert audit.tokens.sum(dim=1).tolist() == [32, 32, 32, 64]
-
-
-class TestFiles:
-    def test_a_row_an_epoch(self, tmp_path: Path) -> None:
-        audit = TokenAudit(2)
-        audit.tokens[3] = torch.tensor([2.0, 1.0, 1.0])
-        audit.tokens[2] = torch.tensor([2.0, 1.0, 1.0])
-        for epoch in (0, 1, 2, 1):
-            write_audit(tmp_path, epoch, audit)
-        lines = (tmp_path / "token_audit.csv").read_text().splitlines()
-        assert [line.split(",")[0] for line in lines] == ["epoch", "0", "1"]
-        assert lines[0].split(",")[1:4] == ["mixed_left_at_1", "mixed_left_at_2", "mixed_kept"]
-        assert lines[1].split(",")[7:10] == ["0.5000", "0.2500", "0.2500"]
-        draw_audit(tmp_path)
-        assert (tmp_path / "token_audit.png").stat().st_size > 5000
+        assert audit.tokens.tokens.sum(dim=1).tolist() == [32, 32, 32, 64]
 
 
 class Guided(nnUNetTrainerSCD_demo):
@@ -176,8 +160,8 @@ class TestTrainer:
         audit = trainer.loss.audit
         trainer.on_validation_epoch_end(outputs)
         # three of eight tokens hold foreground, and a quarter of all can stay
-        assert audit.shares("foreground")[0] < 0.5
-        assert audit.shares("background")[0] > 0.9
+        assert audit.tokens.shares("foreground")[0] < 0.5
+        assert audit.tokens.shares("background")[0] > 0.9
 
     @pytest.mark.parametrize("settings", [{"scd_guide": -1}, {"scd_guide_target": "edges"}], ids=str)
     def test_refused(self, make_trainer: Callable[..., Any], settings: dict[str, Any]) -> None:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from scd_plugin.measure.token_audit import KINDS, TokenAudit
+from scd_plugin.measure.audit import Audit
+from scd_plugin.measure.token_audit import KINDS
 
 __all__ = ["draw_audit", "write_audit"]
 
 TABLE, PICTURE = "token_audit.csv", "token_audit.png"
 
 
-def write_audit(folder: Path, epoch: int, audit: TokenAudit) -> None:
+def write_audit(folder: Path, epoch: int, audit: Audit) -> None:
     """Add an epoch's row; rows of this and later epochs, of a training that went back to a checkpoint, give way."""
     file = folder / TABLE
     rows = [row for row in _read(file) if int(row["epoch"]) < epoch]

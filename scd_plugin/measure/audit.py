@@ -1,0 +1,67 @@
+"""The audit of a network that prunes: which tokens leave where, and what that does to the segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+
+from scd_plugin.measure.segmentation_audit import SegmentationAudit
+from scd_plugin.measure.token_audit import TokenAudit
+from scd_plugin.networks.family import SCDNetwork
+from scd_plugin.networks.guidance import SeenStage
+from scd_plugin.ops import exit_stages
+from scd_plugin.ops.token_labels import token_labels
+
+__all__ = ["Audit"]
+
+
+class Audit:
+    """Counts tokens, voxels and components of labelled crops.
+
+    Args:
+        network: that prunes; only its numbers of stages, outputs and tokens are read.
+        regions: whether its outputs are regions, which may overlap, instead of classes.
+    """
+
+    def __init__(self, network: SCDNetwork, *, regions: bool = False) -> None:
+        self.grid_size = list(network.grid_size)
+        self.tokens = TokenAudit(len(network.pruning_stages()))
+        self.segmentation = SegmentationAudit(network.out_channels, regions=regions)
+
+    def add(self, seen: Sequence[SeenStage], logits: Tensor, label: Tensor, *, known: Tensor | None = None) -> None:
+        """Count a batch.
+
+        Args:
+            seen: the stages of its forward pass.
+            logits: (B, out_channels, *size), the network's output.
+            label: (B, 1, *size) class numbers, or (B, out_channels, *size), 0 or 1 for each region.
+            known: (B, 1, *size), bool, voxels whose label counts; None for all.
+        """
+        exits = exit_stages([*(stage.left_idx for stage in seen), seen[-1].kept_idx])
+        labels = token_labels(label, self.grid_size, known=known, regions=self.segmentation.regions)
+        self.tokens.add(exits, labels)
+        exits = exits.unflatten(1, self.grid_size)  # type: ignore[no-untyped-call]
+        self.segmentation.add(logits, label, exits, self.tokens.num_stages, known=known)
+
+    def of_all_processes(self) -> Audit:
+        """All processes' audits together, where there are several; each of them must ask for it."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return self
+        audits: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(audits, self)
+        first, *others = audits
+        first.tokens = first.tokens.merge([other.tokens for other in others])
+        first.segmentation = first.segmentation.merge([other.segmentation for other in others])
+        merged: Audit = first
+        return merged
+
+    def in_one_line(self) -> str:
+        """For a log."""
+        return f"{self.tokens.in_one_line()}; {self.segmentation.in_one_line()}"
+
+    def row(self) -> dict[str, float]:
+        """For a table: every value by a name of its own."""
+        return {**self.tokens.row(), **self.segmentation.row()}
