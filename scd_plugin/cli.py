@@ -201,6 +201,35 @@ def predict(
 
 @app.command()
 @_errors_in_one_sentence()
+def audit(
+    model: Annotated[Path, typer.Argument(help="TRAINER__PLANS__CONFIGURATION in nnUNet_results, or a bundle.")],
+    data: Annotated[Path, typer.Argument(help="Labelled cases: a raw data set of nnU-Net, or the bundle's data.")],
+    fold: Annotated[str, typer.Option(help="Whose weights, for nnU-Net; whose validation cases are counted.")] = "0",
+    output: Annotated[Path | None, typer.Option(help="Folder for token_audit.csv; none is written without it.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
+) -> None:
+    """Count which tokens leave where in labelled cases, and what that does to the segmentation."""
+    from rich.console import Console
+
+    from scd_plugin.measure.audit_files import write_audit
+    from scd_plugin.measure.audit_table import audit_table
+
+    if (model / "configs").is_dir():
+        from scd_plugin.monai.audit import audit_bundle
+
+        counted = audit_bundle(model, data, device=PredictSettings(device=device).torch_device, fold=fold)
+    else:
+        from scd_plugin.nnunet.audit import audit_model
+
+        counted = audit_model(model, data, device=PredictSettings(device=device).torch_device, fold=fold)
+    Console().print(audit_table(counted))
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        write_audit(output, 0, counted)
+
+
+@app.command()
+@_errors_in_one_sentence()
 def export(
     bundle: Annotated[Path, typer.Argument(help="Folder of a trained MONAI bundle.")],
     model_format: Annotated[

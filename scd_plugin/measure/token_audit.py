@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scd_plugin.ops.token_labels import TokenLabels
 
-__all__ = ["KINDS", "TokenAudit"]
+__all__ = ["KINDS", "NAMES", "TokenAudit"]
 
 KINDS = ("mixed", "foreground", "background")
 
@@ -64,7 +64,7 @@ class TokenAudit:
     def in_one_line(self) -> str:
         """For a log: who left, stage by stage."""
         stages = ", ".join(str(number + 1) for number in range(self.num_stages))
-        parts = [f"{_NAMES[kind]} {_percent(self.shares(kind)[:-1])}" for kind in (*KINDS, "chance")]
+        parts = [f"{NAMES[kind]} {_percent(self.shares(kind)[:-1])}" for kind in (*KINDS, "chance")]
         voxels = _percent([self.foreground_voxels_left_first()])
         return f"tokens that left at stage {stages}: {'; '.join(parts)}; foreground voxels in stage 1's {voxels}"
 
@@ -78,7 +78,7 @@ class TokenAudit:
         return {**named, "foreground_voxels_left_at_1": self.foreground_voxels_left_first()}
 
 
-_NAMES = {
+NAMES = {
     "mixed": "more than one class",
     "foreground": "any foreground",
     "background": "background",

@@ -99,13 +99,29 @@ class NnunetRecipe:
                 f"{image.shape[1:]}; predict the previous stage on these images"
             )
             raise ValueError(msg)
-        preprocessor = self.configuration.preprocessor_class(verbose=False)
-        data, labels, known = preprocessor.run_case_npy(
-            image, previous, dict(properties), self.plans, self.configuration, self.dataset
-        )
+        data, labels, known = self._preprocess(image, previous, properties)
         if previous is not None:
             data = np.vstack((data, convert_labelmap_to_one_hot(labels[0], self.labels.foreground_labels, data.dtype)))
         return np.asarray(data, dtype=np.float32), known
+
+    def preprocess_labelled(self, image: Array, label: Array, properties: dict[str, Any]) -> tuple[Array, Array]:
+        """Transpose, crop, normalise and resample an image (C, Z, Y, X) and its label map (1, Z, Y, X).
+
+        Returns:
+            Both on the grid that the network sees, the image in float32; the label is -1 outside of what is not zero.
+
+        Raises:
+            ValueError: if they differ in shape.
+        """
+        if label.shape[1:] != image.shape[1:]:
+            msg = f"the label map has the shape {label.shape[1:]} where its image has {image.shape[1:]}"
+            raise ValueError(msg)
+        data, labels, _ = self._preprocess(image, label, properties)
+        return np.asarray(data, dtype=np.float32), np.asarray(labels)
+
+    def _preprocess(self, image: Array, labels: Array | None, properties: dict[str, Any]) -> Any:
+        preprocessor = self.configuration.preprocessor_class(verbose=False)
+        return preprocessor.run_case_npy(image, labels, dict(properties), self.plans, self.configuration, self.dataset)
 
     def restore(self, logits: Array, properties: dict[str, Any]) -> Array:
         """Turn logits (classes or regions, *size) into a label map (Z, Y, X), uint8 or uint16, on the image's grid."""

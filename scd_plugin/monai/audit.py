@@ -1,0 +1,53 @@
+"""`scd audit` of a bundle: its network on labelled cases, loaded and prepared as for its evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser
+from monai.utils import convert_to_tensor
+from tqdm import tqdm
+
+from scd_plugin.measure.audit import Audit
+from scd_plugin.measure.image_audit import ImageAudit
+
+__all__ = ["audit_bundle"]
+
+
+def audit_bundle(folder: Path, data: Path, *, device: torch.device, fold: str = "0") -> Audit:
+    """Count which tokens leave where in the validation cases of a fold.
+
+    Raises:
+        ValueError: if the bundle has no weights, or no config for training, as bundles moved from nnU-Net; if the data
+            do not fit; if the network prunes nothing.
+    """
+    root = folder.resolve()
+    configs = [root / "configs" / name for name in ("train.json", "evaluate.json")]
+    if missing := [file.name for file in configs if not file.is_file()]:
+        msg = (
+            f"{folder} has no configs/{missing[0]}, by which its labelled cases would be read; if it was moved from "
+            "nnU-Net, audit the model folder that it was made of"
+        )
+        raise ValueError(msg)
+    if not fold.isdigit():
+        msg = f"the fold of a bundle must be a number; got {fold!r}"
+        raise ValueError(msg)
+    weights = root / "models" / "model.pt"
+    if not weights.is_file():
+        msg = f"there are no weights in {weights}: train the bundle first, or copy a state dict there"
+        raise ValueError(msg)
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in configs])
+    parser.read_meta(str(root / "configs" / "metadata.json"))
+    overrides = {"bundle_root": str(root), "dataset_dir": str(data.resolve()), "device": device, "fold": int(fold)}
+    parser.update(overrides)
+    # nothing is looked at twice
+    parser["validate#dataset#cache_rate"] = 0.0
+    network = parser.get_parsed_content("network_def")
+    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    images = ImageAudit(network.to(device), regions=parser.get_parsed_content("guided_loss#regions", default=False))
+    for batch in tqdm(parser.get_parsed_content("validate#dataloader"), desc="cases", leave=False):
+        image, label = (convert_to_tensor(batch[key], track_meta=False) for key in ("image", "label"))
+        images.add(image, label)
+    return images.audit

@@ -1,0 +1,90 @@
+"""`scd audit` of a model folder of nnU-Net: its network on labelled cases of a raw data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from scd_plugin.measure.audit import Audit
+from scd_plugin.measure.image_audit import ImageAudit
+from scd_plugin.networks.family import SCDNetwork
+from scd_plugin.nnunet.model.channel_files import channel_files
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
+from scd_plugin.nnunet.model.trained_model import ModelFolder
+from scd_plugin.nnunet.model.trained_network import build_network
+
+__all__ = ["audit_model"]
+
+# nnU-Net's mark of voxels outside of the image's part that is not zero
+_OUTSIDE = -1
+
+
+def audit_model(folder: Path, data: Path, *, device: torch.device, fold: str = "0") -> Audit:
+    """Count which tokens leave where in the cases that a fold was validated on, or in all if it was on none of them.
+
+    Args:
+        folder: TRAINER__PLANS__CONFIGURATION of nnUNet_results.
+        data: folder with `imagesTr` and `labelsTr`, named as nnU-Net names them.
+        device: of the network.
+        fold: whose checkpoint is taken.
+
+    Raises:
+        ValueError: if the model or the data can't be read, labels are missing or unknown, the model is the second stage
+            of a cascade, or its network prunes nothing.
+    """
+    model = ModelFolder.read(folder, [fold])
+    recipe, network = model.recipe, build_network(model)
+    if not isinstance(network, SCDNetwork):
+        msg = f"{folder} holds a {type(network).__name__}, which prunes no tokens, so there is nothing to audit"
+        raise ValueError(msg)
+    if before := recipe.configuration.previous_stage_name:
+        msg = (
+            f"{model.configuration} is the second stage of a cascade, which needs label maps of {before}; see "
+            f"token_audit.csv in {folder / f'fold_{fold}'}, which its training wrote"
+        )
+        raise ValueError(msg)
+    images = ImageAudit(network.to(device), regions=recipe.labels.has_regions)
+    cases = _cases(data, recipe.file_ending)
+    validated = {path.name for path in (folder / f"fold_{fold}" / "validation").glob(f"*{recipe.file_ending}")}
+    chosen = [name for name in cases if f"{name}{recipe.file_ending}" in validated] or list(cases)
+    for name in tqdm(chosen, desc="cases", leave=False):
+        image, label, known = _case(recipe, cases[name], data / "labelsTr" / f"{name}{recipe.file_ending}")
+        images.add(image, label, known=known)
+    return images.audit
+
+
+def _cases(data: Path, file_ending: str) -> dict[str, list[str]]:
+    """Image files of each labelled case."""
+    folder, labels = data / "imagesTr", data / "labelsTr"
+    files = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    labelled = {path.name for path in labels.iterdir()} if labels.is_dir() else set()
+    found = channel_files(files, file_ending).items()
+    cases = {name: [str(folder / file) for file in images] for name, images in found if name + file_ending in labelled}
+    if not cases:
+        msg = (
+            f"{data} has no labelled case: an audit needs imagesTr with NAME_0000{file_ending}, ... and labelsTr with "
+            f"NAME{file_ending}"
+        )
+        raise ValueError(msg)
+    return cases
+
+
+def _case(recipe: NnunetRecipe, files: list[str], label_file: Path) -> tuple[Tensor, Tensor, Tensor]:
+    """Read and prepare a case as for training: image, label (classes or regions), and which voxels count."""
+    labels, (image, properties) = recipe.labels, recipe.read(files)
+    data, segmentation = recipe.preprocess_labelled(image, recipe.read_label_map(str(label_file)), properties)
+    segmentation[segmentation == _OUTSIDE] = 0
+    ignored = [labels.ignore_label] if labels.has_ignore_label else []
+    allowed = sorted({0, *labels.all_labels, *ignored})
+    if strange := sorted({*np.unique(segmentation).tolist()} - {*allowed}):
+        msg = f"{label_file} holds the label {strange[0]}; the model knows {', '.join(map(str, allowed))}"
+        raise ValueError(msg)
+    known = ~np.isin(segmentation, ignored)
+    truth = segmentation
+    if labels.has_regions:
+        truth = np.concatenate([np.isin(segmentation, region) for region in labels.foreground_regions])
+    return torch.from_numpy(data)[None], torch.from_numpy(truth)[None], torch.from_numpy(known)[None]
