@@ -219,7 +219,7 @@ def audit(
 
         counted = audit_bundle(model, data, device=PredictSettings(device=device).torch_device, fold=fold)
     else:
-        from scd_plugin.nnunet.audit import audit_model
+        from scd_plugin.nnunet.predict.audit import audit_model
 
         counted = audit_model(model, data, device=PredictSettings(device=device).torch_device, fold=fold)
     Console().print(audit_table(counted))

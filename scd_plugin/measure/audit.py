@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -32,7 +33,7 @@ class Audit:
         self.segmentation = SegmentationAudit(network.out_channels, regions=regions)
 
     def add(self, seen: Sequence[SeenStage], logits: Tensor, label: Tensor, *, known: Tensor | None = None) -> None:
-        """Count a batch.
+        """Count a batch of crops.
 
         Args:
             seen: the stages of its forward pass.
@@ -40,11 +41,23 @@ class Audit:
             label: (B, 1, *size) class numbers, or (B, out_channels, *size), 0 or 1 for each region.
             known: (B, 1, *size), bool, voxels whose label counts; None for all.
         """
+        known = torch.ones_like(label[:, :1], dtype=torch.bool) if known is None else known
+        prediction = self.add_part(seen, logits, label, known)
+        self.segmentation.add_components(prediction, label.long(), known)
+
+    def add_part(self, seen: Sequence[SeenStage], logits: Tensor, label: Tensor, known: Tensor) -> Tensor:
+        """Count a batch of parts of images, without components, which a part may cut; see `add`.
+
+        Returns:
+            The decided segmentation, see `SegmentationAudit.decide`.
+        """
         exits = exit_stages([*(stage.left_idx for stage in seen), seen[-1].kept_idx])
         labels = token_labels(label, self.grid_size, known=known, regions=self.segmentation.regions)
         self.tokens.add(exits, labels)
         exits = exits.unflatten(1, self.grid_size)  # type: ignore[no-untyped-call]
-        self.segmentation.add(logits, label, exits, self.tokens.num_stages, known=known)
+        prediction = self.segmentation.decide(logits)
+        self.segmentation.add_voxels(prediction, label.long(), exits, self.tokens.num_stages, known)
+        return prediction
 
     def of_all_processes(self) -> Audit:
         """All processes' audits together, where there are several; each of them must ask for it."""

@@ -51,14 +51,14 @@ class ImageAudit:
             known: (1, 1, *size), bool, voxels whose label counts; None for all.
         """
         known = torch.ones_like(label[:, :1], dtype=torch.bool) if known is None else known
-        crop = self._network.image_shape[1:]
-        if image.ndim - 2 > len(crop):
+        crop, dims = self._network.image_shape[1:], image.ndim - 2
+        if dims > len(crop):
             image, label, known = (part[0].transpose(0, 1) for part in (image, label, known))
         # as sliding windows pad; what is added has no label
         missing = [max(0, want - there) for want, there in zip(crop, image.shape[2:])]
         padding = [edge for axis in reversed(missing) for edge in (axis // 2, axis - axis // 2)]
         image, label, known = (F.pad(part, padding) for part in (image, label, known))
-        to_count = known.clone()
+        prediction, to_count = torch.zeros_like(label, dtype=torch.long), known.clone()
         device = next(self._network.parameters()).device
         with eval_mode(self._network):
             for window in dense_patch_slices(image.shape[2:], crop, crop):
@@ -66,7 +66,15 @@ class ImageAudit:
                 # clones: windows at the end reach back into others, whose voxels count once
                 parts = [torch.split(part[chosen].clone(), SLICES_AT_ONCE) for part in (image, label, to_count)]
                 to_count[chosen] = False
-                for inputs, labels, counts in zip(*parts):
-                    logits = self._network(inputs.to(device))
-                    full = logits[0] if isinstance(logits, list) else logits
-                    self.audit.add(self._watch.take(), full, labels.to(device), known=counts.to(device))
+                prediction[chosen] = torch.cat(
+                    [self._add_part(*(part.to(device) for part in one)) for one in zip(*parts)]
+                )
+        if len(crop) < dims:
+            prediction, label, known = (part.transpose(0, 1)[None] for part in (prediction, label, known))
+        self.audit.segmentation.add_components(prediction, label.long(), known)
+
+    def _add_part(self, image: Tensor, label: Tensor, known: Tensor) -> Tensor:
+        logits = self._network(image)
+        # a list under deep supervision, the full resolution first
+        full = logits[0] if isinstance(logits, list) else logits
+        return self.audit.add_part(self._watch.take(), full, label, known).cpu()

@@ -36,36 +36,39 @@ class SegmentationAudit:
         # by size: found, all
         self.components = np.zeros((len(SIZES), 2), dtype=np.int64)
 
-    def add(
-        self, logits: Tensor, label: Tensor, exits: Tensor, num_stages: int, *, known: Tensor | None = None
-    ) -> None:
-        """Count a batch.
+    def decide(self, logits: Tensor) -> Tensor:
+        """Turn logits (B, num_outputs, *size) into class numbers (B, 1, *size), or into 0 and 1 for each region."""
+        return (logits > 0).long() if self.regions else logits.argmax(1, keepdim=True)
+
+    def add_voxels(self, prediction: Tensor, truth: Tensor, exits: Tensor, num_stages: int, known: Tensor) -> None:
+        """Count the voxels of a batch.
 
         Args:
-            logits: (B, num_outputs, *size).
-            label: (B, 1, *size) class numbers, or (B, num_outputs, *size), 0 or 1 for each region.
+            prediction: as `decide` returns it.
+            truth: like it.
             exits: (B, *grid), int64, the stage at which each token leaves; `num_stages` for those that stay.
             num_stages: pruning stages.
-            known: (B, 1, *size), bool, voxels whose label counts; None for all.
+            known: (B, 1, *size), bool, voxels whose label counts.
         """
-        prediction = (logits > 0).long() if self.regions else logits.argmax(1, keepdim=True)
-        truth = label.long()
         group = (exits > 0).long() + (exits == num_stages)
         groups = F.interpolate(group[:, None].float(), size=truth.shape[2:]).long()
-        if known is not None:
-            # in no group, and of no component
-            groups = torch.where(known, groups, -1)
-            truth = torch.where(known, truth, 0)
-        classes = 2 if self.regions else logits.shape[1]
+        # in no group
+        groups = torch.where(known, groups, -1)[:, 0]
+        num_classes = 2 if self.regions else self.voxels.shape[1] + 1
         for channel in range(truth.shape[1]):
-            pair = prediction[:, channel], truth[:, channel]
-            counts = overlaps(*pair, groups[:, 0], len(GROUPS), classes)[:, 1:].cpu()
+            # as labels that do not count may be of no class
+            one = torch.where(groups < 0, 0, truth[:, channel])
+            counts = overlaps(prediction[:, channel], one, groups, len(GROUPS), num_classes)[:, 1:].cpu()
             self.voxels[:, channel : channel + counts.shape[1]] += counts
-            for one in zip(*(maps.cpu().numpy() for maps in pair)):
-                sizes, found = components_found(*one)
-                bins = np.digitize(sizes, SIZES[1:])
-                self.components[:, 0] += np.bincount(bins[found], minlength=len(SIZES))
-                self.components[:, 1] += np.bincount(bins, minlength=len(SIZES))
+
+    def add_components(self, prediction: Tensor, truth: Tensor, known: Tensor) -> None:
+        """Count the components of a batch; arguments as those of `add_voxels`, and whole images where there are."""
+        truth = torch.where(known, truth, 0)
+        for pair in zip(*(maps.flatten(0, 1).cpu().numpy() for maps in (prediction, truth))):
+            sizes, found = components_found(*pair)
+            bins = np.digitize(sizes, SIZES[1:])
+            self.components[:, 0] += np.bincount(bins[found], minlength=len(SIZES))
+            self.components[:, 1] += np.bincount(bins, minlength=len(SIZES))
 
     def merge(self, others: Sequence[SegmentationAudit]) -> SegmentationAudit:
         """This and others together, as of several processes."""

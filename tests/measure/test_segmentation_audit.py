@@ -40,7 +40,10 @@ def prediction(label: Tensor) -> Tensor:
 class TestClasses:
     def audit(self, label: Tensor, prediction: Tensor, known: Tensor | None = None) -> SegmentationAudit:
         audit = SegmentationAudit(3)
-        audit.add(logits_of(prediction, 3), label[:, None], EXITS, STAGES, known=known)
+        decided, truth = audit.decide(logits_of(prediction, 3)), label[:, None].long()
+        known = torch.ones_like(truth).bool() if known is None else known
+        audit.add_voxels(decided, truth, EXITS, STAGES, known)
+        audit.add_components(decided, truth, known)
         return audit
 
     def test_dice(self, label: Tensor, prediction: Tensor) -> None:
@@ -90,7 +93,9 @@ def test_regions_that_overlap() -> None:
     whole[:, :, :4] = 1
     core[:, :, :2] = 1
     missed = torch.stack((whole, torch.zeros_like(core)), dim=1)
-    audit.add(missed - 0.5, torch.stack((whole, core), dim=1), EXITS, STAGES)
+    decided, truth, known = audit.decide(missed - 0.5), torch.stack((whole, core), dim=1).long(), missed[:, :1] > -1
+    audit.add_voxels(decided, truth, EXITS, STAGES, known)
+    audit.add_components(decided, truth, known)
     # the whole is right, of the core nothing is
     assert audit.dice()[0] == 0.5
     assert audit.components.tolist() == [[0, 1], [1, 1], [0, 0], [0, 0]]

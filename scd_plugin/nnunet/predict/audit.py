@@ -76,7 +76,11 @@ def _cases(data: Path, file_ending: str) -> dict[str, list[str]]:
 def _case(recipe: NnunetRecipe, files: list[str], label_file: Path) -> tuple[Tensor, Tensor, Tensor]:
     """Read and prepare a case as for training: image, label (classes or regions), and which voxels count."""
     labels, (image, properties) = recipe.labels, recipe.read(files)
-    data, segmentation = recipe.preprocess_labelled(image, recipe.read_label_map(str(label_file)), properties)
+    try:
+        data, segmentation = recipe.preprocess_labelled(image, recipe.read_label_map(str(label_file)), properties)
+    except ValueError as error:
+        msg = f"{label_file}: {error}"
+        raise ValueError(msg) from None
     segmentation[segmentation == _OUTSIDE] = 0
     ignored = [labels.ignore_label] if labels.has_ignore_label else []
     allowed = sorted({0, *labels.all_labels, *ignored})
