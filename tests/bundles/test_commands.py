@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
@@ -20,7 +21,9 @@ import torch
 from monai.bundle import ckpt_export, create_workflow, load, load_bundle_config, onnx_export, run, verify_metadata
 from monai.bundle.scripts import verify_net_in_out
 from scipy.spatial.transform import Rotation
+from typer.testing import CliRunner
 
+from scd_plugin.cli import app
 from scd_plugin.monai.errors import explained
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -63,6 +66,11 @@ class TestTraining:
         assert 0 < best["value"] < 1
         assert list((trained.root / "eval").glob("events.out.tfevents*"))
         assert len(list((trained.root / "models").glob("last_*.pt"))) == 1
+        # a row for each validation
+        audits = list(csv.DictReader((trained.root / "eval" / "token_audit.csv").open()))
+        assert [row["epoch"] for row in audits] == ["1", "2"]
+        assert float(audits[0]["chance_left_at_1"]) == pytest.approx(0.5, abs=0.01)
+        assert sum(float(value) for name, value in audits[0].items() if name.startswith("components")) > 0
 
     def test_records_what_was_trained(self, trained: Any) -> None:
         settings = json.loads((trained.configs / "inference.json").read_text())["network_def"]
@@ -78,6 +86,13 @@ class TestTraining:
         other = weights(again)
         for name, value in weights(trained).items():
             torch.testing.assert_close(other[name], value, rtol=0, atol=1e-6)
+
+    def test_labels_teach_the_scores(self, trained: Any, tmp_path: Path) -> None:
+        again = type(trained)(Path(shutil.copytree(trained.root, tmp_path / "again")), trained.data, trained.overrides)
+        shutil.rmtree(again.root / "models")
+        again.run("train", **{**trained.overrides, "guide": 1.0, "guide_target": "foreground"})
+        name = "encoder.stages.0.score.score.weight"
+        assert (weights(again)[name] - weights(trained)[name]).abs().max() > 1e-5
 
     def test_goes_on_where_it_stopped(self, trained: Any, tmp_path: Path) -> None:
         again = type(trained)(Path(shutil.copytree(trained.root, tmp_path / "again")), trained.data, trained.overrides)
@@ -122,11 +137,28 @@ class TestTraining:
             assert (root / "models" / "last_checkpoint_epoch=3.pt").exists()
             state = torch.load(root / "models" / "model.pt", weights_only=True)
             assert set(state) == set(weights(trained))
+            audits = list(csv.DictReader((root / "eval" / "token_audit.csv").open()))
+            alone = list(csv.DictReader((trained.root / "eval" / "token_audit.csv").open()))
+            # of the cases of both processes
+            assert [row["epoch"] for row in audits] == ["1", "2", "3"]
+            assert audits[0]["components_513+"] == alone[0]["components_513+"]
         else:
             assert dice(root / "eval") == pytest.approx(best(root), abs=1e-5)
 
 
 class TestUse:
+    def test_audit(self, trained: Any, tmp_path: Path) -> None:
+        words = ["audit", str(trained.root), str(trained.data), "--output", str(tmp_path), "--device", "cpu"]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+        (row,) = csv.DictReader((tmp_path / "token_audit.csv").open())
+        validations = list(csv.DictReader((trained.root / "eval" / "token_audit.csv").open()))
+        # tokens that two windows share count once
+        assert float(row["chance_left_at_1"]) == pytest.approx(0.5, abs=0.1)
+        if trained.root.name == "scd_unetr_segmentation":
+            # the best of the two, prepared alike: the other bundles do not record a changed spacing
+            assert {**row, "epoch": ""} in [{**other, "epoch": ""} for other in validations]
+
     def test_evaluate(self, trained: Any, tmp_path: Path) -> None:
         trained.run("train", "evaluate", **trained.overrides, output_dir=str(tmp_path / "eval"))
         assert dice(tmp_path / "eval") == pytest.approx(best(trained.root), abs=1e-6)

@@ -91,6 +91,8 @@ class TestBundle:
         # the last two are for the first process alone
         last = [handler["_target_"] for handler in train.get("train#handlers")[-2:]]
         assert last == ["StatsHandler", "TensorBoardStatsHandler"]
+        # the first is for all processes
+        assert train.get("validate#handlers")[0]["_target_"] == "scd_plugin.monai.AuditTokens"
         assert inference["handlers"][0]["_target_"] == "CheckpointLoader"
 
     def test_overrides_name_what_there_is(self, folder: Path) -> None:
