@@ -42,7 +42,9 @@ def build(name: str, task: Task, size: str) -> SCDUNETR:
 
 
 def _network(task: Task, size: dict[str, int], **arguments: Any) -> SCDUNETR:
-    common = {"img_size": task.crop, "patch_size": task.patch, **size}
+    # as in the presets: without a learned scale small classes are learned far later
+    norm = ("instance", {"affine": True})
+    common = {"img_size": task.crop, "patch_size": task.patch, "norm_name": norm, **size}
     return SCDUNETR(in_channels=1, out_channels=task.num_classes, **{**common, **arguments})
 
 
