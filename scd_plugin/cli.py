@@ -214,14 +214,15 @@ def audit(
     from scd_plugin.measure.audit_files import write_audit
     from scd_plugin.measure.audit_table import audit_table
 
+    chosen = PredictSettings(device=device).torch_device
     if (model / "configs").is_dir():
         from scd_plugin.monai.audit import audit_bundle
 
-        counted = audit_bundle(model, data, device=PredictSettings(device=device).torch_device, fold=fold)
+        counted = audit_bundle(model, data, device=chosen, fold=fold)
     else:
         from scd_plugin.nnunet.predict.audit import audit_model
 
-        counted = audit_model(model, data, device=PredictSettings(device=device).torch_device, fold=fold)
+        counted = audit_model(model, data / "imagesTr", data / "labelsTr", device=chosen, fold=fold)
     Console().print(audit_table(counted))
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ def choice() -> list[Run]:
 def core() -> list[Run]:
     """Ask both with the four networks that matter most, a task at a time: a table that grows by whole lines."""
     networks = ("dense", "shallow", "guided", "published")
-    tasks = ("lesions", "acdc", "hippocampus", "left_atrium")
+    tasks = ("left_atrium", "acdc", "hippocampus", "lesions")
     return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
 
 

@@ -126,9 +126,11 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
     with session.stage("evaluate"):
         plans = ("-djfile", str(model / "dataset.json"), "-pfile", str(model / "plans.json"))
         session.command("nnUNetv2_evaluate_folder", labels, str(predictions), *plans)
+    with session.stage("audit"):
+        tokens = _audit(session, model, Path(images), Path(labels), device=device)
     with session.stage("picture"):
         _picture(session, dataset, model, device=device)
-    return _report(session, dataset, predictions, held, synthetic=data is None)
+    return _report(session, dataset, predictions, held, tokens, synthetic=data is None)
 
 
 def _check_apart(data: Path, output: Path) -> None:
@@ -155,6 +157,19 @@ def _start_folder(output: Path) -> None:
     (output / MARKER).touch()
 
 
+def _audit(session: _Session, model: Path, images: Path, labels: Path, *, device: str) -> dict[str, float | None]:
+    """Print which tokens leave where in the held-out cases, and return it."""
+    import torch
+
+    from scd_plugin.measure.audit_table import audit_table
+    from scd_plugin.nnunet.predict.audit import audit_model
+
+    audit = audit_model(model, images, labels, device=torch.device(device))
+    session.console.print(audit_table(audit))
+    # JSON has no NaN, for a share of nothing
+    return {name: None if value != value else value for name, value in audit.row().items()}
+
+
 def _picture(session: _Session, dataset: Path, model: Path, *, device: str) -> None:
     """Draw the first held-out case."""
     os.environ.update(session.environment)
@@ -168,8 +183,16 @@ def _picture(session: _Session, dataset: Path, model: Path, *, device: str) -> N
     draw(views, session.output / "demo.png", title=f"{dataset.name}, {case} (held out)")
 
 
-def _report(session: _Session, dataset: Path, predictions: Path, held: list[str], *, synthetic: bool) -> bool:
-    """Print both tables, and write them as JSON."""
+def _report(
+    session: _Session,
+    dataset: Path,
+    predictions: Path,
+    held: list[str],
+    tokens: dict[str, float | None],
+    *,
+    synthetic: bool,
+) -> bool:
+    """Print Dice and seconds, and write all that was measured as JSON."""
     summary = json.loads((predictions / "summary.json").read_text(encoding="utf-8"))
     labels = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))["labels"]
     # nnU-Net writes the keys of regions as tuples, of labels as numbers
@@ -180,7 +203,7 @@ def _report(session: _Session, dataset: Path, predictions: Path, held: list[str]
     session.console.print(_table(f"Dice on {len(held)} held-out cases", "organ", "Dice", rows))
     rows = [(stage, f"{value:.0f}") for stage, value in (*seconds.items(), ("all", sum(seconds.values())))]
     session.console.print(_table("Seconds per stage", "stage", "s", rows))
-    report = {"dice": dice, "mean_dice": mean, "held_out": held, "seconds": seconds}
+    report = {"dice": dice, "mean_dice": mean, "held_out": held, "tokens": tokens, "seconds": seconds}
     (session.output / "demo.json").write_text(json.dumps(report, indent=2))
     session.console.print(f"picture: {session.output / 'demo.png'}", soft_wrap=True)
     if synthetic and mean < MIN_SYNTHETIC_DICE:

@@ -102,6 +102,10 @@ def test_pipeline(
     monkeypatch.setattr(
         demo_run, "_picture", lambda _session, _dataset, model, *, device: pictured.append((model, device))
     )
+    audited = []
+    monkeypatch.setattr(
+        demo_run, "_audit", lambda _session, *folders, device: audited.append((*folders, device)) or {"mixed_kept": 0.5}
+    )
     monkeypatch.setattr(
         demo_dataset,
         "write_dataset",
@@ -122,12 +126,14 @@ def test_pipeline(
         f"-pfile {model}/plans.json",
     ]
     assert pictured == [(model, "cpu")]
+    assert audited == [(model, Path(dataset) / "imagesHeldOut", Path(dataset) / "labelsHeldOut", "cpu")]
     printed = capsys.readouterr().out
     assert all(f"$ {shlex.join(words)}\n" in printed for words in ran)
     report = json.loads((output / "demo.json").read_text())
-    stages = ["data set", "plan and preprocess", "train", "predict", "evaluate", "picture"]
+    stages = ["data set", "plan and preprocess", "train", "predict", "evaluate", "audit", "picture"]
     assert list(report["seconds"]) == stages
     assert report["held_out"] == ["case_6"]
+    assert report["tokens"] == {"mixed_kept": 0.5}
 
 
 @pytest.mark.parametrize(("mean", "synthetic", "passed"), [(0.85, True, True), (0.79, True, False), (0.1, False, True)])
@@ -143,7 +149,7 @@ def test_report(tmp_path: Path, mean: float, synthetic: bool, passed: bool) -> N
     session = demo_run._Session(tmp_path / "out", Console(record=True, width=100))
     with session.stage("train"):
         pass
-    assert demo_run._report(session, dataset, predictions, ["a"], synthetic=synthetic) is passed
+    assert demo_run._report(session, dataset, predictions, ["a"], {}, synthetic=synthetic) is passed
     report = json.loads((tmp_path / "out" / "demo.json").read_text())
     assert report["dice"] == {"whole": 0.9, "core": 0.7}
     assert list(report["seconds"]) == ["train"]

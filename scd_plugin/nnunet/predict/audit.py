@@ -23,12 +23,13 @@ __all__ = ["audit_model"]
 _OUTSIDE = -1
 
 
-def audit_model(folder: Path, data: Path, *, device: torch.device, fold: str = "0") -> Audit:
+def audit_model(folder: Path, images: Path, labels: Path, *, device: torch.device, fold: str = "0") -> Audit:
     """Count which tokens leave where in the cases that a fold was validated on, or in all if it was on none of them.
 
     Args:
         folder: TRAINER__PLANS__CONFIGURATION of nnUNet_results.
-        data: folder with `imagesTr` and `labelsTr`, named as nnU-Net names them.
+        images: folder of NAME_0000, ..., as nnU-Net names them.
+        labels: folder of NAME.
         device: of the network.
         fold: whose checkpoint is taken.
 
@@ -47,27 +48,26 @@ def audit_model(folder: Path, data: Path, *, device: torch.device, fold: str = "
             f"token_audit.csv in {folder / f'fold_{fold}'}, which its training wrote"
         )
         raise ValueError(msg)
-    images = ImageAudit(network.to(device), regions=recipe.labels.has_regions)
-    cases = _cases(data, recipe.file_ending)
+    audit = ImageAudit(network.to(device), regions=recipe.labels.has_regions)
+    cases = _cases(images, labels, recipe.file_ending)
     validated = {path.name for path in (folder / f"fold_{fold}" / "validation").glob(f"*{recipe.file_ending}")}
     chosen = [name for name in cases if f"{name}{recipe.file_ending}" in validated] or list(cases)
     for name in tqdm(chosen, desc="cases", leave=False):
-        image, label, known = _case(recipe, cases[name], data / "labelsTr" / f"{name}{recipe.file_ending}")
-        images.add(image, label, known=known)
-    return images.audit
+        image, label, known = _case(recipe, cases[name], labels / f"{name}{recipe.file_ending}")
+        audit.add(image, label, known=known)
+    return audit.audit
 
 
-def _cases(data: Path, file_ending: str) -> dict[str, list[str]]:
+def _cases(folder: Path, labels: Path, file_ending: str) -> dict[str, list[str]]:
     """Image files of each labelled case."""
-    folder, labels = data / "imagesTr", data / "labelsTr"
     files = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     labelled = {path.name for path in labels.iterdir()} if labels.is_dir() else set()
     found = channel_files(files, file_ending).items()
     cases = {name: [str(folder / file) for file in images] for name, images in found if name + file_ending in labelled}
     if not cases:
         msg = (
-            f"{data} has no labelled case: an audit needs imagesTr with NAME_0000{file_ending}, ... and labelsTr with "
-            f"NAME{file_ending}"
+            f"there is no labelled case: an audit needs NAME_0000{file_ending}, ... in {folder} and NAME{file_ending} "
+            f"in {labels}"
         )
         raise ValueError(msg)
     return cases

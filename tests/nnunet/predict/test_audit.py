@@ -38,13 +38,17 @@ def make_data(make_images: Callable[..., Path], write: Callable[[Path, np.ndarra
     return make
 
 
+def audited(model: Path, data: Path, **options: Any) -> Audit:
+    return audit_model(model, data / "imagesTr", data / "labelsTr", device=CPU, **options)
+
+
 def voxels(audit: Audit) -> float:
     return float(audit.segmentation.voxels.sum(dim=(0, 1))[2])
 
 
 def test_all_labelled_voxels_are_counted(make_model: Callable[..., Path], make_data: Callable[..., Path]) -> None:
     data = make_data()
-    counted = audit_model(make_model(trainer=TRAINER), data, device=CPU)
+    counted = audited(make_model(trainer=TRAINER), data)
     # the planned spacing is 2.4 x 1.3 x 1.0 mm, the image's 2.5 x 1.1 x 0.9
     expected = 2 * 5 * 10 * 12 * (2.5 / 2.4) * (1.1 / 1.3) * 0.9
     assert voxels(counted) == pytest.approx(expected, rel=0.1)
@@ -58,13 +62,13 @@ def test_a_fold_is_audited_on_what_it_was_validated_on(
     model, data = make_model(trainer=TRAINER, folds=("0", "1")), make_data()
     (model / "fold_1" / "validation").mkdir()
     (model / "fold_1" / "validation" / "b.nii.gz").touch()
-    one, both = (audit_model(model, data, device=CPU, fold=fold) for fold in ("1", "0"))
+    one, both = (audited(model, data, fold=fold) for fold in ("1", "0"))
     assert one.segmentation.components[:, 1].sum() == 1
     assert both.segmentation.components[:, 1].sum() == 2
 
 
 def test_2d(make_model: Callable[..., Path], make_data: Callable[..., Path]) -> None:
-    counted = audit_model(make_model(trainer=TRAINER, configuration="2d"), make_data(("a",)), device=CPU)
+    counted = audited(make_model(trainer=TRAINER, configuration="2d"), make_data(("a",)))
     # put together again from its slices
     assert counted.segmentation.components[:, 1].sum() == 1
 
@@ -78,11 +82,11 @@ def test_regions_and_ignored_voxels(
     dataset["labels"] = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
     dataset["regions_class_order"] = [1, 2]
     data = make_data(("a",), value=2)
-    counted = audit_model(make_model(dataset=dataset, trainer=TRAINER), data, device=CPU)
+    counted = audited(make_model(dataset=dataset, trainer=TRAINER), data)
     _, _, labelled = counted.segmentation.voxels.sum(dim=0).unbind(-1)
     assert labelled[0] == labelled[1] > 0
     write(data / "labelsTr" / "a.nii.gz", np.full((14, 23, 33), 3, dtype=np.uint8))
-    ignored = audit_model(next(data.glob("nnUNet*")), data, device=CPU)
+    ignored = audited(next(data.glob("nnUNet*")), data)
     assert ignored.tokens.tokens.sum() == 0
     assert "nan" not in ignored.in_one_line()
 
@@ -99,14 +103,14 @@ def test_command(make_model: Callable[..., Path], make_data: Callable[..., Path]
 class TestRefused:
     def refused(self, model: Path, data: Path, message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            audit_model(model, data, device=CPU)
+            audited(model, data)
 
     def test_a_network_without_tokens(self, make_model: Callable[..., Path], make_data: Callable[..., Path]) -> None:
         message = "holds a PlainConvUNet, which prunes no tokens, so there is nothing to audit"
         self.refused(make_model(), make_data(), message)
 
     def test_no_labels(self, make_model: Callable[..., Path], make_images: Callable[..., Path]) -> None:
-        message = r"has no labelled case: an audit needs imagesTr with NAME_0000.nii.gz, ... and labelsTr with NAME"
+        message = r"there is no labelled case: an audit needs NAME_0000.nii.gz, ... in .*imagesTr and NAME.nii.gz in"
         self.refused(make_model(trainer=TRAINER), make_images().parent, message)
 
     def test_unknown_labels(self, make_model: Callable[..., Path], make_data: Callable[..., Path]) -> None:
