@@ -14,6 +14,7 @@ from scd_plugin.monai.errors import show_sentences_on_the_command_line
 from scd_plugin.monai.training.best_model import BestModel as BestModel
 from scd_plugin.monai.training.best_model import last_checkpoint as last_checkpoint
 from scd_plugin.monai.training.best_model import need_weights as need_weights
+from scd_plugin.monai.training.draw_keep_ratio import DrawKeepRatio as DrawKeepRatio
 from scd_plugin.monai.training.prepare import clip_gradients as clip_gradients
 from scd_plugin.monai.training.prepare import layer_decay_groups as layer_decay_groups
 from scd_plugin.monai.training.prepare import prepare_training as prepare_training
