@@ -21,8 +21,8 @@ def drawn_ratio(keep_ratios: Sequence[float], step: int) -> float:
 class DrawnKeepRatio:
     """Sets a network to a drawn share of tokens for a step, and back to its own afterwards.
 
-    Validation and what is recorded between steps know the network's own share alone. `torch.compile` makes a graph for
-    each share, and eight at most in all.
+    Validation and what is recorded between steps know the network's own share alone. `torch.compile` makes a graph of
+    each share, for training and for evaluation, and no more than eight in all.
 
     Args:
         network: without wrappers.
@@ -48,7 +48,7 @@ class DrawnKeepRatio:
             self.reset()
 
     def draw(self, step: int) -> None:
-        """Keep the share that belongs to a step, counted from the training's begin."""
+        """Keep the share of a step, by its number since the training began."""
         if self.keep_ratios:
             self.network.set_keep_ratio(drawn_ratio(self.keep_ratios, step))
 
@@ -59,7 +59,7 @@ class DrawnKeepRatio:
 
     @contextmanager
     def at(self, step: int) -> Iterator[None]:
-        """Around a step: the share that belongs to it."""
+        """Around a step: keep its share."""
         self.draw(step)
         try:
             yield
