@@ -12,7 +12,7 @@ import argparse
 import csv
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,33 +36,37 @@ logger = logging.getLogger("dial")
 
 
 @torch.inference_mode()
-def seconds_a_crop(network: SCDUNETR, passes: int = PASSES) -> float:
-    """Median time of forward passes with one crop, after one that warms up."""
+def seconds_a_crop(network: SCDUNETR, ratios: Sequence[float], passes: int = PASSES) -> dict[float, float]:
+    """Median time of forward passes with one crop at each ratio, in turn, after a pass that warms up."""
     network.eval()
-    crop, seconds = torch.randn(1, *network.image_shape), []
+    crop, seconds = torch.randn(1, *network.image_shape), {ratio: [] for ratio in ratios}
     for _ in range(passes + 1):
-        start = time.perf_counter()
-        network(crop)
-        seconds.append(time.perf_counter() - start)
-    return median(seconds[1:])
+        for ratio in ratios:
+            network.set_keep_ratio(ratio)
+            start = time.perf_counter()
+            network(crop)
+            seconds[ratio].append(time.perf_counter() - start)
+    return {ratio: median(times[1:]) for ratio, times in seconds.items()}
 
 
 def judge(run: Run, network: SCDUNETR, validation: list[Case], ratios: list[float]) -> Iterator[dict[str, Any]]:
     """Judge one network at each ratio: rows of the table."""
+    seconds = seconds_a_crop(network, ratios)
     for ratio in ratios:
         network.set_keep_ratio(ratio)
-        seconds = {"gmacs": gmacs(network), "seconds_a_crop": seconds_a_crop(network)}
+        cost = {"gmacs": gmacs(network), "seconds_a_crop": seconds[ratio]}
         scores = evaluate(network, validation, TASKS[run.task])
         dice = sum(scores["dice_by_class"]) / len(scores["dice_by_class"])
-        yield {**run._asdict(), "keep_ratio": ratio, **seconds, "dice": dice, **scores}
+        yield {**run._asdict(), "keep_ratio": ratio, **cost, "dice": dice, **scores}
 
 
-def judged(path: Path) -> set[tuple[str, ...]]:
-    """Which rows there are, by run and ratio."""
+def judged(path: Path, run: Run) -> set[float]:
+    """Ratios at which a run has a row."""
     if not path.exists():
         return set()
+    fields = {name: str(value) for name, value in run._asdict().items()}
     with path.open(newline="") as file:
-        return {tuple(row[name] for name in (*Run._fields, "keep_ratio")) for row in csv.DictReader(file)}
+        return {float(row["keep_ratio"]) for row in csv.DictReader(file) if fields.items() <= row.items()}
 
 
 def main() -> None:
@@ -81,8 +85,7 @@ def main() -> None:
         weights = arguments.work / f"{run.name}.pt"
         if arguments.name not in (None, run.name) or not weights.exists():
             continue
-        there = judged(arguments.results)
-        ratios = [ratio for ratio in RATIOS if (*map(str, run), str(ratio)) not in there]
+        ratios = sorted(set(RATIOS) - judged(arguments.results, run))
         network = build(run.network, TASKS[run.task], run.size)
         if not network.pruning_stages():
             continue
