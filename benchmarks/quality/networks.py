@@ -74,7 +74,13 @@ NETWORKS: dict[str, Builder] = {
     "mask_token": lambda task, size: published(task, size, completion="mask_token"),
     "guided": published,
     "guided-foreground": published,
+    "keep-50": lambda task, size: published(task, size, keep_ratio=0.5),
+    "keep-75": lambda task, size: published(task, size, keep_ratio=0.75),
+    "drawn": published,
 }
 
 GUIDES = {"guided": Guide(0.3, "mixed"), "guided-foreground": Guide(0.3, "foreground")}
 """Contestants whose scores are taught by the labels."""
+
+DRAWN = {"drawn": (0.25, 0.5, 0.75)}
+"""Contestants trained with a share of tokens drawn anew for each step."""

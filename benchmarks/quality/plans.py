@@ -43,10 +43,17 @@ def core() -> list[Run]:
     return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
 
 
+def dial() -> list[Run]:
+    """Ask what one network for any keep ratio loses against one trained for each; `dial.py` judges them."""
+    networks, tasks = ("published", "keep-50", "keep-75", "drawn"), ("hippocampus", "lesions")
+    return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
+
+
 def smoke() -> list[Run]:
     """Try every network on every task for three steps."""
-    networks = ("dense", "shallow", "published", "random", "mask_token", "guided", "guided-foreground")
+    paper = ("dense", "shallow", "published", "random", "mask_token", "guided", "guided-foreground")
+    networks = (*paper, "keep-50", "keep-75", "drawn")
     return [Run(task, network, 0, 3, "small") for task in STEPS for network in networks]
 
 
-PLANS = {"core": core, "depth": depth, "choice": choice, "smoke": smoke}
+PLANS = {"core": core, "depth": depth, "choice": choice, "dial": dial, "smoke": smoke}

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from batches import Batches
 from evaluation import evaluate, leaving
-from networks import GUIDES, build, gmacs
+from networks import DRAWN, GUIDES, build, gmacs
 from plans import PLANS, Run
 from results import append, finished
 from tasks import TASKS, Case, shared_folder, split
@@ -64,6 +64,7 @@ def study(run: Run, *, shared: Path, work: Path, device: str) -> dict[str, Any]:
             steps=run.steps,
             checkpoint=checkpoint,
             guide=GUIDES.get(run.network),
+            keep_ratios=DRAWN.get(run.network, ()),
         )
     except NotFiniteError as error:
         row["error"] = error

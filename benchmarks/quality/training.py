@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -15,6 +15,7 @@ from networks import Guide
 from torch import Tensor, nn
 
 from scd_plugin import SCDUNETR
+from scd_plugin.networks.drawn_keep_ratio import DrawnKeepRatio
 from scd_plugin.networks.guidance import StageWatch, guidance_loss
 from scd_plugin.ops.token_labels import token_labels
 
@@ -55,6 +56,7 @@ def train(
     steps: int,
     checkpoint: Path,
     guide: Guide | None = None,
+    keep_ratios: Sequence[float] = (),
 ) -> dict[str, float]:
     """Train a network where it is, going on from its checkpoint if there is one.
 
@@ -64,6 +66,7 @@ def train(
         steps: length of the schedule.
         checkpoint: file that a killed run goes on from; removed by nobody here.
         guide: how labels teach the scores; None for the paper's training.
+        keep_ratios: shares of tokens of which each step draws one; none for the network's own.
 
     Returns:
         seconds a step (the median, which pauses do not change) and the mean loss of the last tenth.
@@ -84,13 +87,14 @@ def train(
         losses, seconds = state["losses"], state["seconds"]
     network.train()
     watch = StageWatch(network) if guide else None
+    drawn = DrawnKeepRatio(network, keep_ratios)
     saved = time.monotonic()
     for step in range(len(losses), steps):
         start = time.monotonic()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps)
         images, labels = (part.to(device) for part in batches(step))
-        with torch.autocast(device.type, torch.bfloat16):
+        with drawn.at(step), torch.autocast(device.type, torch.bfloat16):
             logits = network(images)
         loss = criterion(logits.float(), labels)
         if guide and watch:

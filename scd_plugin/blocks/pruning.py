@@ -52,7 +52,7 @@ class SoftTopKPruning(nn.Module):
 
     Args:
         hidden_size: D.
-        keep_ratio: share of the tokens kept, in (0, 1).
+        keep_ratio: share of the tokens kept, in (0, 1]; an attribute that may be set to another. With 1 none leaves.
         after_block: 1-based number of the transformer block that this stage follows. Only its owner uses it.
         tau: temperature of the softmax that carries the gradient.
         sampling: `"soft_topk"` as above; `"topk"` without noise; `"random"` without scores: a random choice in
@@ -66,6 +66,8 @@ class SoftTopKPruning(nn.Module):
     Source: arXiv 2303.06522, STP. There `tau` is the same, and `1 - keep_ratio` is the pruning ratio.
     """
 
+    __jit_unused_properties__ = ("keep_ratio",)
+
     def __init__(
         self,
         hidden_size: int,
@@ -78,15 +80,25 @@ class SoftTopKPruning(nn.Module):
         norm_left: bool = True,
     ) -> None:
         super().__init__()
-        keep_count(1, keep_ratio)
         check_sampling(sampling, tau)
-        self.keep_ratio = float(keep_ratio)
+        self.keep_ratio = keep_ratio
         self.after_block = after_block
         self.tau = float(tau)
         self.sampling = sampling
         self.tie_tolerance = TIE_TOLERANCE
         self.score = ScorePredictor(hidden_size) if learn_score and sampling != "random" else None
         self.norm_left = nn.LayerNorm(hidden_size, eps=1e-6) if norm_left else nn.Identity()
+
+    @property
+    def keep_ratio(self) -> float:
+        """Share of the tokens kept."""
+        return float(self._keep_ratio)
+
+    @keep_ratio.setter
+    def keep_ratio(self, keep_ratio: float) -> None:
+        keep_count(1, keep_ratio)
+        # as text, since torch.compile makes a second float a symbol, and all sizes behind it
+        self._keep_ratio = repr(float(keep_ratio))
 
     def forward(
         self,
@@ -116,7 +128,7 @@ class SoftTopKPruning(nn.Module):
 
     def _prune(self, tokens: Tensor, grid_idx: Tensor, policy: Tensor | None, prior: Tensor | None) -> PrunedTokens:
         """Split tokens that all have a place."""
-        keep = keep_count(tokens.shape[1], self.keep_ratio)
+        keep = keep_count(tokens.shape[1], float(self._keep_ratio))
         if self.score is None and self.sampling != "random":
             if prior is None:
                 msg = "learn_score=False leaves no scores to choose by: pass prior, a tensor of shape (B, N)"

@@ -15,6 +15,7 @@ from scd_plugin.monai.training.audit_tokens import AuditTokens as AuditTokens
 from scd_plugin.monai.training.best_model import BestModel as BestModel
 from scd_plugin.monai.training.best_model import last_checkpoint as last_checkpoint
 from scd_plugin.monai.training.best_model import need_weights as need_weights
+from scd_plugin.monai.training.draw_keep_ratio import DrawKeepRatio as DrawKeepRatio
 from scd_plugin.monai.training.guided_loss import GuidedLoss as GuidedLoss
 from scd_plugin.monai.training.prepare import clip_gradients as clip_gradients
 from scd_plugin.monai.training.prepare import layer_decay_groups as layer_decay_groups

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from scd_plugin.blocks import MaskTokenCompletion, MultiLayerTokenAssembly
 
-__all__ = ["build_completion", "check_counts", "check_image", "check_option", "check_rates", "pruning_plan"]
+__all__ = ["build_completion", "check_counts", "check_image", "check_option", "check_rates"]
+__all__ += ["pruning_plan", "stage_ratios"]
 
 
 def pruning_plan(
@@ -29,6 +30,15 @@ def pruning_plan(
             f"(1,) for a single one; got {prune_after}"
         )
         raise ValueError(msg)
+    return [(int(block), ratio) for block, ratio in zip(blocks, stage_ratios(keep_ratio, blocks)) if ratio < 1]
+
+
+def stage_ratios(keep_ratio: Sequence[float] | float, prune_after: Sequence[int]) -> list[float]:
+    """Share kept of every stage; arguments as in `SCDUNETR`.
+
+    Raises:
+        ValueError: if shares are out of range, or as many as neither one nor the stages.
+    """
     ratios = list(keep_ratio) if isinstance(keep_ratio, Iterable) else [keep_ratio]
     if any(not isinstance(ratio, Real) or not 0 < ratio <= 1 for ratio in ratios):
         msg = (
@@ -37,11 +47,12 @@ def pruning_plan(
         )
         raise ValueError(msg)
     if not isinstance(keep_ratio, Iterable):
-        ratios = ratios * len(blocks)
-    if len(ratios) != len(blocks):
-        msg = f"keep_ratio must be one number, or one for each stage of prune_after {tuple(blocks)}; got {keep_ratio}"
+        ratios = ratios * len(prune_after)
+    if len(ratios) != len(prune_after):
+        stages = tuple(prune_after)
+        msg = f"keep_ratio must be one number, or one for each stage of prune_after {stages}; got {keep_ratio}"
         raise ValueError(msg)
-    return [(int(block), float(ratio)) for block, ratio in zip(blocks, ratios) if ratio < 1]
+    return [float(ratio) for ratio in ratios]
 
 
 def build_completion(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scd_plugin.blocks import SoftTopKPruning
-from scd_plugin.networks.arguments import check_image
+from scd_plugin.networks.arguments import check_image, stage_ratios
 from scd_plugin.networks.encoder import EncodedTokens, SparseViT
 from scd_plugin.ops import exit_stages
 
@@ -24,7 +24,10 @@ class SCDNetwork(nn.Module):
 
     if TYPE_CHECKING:  # TorchScript reads annotations that are there at run time, and knows few of them
         arguments: dict[str, Any]
-        """Arguments of the class: `type(network)(**network.arguments)` is the same network with new weights."""
+        """Arguments of the class: `type(network)(**network.arguments)` is the same network with new weights.
+
+        The one exception: see `set_keep_ratio`.
+        """
         image_shape: list[int]
         """Shape of an image without the batch: in_channels, then img_size."""
         out_channels: int
@@ -65,6 +68,29 @@ class SCDNetwork(nn.Module):
     def pruning_stages(self) -> list[SoftTopKPruning]:
         """The stages at which tokens leave, in their order; empty for a dense network."""
         return [module for module in self.modules() if isinstance(module, SoftTopKPruning)]
+
+    def set_keep_ratio(self, keep_ratio: Sequence[float] | float) -> None:
+        """Keep another share of the tokens, in (0, 1], at each pruning stage from now on; no weight changes.
+
+        One number, or one for each stage; `arguments` follow. With 1 no token leaves there, but the stage stays: unlike
+        `arguments`, which then build a network without it, whose weights are others.
+
+        Raises:
+            ValueError: if the network prunes nothing, or shares are out of range or not as many as the stages.
+        """
+        stages = self.pruning_stages()
+        if not stages:
+            msg = f"this network prunes no tokens, so keep_ratio can't be set to {keep_ratio}; take one that prunes"
+            raise ValueError(msg)
+        blocks = [stage.after_block for stage in stages]
+        ratios = stage_ratios(keep_ratio, blocks)
+        for stage, ratio in zip(stages, ratios):
+            stage.keep_ratio = ratio
+        if "keep_ratio" in self.arguments:
+            # stages that were to keep all were left out when the network was built
+            planned, of_block = self.arguments.get("prune_after"), dict(zip(blocks, ratios))
+            told = [of_block.get(block, 1.0) for block in (blocks if planned is None else planned)]
+            self.arguments = {**self.arguments, "keep_ratio": told[0] if len(set(told)) == 1 else told}
 
     def token_size(self) -> list[int]:
         """Voxels per axis of a token."""

@@ -79,6 +79,15 @@ class TestTraining:
         assert settings["hidden_size"] == 96
         assert json.loads((trained.root / "models" / "best.json").read_text())["preset"] == "tiny"
 
+    def test_drawn_keep_ratios(self, trained: Any, tmp_path: Path) -> None:
+        again = type(trained)(Path(shutil.copytree(trained.root, tmp_path / "again")), trained.data, trained.overrides)
+        shutil.rmtree(again.root / "models")
+        again.run("train", **trained.overrides, keep_ratios=[0.25, 1])
+        other = weights(again)
+        assert any(not torch.equal(other[name], value) for name, value in weights(trained).items())
+        # of its own, which validation has
+        assert json.loads((again.configs / "inference.json").read_text())["network_def"]["keep_ratio"] == 0.5
+
     def test_same_seed_same_model(self, trained: Any, tmp_path: Path) -> None:
         again = type(trained)(Path(shutil.copytree(trained.root, tmp_path / "again")), trained.data, trained.overrides)
         shutil.rmtree(again.root / "models")
@@ -242,6 +251,21 @@ class TestUse:
         assert type(net).__name__ == "SCDUNETR"
         state = net.state_dict()
         assert all(torch.equal(state[name], value) for name, value in weights(trained).items())
+
+    def test_another_keep_ratio(self, trained: Any, tmp_path: Path) -> None:
+        """Both settle it after the weights: a network built for 1 would have no place for them."""
+        for keep_ratio in (0.1, 1):
+            trained.run("inference", keep_ratio=keep_ratio, output_dir=str(tmp_path / str(keep_ratio)))
+            trained.run(
+                "train",
+                "evaluate",
+                **{**trained.overrides, "keep_ratio": keep_ratio},
+                output_dir=str(tmp_path / "eval"),
+            )
+            assert 0 <= dice(tmp_path / "eval") < 1
+        few, all_kept = (sorted((tmp_path / name).glob("*_seg.nii.gz")) for name in ("0.1", "1"))
+        assert [path.name for path in few] == [path.name for path in all_kept]
+        assert any(path.read_bytes() != other.read_bytes() for path, other in zip(few, all_kept))
 
     def test_load_with_another_keep_ratio(self, trained: Any) -> None:
         net = load(trained.root.name, bundle_dir=trained.root.parent, workflow_type="inference",

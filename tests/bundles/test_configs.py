@@ -190,6 +190,25 @@ class TestBundle:
         parser.get_parsed_content(f"run#{number}")
         assert asked == [torch.device("cpu")]
 
+    @pytest.mark.parametrize(
+        "names", [["inference"], ["train", "evaluate"], ["train", "evaluate", "multi_gpu_evaluate"]], ids="-".join
+    )
+    def test_another_keep_ratio(self, folder: Path, names: list[str], small: Callable[..., SCDNetwork]) -> None:
+        """For the weights that are there; the training's option does not decide about it."""
+        net = small()
+        parser = ConfigParser(globals={"net": net})
+        parser.read_config([str(folder / "configs" / f"{name}.json") for name in names])
+        parser["network_def"] = "$net"
+        parser["imports"] = []
+        number = next(i for i, line in enumerate(parser["run"]) if "set_keep_ratio" in line)
+        assert parser["run"][number + 1].endswith("evaluator.run()")
+        for given, expected in ((None, 0.5), (0.25, 0.25)):
+            if given is not None:
+                parser["keep_ratio"] = given
+            parser.parse(reset=True)
+            parser.get_parsed_content(f"run#{number}")
+            assert {stage.keep_ratio for stage in net.pruning_stages()} == {expected}
+
     def test_logging(self, folder: Path) -> None:
         parser = configparser.RawConfigParser()
         parser.read(folder / "configs" / "logging.conf")

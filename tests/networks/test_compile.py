@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from scd_plugin import SCDUNETR
 
@@ -74,3 +75,14 @@ def test_generated_code(small: Callable[..., SCDUNETR], autocast: bool) -> None:
             difference = (compiled(image).float() - net(image).float()).abs()
     # in half precision a token at the edge of the choice may change sides, so the mean is compared there
     assert (difference.mean() if autocast else difference.max()).item() < (0.05 if autocast else 1e-4)
+
+
+@pytest.mark.parametrize("kind", ["small", "small_primus"])
+def test_a_graph_for_each_keep_ratio(kind: str, request: pytest.FixtureRequest) -> None:
+    net, graphs, count = request.getfixturevalue(kind)(img_size=16, patch_size=4), CompileCounter(), []
+    compiled, image = torch.compile(net, fullgraph=True, backend=graphs), torch.randn(2, 2, 16, 16, 16)
+    for keep_ratio in (0.25, 0.5, 0.75, 0.5, 0.25, 0.75):
+        net.set_keep_ratio(keep_ratio)
+        compiled(image)
+        count.append(graphs.frame_count)
+    assert count == [1, 2, 3, 3, 3, 3]

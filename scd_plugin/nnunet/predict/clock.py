@@ -13,7 +13,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["STAGES", "CaseTimes", "times_table", "write_times"]
+__all__ = ["STAGES", "CaseTimes", "settings_of_runs", "times_table", "write_times"]
 
 STAGES = ("read", "preprocess", "network", "resample", "write")
 
@@ -56,6 +56,12 @@ def write_times(
     runs = _runs_in(path) if append else []
     runs.append({"settings": settings, "wall_seconds": wall, "cases": [asdict(case) for case in cases]})
     path.write_text(json.dumps({"runs": runs}, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def settings_of_runs(path: Path) -> list[dict[str, Any]]:
+    """Settings of the runs in a file of times that wrote a label map; none where the file is missing or no JSON."""
+    runs = _runs_in(path)
+    return [run.get("settings", {}) for run in runs if any(not case.get("error") for case in run.get("cases", ()))]
 
 
 def times_table(cases: Sequence[CaseTimes]) -> Table:

@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from torch import nn
 
 from scd_plugin.freed_memory import can_keep_freed_memory, freed_memory_kept
+from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.model.trained_network import build_network
 from scd_plugin.nnunet.predict.bars import PredictionProgress
-from scd_plugin.nnunet.predict.clock import CaseTimes, write_times
+from scd_plugin.nnunet.predict.clock import CaseTimes, settings_of_runs, write_times
 from scd_plugin.nnunet.predict.jobs import Case, check_cascade, find_cases, left_out, left_to_do
 from scd_plugin.nnunet.predict.pipeline import run_pipeline
 from scd_plugin.nnunet.predict.resampling import torch_resampling
@@ -59,15 +61,18 @@ def predict(
     cases = find_cases(images, output, ending, previous_stage=settings.previous_stage, endings=endings)
     if images.is_dir() and (unnamed := left_out(images, cases, ending)):
         progress.say(f"note: left out, without a channel number (NAME_0000{ending}): {', '.join(unnamed)}")
+    times_file = _times_file(output, cases, settings)
     if settings.keep_existing:
+        _check_same_keep(times_file, settings)
         cases = left_to_do(cases, save_probabilities=settings.save_probabilities)
-    predictor = WindowPredictor(build_network(model), recipe, model.weights, settings, mirror_axes=model.mirror_axes)
+    network = _build_network(model, settings)
+    predictor = WindowPredictor(network, recipe, model.weights, settings, mirror_axes=model.mirror_axes)
     predictor.on_windows, predictor.on_window = progress.windows, progress.window
     if not cases:
         return []
     for note in filter(None, _notes(settings)):
         progress.say(f"note: {note}")
-    times_file = _prepare_output(model, output, cases, settings)
+    _prepare_output(model, output, cases, times_file)
     finished: list[CaseTimes] = []
     start = perf_counter()
     try:
@@ -94,6 +99,18 @@ def _read_model(folder: Path, settings: PredictSettings) -> ModelFolder:
     return replace(model, recipe=recipe)
 
 
+def _build_network(model: ModelFolder, settings: PredictSettings) -> nn.Module:
+    """Build the network, with the weights of the first fold and the share of tokens that the settings ask for."""
+    network = build_network(model)
+    if settings.keep is None:
+        return network
+    if not isinstance(network, SCDNetwork) or not network.pruning_stages():
+        msg = f"keep is for networks that prune tokens, and that of {model.trainer_name} prunes none; leave it out"
+        raise ValueError(msg)
+    network.set_keep_ratio(settings.keep)
+    return network
+
+
 def _notes(settings: PredictSettings) -> Iterator[str | None]:
     """Say why it may be slower on this CPU than it could be."""
     if settings.network_dtype == "bfloat16":
@@ -102,23 +119,36 @@ def _notes(settings: PredictSettings) -> Iterator[str | None]:
         yield idle_cores_note()
 
 
-def _prepare_output(model: ModelFolder, output: Path, cases: Sequence[Case], settings: PredictSettings) -> Path:
-    """Make the folders that are written to, and say which file the times go to."""
+def _check_same_keep(times_file: Path, settings: PredictSettings) -> None:
+    """Raise ValueError if label maps that are to stay were predicted with another share of tokens."""
+    for before in settings_of_runs(times_file):
+        if (keep := before.get("keep")) != settings.keep:
+            was, now = ("the model's own" if share is None else share for share in (keep, settings.keep))
+            msg = (
+                f"{times_file} says that label maps there were predicted with keep {was}, and now it is {now}: take "
+                "the same, another output, or --overwrite"
+            )
+            raise ValueError(msg)
+
+
+def _times_file(output: Path, cases: Sequence[Case], settings: PredictSettings) -> Path:
+    """Say which file the times go to."""
+    name = f"{cases[0].probabilities.stem}_{TIMES_FILE}" if cases[0].output == output else TIMES_FILE
+    return settings.times or cases[0].output.with_name(name)
+
+
+def _prepare_output(model: ModelFolder, output: Path, cases: Sequence[Case], times: Path) -> None:
+    """Make the folders that are written to."""
     folder = cases[0].output.parent
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / TIMES_FILE
-    if cases[0].output == output:
-        beside = folder / f"{cases[0].probabilities.stem}_{TIMES_FILE}"
-    else:
+    if cases[0].output != output:
         # nnU-Net's evaluation and post-processing look for them there
         for name in ("dataset.json", "plans.json"):
             shutil.copyfile(model.folder / name, folder / name)
-    times = settings.times or beside
     if times.is_dir():
         msg = f"the file for the times must be a file; {times} is a folder"
         raise ValueError(msg)
     times.parent.mkdir(parents=True, exist_ok=True)
-    return times
 
 
 def record(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:

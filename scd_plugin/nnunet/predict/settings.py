@@ -52,6 +52,11 @@ class PredictSettings:
         _Must("in (0, 1], the step as a share of the window", lambda step: 0 < step <= 1),
         Option(help="Step from one window to the next, as a share of the window."),
     ] = 0.5
+    keep: Annotated[
+        float | None,
+        _Must("in (0, 1], the share of tokens kept at each stage", lambda keep: 0 < keep <= 1),
+        Option(help="Share of tokens kept at each stage of an SCD network, in place of the model's own."),
+    ] = None
     batch: Annotated[
         int,
         _Must("at least 1, the windows in a forward pass", lambda batch: batch >= 1),

@@ -23,6 +23,7 @@ from scd_plugin.freed_memory import keep_freed_memory
 from scd_plugin.measure.audit_files import draw_audit, write_audit
 from scd_plugin.networks.builder import NETWORKS, changes_in_words, network_arguments
 from scd_plugin.networks.checkpoints import mismatch
+from scd_plugin.networks.drawn_keep_ratio import DrawnKeepRatio
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.guidance import TARGETS
 from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
@@ -57,6 +58,8 @@ class PruningTrainer(AbstractPrimus):
     scd_settings_are_defaults = True
     scd_keep_ratio: float | Sequence[float] | None = None
     """Share of tokens kept at each stage, one number or one per stage; 1 for the dense twin, None for the preset's."""
+    scd_keep_ratios: Sequence[float] = ()
+    """Shares of which each training step draws one, so that the model serves any; validation has `scd_keep_ratio`."""
     scd_num_epochs = 1000
     """Epochs of the schedule."""
     scd_deep_supervision = False
@@ -85,6 +88,8 @@ class PruningTrainer(AbstractPrimus):
         """Where nnU-Net turns autocast off, and has no setting for it; CUDA stays its affair."""
         self.progress = EpochProgress(enabled=self.local_rank == 0)
         self.non_finite = NonFiniteWatch()
+        self.step_of_training = 0
+        """Number of the next training step, from 0."""
 
     @classmethod
     def scd_preset(cls) -> str:
@@ -136,6 +141,7 @@ class PruningTrainer(AbstractPrimus):
     def initialize(self) -> None:
         super().initialize()
         self._log_network()
+        self.drawn = DrawnKeepRatio(cast("SCDNetwork", unwrapped(self.network)), self.scd_keep_ratios)
         if self.computes_in_bfloat16:
             unwrapped(self.network).register_forward_hook(logits_in_float32)
 
@@ -243,10 +249,13 @@ class PruningTrainer(AbstractPrimus):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
+        self.step_of_training = self.current_epoch * self.num_iterations_per_epoch
         self.progress.start(f"epoch {self.current_epoch} train", self.num_iterations_per_epoch)
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        result = self._run_step(super().train_step, batch)
+        with self.drawn.at(self.step_of_training):
+            result = self._run_step(super().train_step, batch)
+        self.step_of_training += 1
         self.progress.step(loss=float(result["loss"]))
         if line := self.non_finite.see(float(result["loss"]), batch.get("keys", ())):
             self.print_to_log_file(line)

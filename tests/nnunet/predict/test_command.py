@@ -59,6 +59,8 @@ def test_exit_code_says_that_a_case_failed(
         (("--resampling", "fast"), "resampling must be one of nnunet, torch; got fast"),
         (("--step-size", "2"), "step_size must be in (0, 1], the step as a share of the window; got 2.0"),
         (("--batch", "0"), "batch must be at least 1, the windows in a forward pass; got 0"),
+        (("--keep", "2"), "keep must be in (0, 1], the share of tokens kept at each stage; got 2.0"),
+        (("--keep", "0.5"), "keep is for networks that prune tokens, and that of nnUNetTrainer prunes none"),
         (("--threads", "0"), "threads must be at least 1, the network's on a CPU; got 0"),
         (("--dtype", "half"), "dtype must be one of float32, bfloat16, auto; got half"),
         (("-f", "4"), "fold 4 has no checkpoint; folds with one: 0 (checkpoint_final.pth)"),
