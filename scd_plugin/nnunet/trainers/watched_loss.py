@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scd_plugin.measure.token_audit import TokenAudit
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.guidance import StageWatch, guidance_loss
-from scd_plugin.ops.token_labels import TokenLabels, token_labels
+from scd_plugin.nnunet.token_targets import target_token_labels
 
 __all__ = ["WatchedLoss", "of_all_processes"]
 
@@ -46,19 +46,12 @@ class WatchedLoss(nn.Module):
         network, seen = self._network[0], self._watch.take()
         if not seen or (network.training and not self.guide):
             return loss
-        labels = self._token_labels(target[0] if isinstance(target, list) else target, network.grid_size)
+        full = target[0] if isinstance(target, list) else target
+        labels = target_token_labels(full, network.grid_size, self._labels)
         if not network.training:
             self.audit.add([*(stage.left_idx for stage in seen), seen[-1].kept_idx], labels)
             return loss
         return loss + self.guide * guidance_loss(seen, labels, target=self.target)
-
-    def _token_labels(self, target: Tensor, grid_size: list[int]) -> TokenLabels:
-        """nnU-Net keeps its ignore label as a class, and as the last channel where there are regions."""
-        regions, known = self._labels.has_regions, None
-        if self._labels.has_ignore_label:
-            known = ~target[:, -1:].bool() if regions else target != self._labels.ignore_label
-            target = target[:, :-1] if regions else target
-        return token_labels(target, grid_size, known=known, regions=regions)
 
 
 def of_all_processes(audit: TokenAudit, *, is_ddp: bool) -> TokenAudit:
