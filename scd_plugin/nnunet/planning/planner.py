@@ -31,9 +31,9 @@ class nnUNetPlannerSCD(CountingPlanner):
     """Crop and batch for SCD's memory, and the whole network in the plans, which any SCD trainer then builds."""
 
     def __init__(self, *args: Any, plans_name: str | None = None, **kwargs: Any) -> None:
-        self._keep_ratio = self.scd_keep_ratio if not isinstance(self.scd_keep_ratio, str) else None
         plans_name = plans_name or type(self).__name__.replace("Planner", "Plans")
         super().__init__(*args, plans_name=plans_name, **kwargs)
+        self._keep_ratio = self.planned_ratio("")
         # memory that weights and optimiser take beyond the U-Net's is not there for feature maps
         self.UNet_vram_target_GB: float = max(1.0, self.UNet_vram_target_GB - self._extra_parameter_bytes() / 1e9)
 
