@@ -102,7 +102,8 @@ def test_own_planner(trained: Any) -> None:
     # trained on the data that were preprocessed for nnU-Net's own plans
     what = ("4", "3d_fullres", "0", "-p", "nnUNetPlansSCD_tiny", "-device", "cpu", "-tr")
     refused = trained.nnunet.start("nnUNetv2_train", *what, trained.trainer)
-    assert f"keep_ratio is {keep_ratio} in the plans and 0.5 in {trained.trainer}" in refused.communicate(timeout=300)[0]
+    why = refused.communicate(timeout=300)[0]
+    assert f"keep_ratio is {keep_ratio} in the plans and 0.5 in {trained.trainer}" in why
     assert refused.returncode != 0
     trainer = trained.trainer_of_plans
     trained.nnunet.run("nnUNetv2_train", *what, trainer)

@@ -55,7 +55,9 @@ class CountingPlanner(ExperimentPlanner):
             self._settle()
         plans = super().plan_experiment()
         if self._counted and not self._drafting:
-            for name, view in self._views(plans).items():
+            # nnU-Net keeps configurations of the user's in the file
+            own = {name: one for name, one in plans["configurations"].items() if name in self._counted}
+            for name, view in self._views({**plans, "configurations": own}).items():
                 print(self._report(name, view, plans["configurations"][name]))  # noqa: T201  (as nnU-Net's planners)
         return plans
 
@@ -97,11 +99,12 @@ class CountingPlanner(ExperimentPlanner):
         return np.broadcast_to(arguments["keep_ratio"], len(arguments["prune_after"] or (None,))).tolist()
 
     def _views(self, plans: dict[str, Any]) -> dict[str, View]:
-        """What each configuration with a network of SCD sees; views that are new are counted."""
+        """What each configuration sees; views that are new are counted."""
         views = {
             name: View.of(configuration)
             for name, configuration in plans["configurations"].items()
-            if "patch_size" in configuration and planned_network(configuration) is not None
+            # those that inherit from another have that one's network
+            if "patch_size" in configuration
         }
         if new := [view for view in dict.fromkeys(views.values()) if view not in self._shares]:
             voxels = np.mean([prod(shape) for shape in self.dataset_fingerprint["shapes_after_crop"]])

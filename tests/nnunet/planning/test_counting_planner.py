@@ -82,7 +82,11 @@ def test_counted(dataset: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert "in 400 crops of 40 x 56 x 40 from 2 cases, tokens of 4 x 4 x 4: median 7.0 %, in 99 % of the crops" in said
     assert "stay after each stage: 42.0, 17.6, 7.4 %, mean 22.3 %; the last stage has a place for all of them" in said
     assert said.count("GMACs") == 2
+    # a configuration of the user's stays, and is not counted
+    mine = {"configurations": {"mine": {"patch_size": [8, 8, 8]}}}
+    file.with_name("nnUNetPlansSCD_tiny_fast.json").write_text(json.dumps(mine))
     fast = nnUNetPlannerSCD_tiny_fast(DATASET).plan_experiment()
+    assert fast["configurations"].pop("mine") == {"patch_size": [8, 8, 8]}
     # 0.07 to the powers 0.1805 and 0.2732
     assert ratios(fast)["3d_fullres"] == [0.62, 0.49, 0.49, 0.49]
 
