@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from scd_plugin.nnunet.token_targets import target_token_labels
 from scd_plugin.ops.grid import token_grid
 
-__all__ = ["View", "case_shares", "count_shares", "crop_labels", "mixed_share", "some_of"]
+__all__ = ["View", "count_shares", "crop_labels", "mixed_share", "some_of"]
 
 CROPS = 400
 """Crops counted of a data set: four lie above the 99th percentile."""
@@ -30,14 +30,11 @@ BATCH_SIZE, OVERSAMPLED = 2, 0.33
 
 
 class View(NamedTuple):
-    """How a configuration of plans sees an image, in the plans' order of axes; in 2-D two numbers each."""
+    """How a configuration sees an image, in the plans' order of axes, two in 2-D: voxels, voxels, millimetres."""
 
     crop: tuple[int, ...]
-    """Voxels."""
     token: tuple[int, ...]
-    """Voxels."""
     spacing: tuple[float, ...]
-    """Millimetres a voxel."""
 
     @classmethod
     def of(cls, configuration: Mapping[str, Any]) -> View:
@@ -63,14 +60,17 @@ def count_shares(
 ) -> dict[View, np.ndarray]:
     """Share of the tokens that hold more than one class, for each view (cases, crops): `CROPS` or a few more in all.
 
-    Crops are placed as nnU-Net's trainers place them, without augmentation; the same ones every time. They come from
-    whole images, where nnU-Net cuts off borders of zeros first: crops at random then meet a little less background, but
-    those that are forced to hold foreground, which rule the 99th percentile, lie where they lie.
+    Crops are placed as nnU-Net's trainers place them, without augmentation; the same ones every time. nnU-Net cuts off
+    borders of zeros first: crops at random then meet a little less background, but those that are forced to hold
+    foreground, which rule the 99th percentile, hardly change.
 
     Raises:
         ValueError: if a label map cannot be read.
     """
     reader, labels = plans_manager.image_reader_writer_class(), plans_manager.get_label_manager(dataset_json)
+    kinds = labels.foreground_regions if labels.has_regions else labels.foreground_labels
+    # with an ignore label nnU-Net places crops where something is annotated
+    kinds += [[-1, *labels.all_labels]] if labels.has_ignore_label else []
     shares: dict[View, list[list[float]]] = {view: [] for view in views}
     # nnU-Net draws from NumPy's global state
     state = np.random.get_state()  # noqa: NPY002
@@ -78,25 +78,17 @@ def count_shares(
         with threadpool_limits(limits=1):
             for case, file in enumerate(files):
                 label, spacing = _read(file, reader, plans_manager.transpose_forward)
-                locations = _class_locations(label, labels)
+                locations = DefaultPreprocessor._sample_foreground_locations(label[None], kinds)  # noqa: SLF001
                 for view in views:
                     np.random.seed(case)  # noqa: NPY002
-                    crops = case_shares(label, spacing, locations, view, labels, ceil(CROPS / len(files)))
+                    crops = _case_shares(label, spacing, locations, view, labels, ceil(CROPS / len(files)))
                     shares[view].append(crops)
     finally:
         np.random.set_state(state)  # noqa: NPY002
     return {view: np.array(of_view) for view, of_view in shares.items()}
 
 
-def case_shares(
-    label: np.ndarray,
-    spacing: Sequence[float],
-    locations: Mapping[Any, Any],
-    view: View,
-    label_manager: Any,
-    crops: int,
-) -> list[float]:
-    """Draw crops of a raw label map (D, H, W), from NumPy's global state; the share of mixed tokens in each."""
+def _case_shares(label: np.ndarray, spacing: Any, locations: Any, view: View, manager: Any, crops: int) -> list[float]:
     depth = 3 - len(view.crop)
     # slices of a 2-D configuration keep their distance
     shape = compute_new_shape(label.shape, spacing, [*spacing[:depth], *view.spacing])
@@ -106,26 +98,21 @@ def case_shares(
         kind: np.insert(((rows[:, 1:] + 0.5) * factor).astype(int), 0, 0, axis=1) if len(rows) else rows
         for kind, rows in locations.items()
     }
-    loader = nnUNetDataLoader(
-        SimpleNamespace(identifiers=[]), BATCH_SIZE, view.crop, view.crop, label_manager, OVERSAMPLED
-    )
+    no_data = SimpleNamespace(identifiers=[])
+    loader = nnUNetDataLoader(no_data, BATCH_SIZE, view.crop, view.crop, manager, OVERSAMPLED)
     shares = []
     # an odd number is one more: half of them are forced
     for number in range(ceil(crops / BATCH_SIZE) * BATCH_SIZE):
         lower, _ = loader.get_bbox(shape, loader.get_do_oversample(number % BATCH_SIZE), moved)
         crop = crop_labels(label, lower, loader.patch_size, shape)
-        shares.append(mixed_share(crop[0] if depth else crop, view.token, label_manager))
+        shares.append(mixed_share(crop[0] if depth else crop, view.token, manager))
     return shares
 
 
 def crop_labels(label: np.ndarray, lower: Sequence[int], size: Sequence[int], shape: Sequence[int]) -> np.ndarray:
     """Cut a crop out of a label map as if it had been resampled: the nearest voxel, axis by axis, and 0 outside.
 
-    Args:
-        label: as it is in the file, transposed.
-        lower: first voxel of the crop in the resampled map, also a negative one.
-        size: voxels of the crop.
-        shape: of the resampled map.
+    `lower`, the crop's first voxel in the resampled map, may be negative; `shape` is that of the resampled map.
     """
     places = [np.arange(first, first + length) for first, length in zip(lower, size)]
     inside = [(place >= 0) & (place < extent) for place, extent in zip(places, shape)]
@@ -159,11 +146,3 @@ def _read(file: str, reader: Any, transpose: Sequence[int]) -> tuple[np.ndarray,
         )
         raise ValueError(msg) from None
     return label[0].astype(np.int16).transpose(transpose), [properties["spacing"][axis] for axis in transpose]
-
-
-def _class_locations(label: np.ndarray, label_manager: Any) -> dict[Any, Any]:
-    """Where classes or regions are, as nnU-Net's preprocessing samples it for its trainers."""
-    kinds = label_manager.foreground_regions if label_manager.has_regions else label_manager.foreground_labels
-    # with an ignore label crops are placed where something is annotated
-    annotated = [[-1, *label_manager.all_labels]] if label_manager.has_ignore_label else []
-    return DefaultPreprocessor._sample_foreground_locations(label[None], [*kinds, *annotated])  # noqa: SLF001

@@ -17,14 +17,12 @@ from scd_plugin.measure.cost import multiply_accumulates
 from scd_plugin.networks.builder import NETWORKS
 from scd_plugin.networks.presets import get_preset
 from scd_plugin.nnunet.planning.counted_labels import View, count_shares, some_of
-from scd_plugin.nnunet.planning.keep_ratios import keep_ratios, share_held
-from scd_plugin.nnunet.planning.keep_report import keep_report
+from scd_plugin.nnunet.planning.keep_ratios import keep_ratios, keep_report, share_held
 from scd_plugin.nnunet.planning.planned_network import planned_network
 
 __all__ = ["CountingPlanner"]
 
-# The first draft has the preset's ratios. Most data sets settle in the second or third: larger ratios need more memory,
-# and crops change in steps.
+# most data sets settle in the second or third, since crops change in steps
 MAX_DRAFTS = 4
 
 
@@ -38,10 +36,7 @@ class CountingPlanner(ExperimentPlanner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if isinstance(self.scd_keep_ratio, str) and self.scd_keep_ratio != "preset":
-            msg = (
-                "scd_keep_ratio must be None to count it, 'preset', or a number in (0, 1], one or one for each stage; "
-                f"got {self.scd_keep_ratio!r}"
-            )
+            msg = f"scd_keep_ratio must be None to count, 'preset', or numbers in (0, 1]; got {self.scd_keep_ratio!r}"
             raise ValueError(msg)
         super().__init__(*args, **kwargs)
         self._counted: dict[str, list[float]] = {}
@@ -58,7 +53,7 @@ class CountingPlanner(ExperimentPlanner):
             # nnU-Net keeps configurations of the user's in the file
             own = {name: one for name, one in plans["configurations"].items() if name in self._counted}
             for name, view in self._views({**plans, "configurations": own}).items():
-                print(self._report(name, view, plans["configurations"][name]))  # noqa: T201  (as nnU-Net's planners)
+                print(f"{name}: {self._report(view, own[name])}")  # noqa: T201  (as nnU-Net's planners)
         return plans
 
     def save_plans(self, plans: dict[str, Any]) -> None:
@@ -74,10 +69,7 @@ class CountingPlanner(ExperimentPlanner):
         return ratios[0] if ratios and len(set(ratios)) == 1 else ratios
 
     def _settle(self) -> None:
-        """Draft plans and count on their crops until both fit: ratios decide on memory, memory on crops, and these.
-
-        Where they go on changing, the larger ratios of the last two drafts hold.
-        """
+        """Draft plans and count on their crops until both fit; else the larger ratios of the last two drafts hold."""
         for _ in range(MAX_DRAFTS):
             before = self._counted
             self._drafting = True
@@ -100,30 +92,24 @@ class CountingPlanner(ExperimentPlanner):
 
     def _views(self, plans: dict[str, Any]) -> dict[str, View]:
         """What each configuration sees; views that are new are counted."""
-        views = {
-            name: View.of(configuration)
-            for name, configuration in plans["configurations"].items()
-            # those that inherit from another have that one's network
-            if "patch_size" in configuration
-        }
+        # those that inherit from another have that one's network
+        planned = {name: one for name, one in plans["configurations"].items() if "patch_size" in one}
+        views = {name: View.of(configuration) for name, configuration in planned.items()}
         if new := [view for view in dict.fromkeys(views.values()) if view not in self._shares]:
             voxels = np.mean([prod(shape) for shape in self.dataset_fingerprint["shapes_after_crop"]])
             files = some_of([case["label"] for case in self.dataset.values()], float(voxels))
             self._shares |= count_shares(files, new, PlansManager(plans), self.dataset_json)
         return views
 
-    def _report(self, name: str, view: View, configuration: Mapping[str, Any]) -> str:
+    def _report(self, view: View, configuration: Mapping[str, Any]) -> str:
         kind, arguments = cast("tuple[str, dict[str, Any]]", planned_network(configuration))
         ratios = np.broadcast_to(arguments["keep_ratio"], len(self._preset_ratios())).tolist()
-        channels, operations = len(self.dataset_json.get("channel_names", (None,))), {}
+        channels, classes = (len(self.dataset_json[entry]) for entry in ("channel_names", "labels"))
+        operations, arguments = {}, {**arguments, "in_channels": channels, "out_channels": classes}
+        image = torch.empty(1, channels, *view.crop, device="meta")
         wanted = {"with these ratios": ratios, "with the preset's": self._preset_ratios(), "dense": 1}
         for what, keep_ratio in wanted.items():
             with torch.device("meta"):
-                network = NETWORKS[kind](
-                    in_channels=channels,
-                    out_channels=len(self.dataset_json["labels"]),
-                    **{**arguments, "keep_ratio": keep_ratio},
-                )
-                image = torch.empty(1, channels, *view.crop)
+                network = NETWORKS[kind](**{**arguments, "keep_ratio": keep_ratio})
             operations[what] = multiply_accumulates(network, image)
-        return keep_report(name, view, self._shares[view], ratios, operations)
+        return keep_report(self._shares[view], view.num_tokens, ratios, operations)

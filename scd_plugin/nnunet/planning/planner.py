@@ -37,21 +37,12 @@ class nnUNetPlannerSCD(CountingPlanner):
         # memory that weights and optimiser take beyond the U-Net's is not there for feature maps
         self.UNet_vram_target_GB: float = max(1.0, self.UNet_vram_target_GB - self._extra_parameter_bytes() / 1e9)
 
-    def get_plans_for_configuration(
-        self,
-        spacing: Sequence[float],
-        median_shape: Sequence[float],
-        data_identifier: str,
-        approximate_n_voxels_dataset: float,
-        _cache: dict[str, float],
-    ) -> dict[str, Any]:
+    def get_plans_for_configuration(self, spacing: Any, shape: Any, data: str, voxels: float, _: Any) -> dict[str, Any]:
         """Plan as nnU-Net does, with the network of the preset in place of its U-Net."""
-        self._keep_ratio = self.planned_ratio(data_identifier)
+        self._keep_ratio = self.planned_ratio(data)
         # nnU-Net's cache is for all configurations, and memory depends on the keep ratio
         cache = self._estimates.setdefault(str(self._keep_ratio), {})
-        plans = super().get_plans_for_configuration(
-            spacing, median_shape, data_identifier, approximate_n_voxels_dataset, cache
-        )
+        plans = super().get_plans_for_configuration(spacing, shape, data, voxels, cache)
         return {**plans, "architecture": architecture_of(*self._network(plans))}
 
     def static_estimate_VRAM_usage(  # nnU-Net's is static; this one depends on the preset  # noqa: N802

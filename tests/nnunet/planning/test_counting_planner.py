@@ -79,8 +79,8 @@ def test_counted(dataset: Any, capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert said.count("Plans were saved to") == said.count("3D fullres U-Net configuration") == 1
     assert "3d_fullres: keep_ratio 0.42, 0.42, 0.42\n" in said
-    assert "in 400 crops of 40 x 56 x 40 from 2 cases, tokens of 4 x 4 x 4: median 7.0 %, in 99 % of the crops" in said
-    assert "stay after each stage: 42.0, 17.6, 7.4 %, mean 22.3 %; the last stage has a place for all of them" in said
+    assert "in 400 crops from 2 cases: median 7.0 %, in 99 % of the crops at most 7.0 %" in said
+    assert "stay after each stage: 42.0, 17.6, 7.4 %, mean 22.3 %; room for all of them in 100.0 %" in said
     assert said.count("GMACs") == 2
     # a configuration of the user's stays, and is not counted
     mine = {"configurations": {"mine": {"patch_size": [8, 8, 8]}}}
@@ -107,7 +107,7 @@ def test_set(dataset: Any, planner: type[CountingPlanner], expected: float, caps
 
 
 def test_no_such_setting() -> None:
-    with pytest.raises(ValueError, match=r"scd_keep_ratio must be None to count it, 'preset', or a number.*'counted'"):
+    with pytest.raises(ValueError, match=r"scd_keep_ratio must be None to count, 'preset', or numbers.*'counted'"):
         Wrong(DATASET)
 
 

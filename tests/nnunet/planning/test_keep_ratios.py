@@ -9,9 +9,7 @@ from scd_plugin.networks.presets import PRESETS
 
 pytest.importorskip("nnunetv2")
 
-from scd_plugin.nnunet.planning.counted_labels import View
-from scd_plugin.nnunet.planning.keep_ratios import keep_ratios, share_held, tokens_after
-from scd_plugin.nnunet.planning.keep_report import keep_report
+from scd_plugin.nnunet.planning.keep_ratios import keep_ratios, keep_report, share_held, tokens_after
 
 EQUAL = [0.25] * 3
 
@@ -61,16 +59,12 @@ def test_share_of_99_percent() -> None:
 
 
 def test_report() -> None:
-    view = View((40, 56, 40), (4, 4, 4), (1.0, 1.0, 1.0))
     shares = np.array([[0.05, 0.07], [0.1, 0.5]])
-    operations = {"with these": 2e9, "dense": 31.25e8}
-    said = keep_report("3d_fullres", view, shares, [0.42, 0.42, 0.1], operations)
-    assert said.splitlines() == [
-        "3d_fullres: keep_ratio 0.42, 0.42, 0.1 (0.1 is the least allowed)",
-        "  tokens with more than one class, in 4 crops of 40 x 56 x 40 from 2 cases, tokens of 4 x 4 x 4: median "
-        "8.5 %, in 99 % of the crops at most 50.0 %",
-        "  tokens that stay after each stage: 42.0, 17.6, 1.7 %, mean 20.4 %; the last stage has a place for all of "
-        "them in 0.0 % of the crops",
+    assert keep_report(shares, 1400, [0.42, 0.42, 0.1], {"with these": 2e9, "dense": 31.25e8}).splitlines() == [
+        "keep_ratio 0.42, 0.42, 0.1 (0.1 is the least allowed)",
+        "  tokens with more than one class, in 4 crops from 2 cases: median 8.5 %, in 99 % of the crops at most 50.0 %",
+        "  tokens that stay after each stage: 42.0, 17.6, 1.7 %, mean 20.4 %; room for all of them in 0.0 % of the "
+        "crops",
         "  GMACs: 2.0 with these, 3.1 dense",
     ]
-    assert "0.75 (0.75 is the most allowed)" in keep_report("2d", view, shares, [0.75], {})
+    assert "keep_ratio 0.75 (0.75 is the most allowed)" in keep_report(shares, 1400, [0.75], {})
