@@ -29,7 +29,7 @@ LAYERS = {
 }
 # the same inside of a host
 ROOMS = {
-    "nnunet": {"planning": 0, "model": 0, "trainers": 1, "predict": 2, "doctor": 3},
+    "nnunet": {"token_targets": -1, "planning": 0, "model": 0, "trainers": 1, "predict": 2, "doctor": 3},
     "monai": {"dataset": 0, "errors": 0, "training": 1, "export": 1, "runner": 1},
     "bridge": {
         "folders": 0,

@@ -49,18 +49,21 @@ def token_labels(
         raise ValueError(msg)
     kernel = [edge // tokens for edge, tokens in zip(size, grid_size)]
     values = label.float()
-    mask = torch.ones_like(values[:, :1]) if known is None else known.float()
-    # voxels that do not count are neither the largest nor the smallest
-    nothing = torch.tensor(float("-inf"), device=values.device)
-    largest = _pool(torch.where(mask > 0, values, nothing), kernel)
-    smallest = -_pool(torch.where(mask > 0, -values, nothing), kernel)
-    inside = ((values > 0) & (mask > 0)).any(dim=1, keepdim=True).float()
-    count = _pool(mask, kernel, mean=True)[:, 0]
+    inside = (values > 0).any(dim=1, keepdim=True)
+    if known is not None:
+        inside = inside & known
+
+    def counting(numbers: Tensor) -> Tensor:
+        # voxels that do not count are neither the largest nor the smallest
+        return numbers if known is None else numbers.masked_fill(~known, float("-inf"))
+
+    largest, smallest = _pool(counting(values), kernel), -_pool(counting(-values), kernel)
+    count = _pool(torch.ones_like(inside).float() if known is None else known.float(), kernel, mean=True)[:, 0]
     labelled = count > 0
     return TokenLabels(
         mixed=(largest > smallest).any(dim=1) & labelled,
         foreground=(largest > 0).any(dim=1) & labelled,
-        share=_pool(inside, kernel, mean=True)[:, 0] / count.clamp(min=torch.finfo(count.dtype).tiny),
+        share=_pool(inside.float(), kernel, mean=True)[:, 0] / count.clamp(min=torch.finfo(count.dtype).tiny),
         labelled=labelled,
     )
 

@@ -226,14 +226,14 @@ class TestThereAndBack:
         with pytest.raises(ValueError, match="does more than nnU-Net: Flipd is not what it was written with"):
             bundle_to_nnunet(bundle)
         changed = deepcopy(config)
-        changed["network_def"]["keep_ratio"] = 0.5
+        changed["network_def"]["sampling"] = "topk"
         file.write_text(json.dumps(changed))
-        with pytest.raises(ValueError, match=r"keep_ratio is 0.5 in the plans and 0.25 in nnUNetTrainerSCD_demo"):
+        with pytest.raises(ValueError, match=r"sampling is topk in the plans and soft_topk in nnUNetTrainerSCD_demo"):
             bundle_to_nnunet(bundle, trainer="nnUNetTrainerSCD_demo")
         moved = bundle_to_nnunet(bundle)
         assert moved.trainer_name == "nnUNetTrainerSCD"
         assert "the model names nnUNetTrainerSCD, which builds what the plans say, in place of nnUNet" in moved.notes[0]
-        assert moved.plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["keep_ratio"] == 0.5
+        assert moved.plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["sampling"] == "topk"
         changed = deepcopy(config)
         changed["inferer"].update(step_size=0.75, mirror_axes=None)
         file.write_text(json.dumps(changed))

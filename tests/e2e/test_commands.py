@@ -89,16 +89,21 @@ def test_validation_alone(trained: Any) -> None:
 
 
 def test_own_planner(trained: Any) -> None:
-    trained.nnunet.run("nnUNetv2_plan_experiment", "-d", "4", "-pl", "nnUNetPlannerSCD_tiny")
+    said = trained.nnunet.run("nnUNetv2_plan_experiment", "-d", "4", "-pl", "nnUNetPlannerSCD_tiny")
     preprocessed = trained.nnunet.root / "nnUNet_preprocessed" / "Dataset004_Hippocampus"
     plans = json.loads((preprocessed / "nnUNetPlansSCD_tiny.json").read_text())
     configuration = plans["configurations"]["3d_fullres"]
     # ten small cases: the smallest batch is 5 % of them already
     assert (configuration["patch_size"], configuration["batch_size"]) == ([40, 56, 40], 2)
+    # of ten hippocampi a tenth of the tokens hold a boundary
+    keep_ratio = configuration["architecture"]["arch_kwargs"]["keep_ratio"]
+    assert 0.4 < keep_ratio < 0.5
+    assert f"3d_fullres: keep_ratio {keep_ratio}, {keep_ratio}, {keep_ratio}\n" in said
     # trained on the data that were preprocessed for nnU-Net's own plans
     what = ("4", "3d_fullres", "0", "-p", "nnUNetPlansSCD_tiny", "-device", "cpu", "-tr")
     refused = trained.nnunet.start("nnUNetv2_train", *what, trained.trainer)
-    assert f"keep_ratio is 0.25 in the plans and 0.5 in {trained.trainer}" in refused.communicate(timeout=300)[0]
+    why = refused.communicate(timeout=300)[0]
+    assert f"keep_ratio is {keep_ratio} in the plans and 0.5 in {trained.trainer}" in why
     assert refused.returncode != 0
     trainer = trained.trainer_of_plans
     trained.nnunet.run("nnUNetv2_train", *what, trainer)

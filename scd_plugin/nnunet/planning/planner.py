@@ -1,4 +1,4 @@
-"""nnU-Net planners whose GPU memory target counts what SCD needs instead of a U-Net's feature maps.
+"""nnU-Net planners whose GPU memory target counts what SCD needs, with keep ratios that labels ask for.
 
 `nnUNetv2_plan_experiment -d 4 -pl nnUNetPlannerSCD`: pruned tokens free memory, which becomes a larger crop or batch.
 The plans hold the network itself, so that nnU-Net's own commands build it whatever the trainer; see `planned_network`.
@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
 from scd_plugin.measure.cost import parameters
 from scd_plugin.measure.saved_memory import saved_bytes
 from scd_plugin.networks.builder import NETWORKS, network_arguments
 from scd_plugin.networks.presets import PRESETS
+from scd_plugin.nnunet.planning.counting_planner import CountingPlanner
 from scd_plugin.nnunet.planning.planned_network import architecture_of
 from scd_plugin.nnunet.planning.token_sizes import PATCH_TARGET, token_geometry
 
@@ -27,23 +27,22 @@ BYTES_PER_PARAMETER = 16
 UNET_PARAMETER_BYTES = 31_000_000 * 12
 
 
-class nnUNetPlannerSCD(ExperimentPlanner):
+class nnUNetPlannerSCD(CountingPlanner):
     """Crop and batch for SCD's memory, and the whole network in the plans, which any SCD trainer then builds."""
-
-    scd_size = "base"
-    """A preset, see `scd_plugin.networks.presets`; `PLANNERS` has a planner for each of them."""
-    scd_keep_ratio: float | Sequence[float] | None = None
-    """Share of the tokens kept at each pruning stage; None for the preset's."""
 
     def __init__(self, *args: Any, plans_name: str | None = None, **kwargs: Any) -> None:
         plans_name = plans_name or type(self).__name__.replace("Planner", "Plans")
         super().__init__(*args, plans_name=plans_name, **kwargs)
+        self._keep_ratio = self.planned_ratio("")
         # memory that weights and optimiser take beyond the U-Net's is not there for feature maps
         self.UNet_vram_target_GB: float = max(1.0, self.UNet_vram_target_GB - self._extra_parameter_bytes() / 1e9)
 
-    def get_plans_for_configuration(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def get_plans_for_configuration(self, spacing: Any, shape: Any, data: str, voxels: float, _: Any) -> dict[str, Any]:
         """Plan as nnU-Net does, with the network of the preset in place of its U-Net."""
-        plans = super().get_plans_for_configuration(*args, **kwargs)
+        self._keep_ratio = self.planned_ratio(data)
+        # nnU-Net's cache is for all configurations, and memory depends on the keep ratio
+        cache = self._estimates.setdefault(str(self._keep_ratio), {})
+        plans = super().get_plans_for_configuration(spacing, shape, data, voxels, cache)
         return {**plans, "architecture": architecture_of(*self._network(plans))}
 
     def static_estimate_VRAM_usage(  # nnU-Net's is static; this one depends on the preset  # noqa: N802
@@ -71,7 +70,7 @@ class nnUNetPlannerSCD(ExperimentPlanner):
         return super().generate_data_identifier(configuration_name)
 
     def _network(self, configuration: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        return network_arguments(self.scd_size, **token_geometry(configuration), keep_ratio=self.scd_keep_ratio)
+        return network_arguments(self.scd_size, **token_geometry(configuration), keep_ratio=self._keep_ratio)
 
     def _extra_parameter_bytes(self) -> float:
         strides = {"strides": [[2] * 3] * 4}

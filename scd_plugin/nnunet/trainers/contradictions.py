@@ -25,12 +25,16 @@ def explicit_settings(trainer: type, names: Sequence[str]) -> set[str]:
 def refuse_contradiction(
     trainer: str, planned: tuple[str, Mapping[str, Any]], *, preset: str | None, changes: Mapping[str, Any]
 ) -> None:
-    """Raise ValueError where plans name another network than the preset and changes that a trainer states."""
+    """Raise ValueError where plans name another network than the preset and changes that a trainer states.
+
+    Keep ratios of the preset are no statement, since planners count them anew for each data set.
+    """
     kind, arguments = planned
     wanted_kind, wanted = (kind, {}) if preset is None else get_preset(preset)
     if wanted_kind != kind:
         msg = f"the plans name the network {kind}, and {trainer} trains {wanted_kind}. {_REMEDY}"
         raise ValueError(msg)
+    wanted.pop("keep_ratio", None)
     wanted = {name: value for name, value in {**wanted, **changes}.items() if name not in _OF_TRAINING}
     stages = len(arguments.get("prune_after") or (0,))
     different = [

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from scd_plugin.measure.audit import Audit
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.guidance import StageWatch, guidance_loss
-from scd_plugin.ops.token_labels import token_labels
+from scd_plugin.nnunet.token_targets import known_labels, target_token_labels
 
 __all__ = ["WatchedLoss"]
 
@@ -46,17 +46,9 @@ class WatchedLoss(nn.Module):
         if not seen or (network.training and not self.guide):
             return loss
         first, full = (part[0] if isinstance(part, list) else part for part in (output, target))
-        label, known = self._label(full)
         if not network.training:
+            label, known = known_labels(full, self._labels)
             self.audit.add(seen, first, label, known=known)
             return loss
-        labels = token_labels(label, network.grid_size, known=known, regions=self._labels.has_regions)
+        labels = target_token_labels(full, network.grid_size, self._labels)
         return loss + self.guide * guidance_loss(seen, labels, target=self.target)
-
-    def _label(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Labels, and which of them count: nnU-Net keeps its ignore label as a class, or as a channel after regions."""
-        if not self._labels.has_ignore_label:
-            return target, None
-        if self._labels.has_regions:
-            return target[:, :-1], ~target[:, -1:].bool()
-        return target, target != self._labels.ignore_label

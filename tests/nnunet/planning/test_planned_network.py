@@ -125,6 +125,9 @@ class TestContradictions:
             (trainers.nnUNetTrainerSCD_dense, "base", {"keep_ratio": 1}),
             (Gentle, "small", {"keep_ratio": [0.5, 0.5, 0.5]}),
             (GentleTiny, "tiny", {"keep_ratio": 0.5}),
+            # counted by the planner
+            (trainers.nnUNetTrainerSCD_small, "small", {"keep_ratio": 0.62}),
+            (trainers.nnUNetTrainerSCD_early, "base-early", {"keep_ratio": [0.6, 0.5, 0.5, 0.5]}),
             # acts in training alone
             (trainers.nnUNetTrainerSCD_small, "small", {"drop_path_rate": 0.3}),
             (trainers.nnUNetTrainerSCDPrimusV3S, "primusv3-s", {}),
@@ -151,7 +154,6 @@ class TestContradictions:
                 {},
                 r"hidden_size is 384 in the plans and 1024 in .*; mlp_dim is",
             ),
-            (trainers.nnUNetTrainerSCD_small, "small", {"keep_ratio": 0.5}, r"keep_ratio is 0.5 in the plans and 0.25"),
             (trainers.nnUNetTrainerSCDPrimusS, "primus-m", {}, r"size is M in the plans and S"),
             (NoPrior, "primus-s", {}, r"prior is entropy in the plans and None"),
             (

@@ -34,8 +34,9 @@ class Dense(nnUNetPlannerSCD):
 
 
 @pytest.fixture
-def fingerprint(unplanned: Callable[[str, int], tuple[Path, Path]]) -> Any:
-    """Writes a data set's fingerprint: 40 cases of one shape and spacing."""
+def fingerprint(unplanned: Callable[[str, int], tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a data set's fingerprint: 40 cases of one shape and spacing, without label maps to count on."""
+    monkeypatch.setattr(nnUNetPlannerSCD, "scd_keep_ratio", "preset")
     raw, preprocessed = unplanned(DATASET, 40)
     for number in range(40):
         (raw / "imagesTr" / f"case_{number}_0000.nii.gz").touch()
