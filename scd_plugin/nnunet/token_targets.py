@@ -15,8 +15,8 @@ __all__ = ["known_labels", "target_token_labels"]
 def known_labels(target: Tensor, label_manager: Any) -> tuple[Tensor, Tensor | None]:
     """Part a target as nnU-Net's losses get it: its labels, and which voxels count (bool), None for all.
 
-    Labels are (B, 1, *size) classes, or a channel for each region. The ignore label is one of the classes there, and the
-    last channel where there are regions.
+    Labels are (B, 1, *size) classes, or a channel for each region. The ignore label is one of the classes there, and
+    the last channel where there are regions.
     """
     if not label_manager.has_ignore_label:
         return target, None
