@@ -2,6 +2,7 @@
 
 # without postponed annotations, which TorchScript can't read
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,8 @@ class PooledMemory(nn.Module):
         super().__init__()
         # not in the state dict: it follows from the grid, and checkpoints must move between grids
         self.register_buffer("cell_idx", coarse_cells(grid_size, CELL_EDGE), persistent=False)
-        self.num_cells = int(self.cell_idx.max()) + 1
+        # not from the cells' numbers, which are not there on the meta device
+        self.num_cells = prod(-(-tokens // CELL_EDGE) for tokens in grid_size)
 
     def forward(self, before: Memory | None, left: Tensor, left_idx: Tensor) -> Memory:
         """As `TokenMemory.forward`; the memory has one token a cell."""

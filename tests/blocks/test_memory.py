@@ -81,5 +81,10 @@ class TestMemory:
         assert left.grad.abs().min() > 0
         assert all(torch.isfinite(parameter.grad).all() for parameter in block.parameters())
 
+    def test_number_of_cells_without_their_numbers(self) -> None:
+        with torch.device("meta"):
+            assert PooledMemory((3, 4, 5)).num_cells == 2 * 2 * 3
+        assert PooledMemory((3, 4, 5)).cell_idx.max() == 2 * 2 * 3 - 1
+
     def test_none(self) -> None:
         assert build_memory("none", (4, 4)) is None
