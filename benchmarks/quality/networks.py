@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -66,6 +67,37 @@ def shallow(task: Task, size: dict[str, int]) -> SCDUNETR:
     return min(fewer, key=lambda network: abs(gmacs(network) - target))
 
 
+def larger(task: Task, size: dict[str, int]) -> SCDUNETR:
+    """Build the control of memory: the published network that keeps as much more as `memory="tokens"` costs."""
+    with torch.device("meta"):
+        target = gmacs(published(task, size, memory="tokens"))
+    return _nearest(target, KEEP_RATIO, 1.0, lambda ratio: published(task, size, keep_ratio=ratio))
+
+
+def deep(task: Task, size: dict[str, int]) -> SCDUNETR:
+    """Build the published network with as many blocks after the first stage as the dense twin's cost pays for."""
+    with torch.device("meta"):
+        target = gmacs(dense(task, size))
+    first, second, third = (size["num_layers"] * i // 4 for i in (1, 2, 3))
+
+    def deeper(more: float) -> SCDUNETR:
+        stages = [first, second + int(more), third + int(more)]
+        return published(task, {**size, "num_layers": size["num_layers"] + int(more)}, prune_after=stages)
+
+    return _nearest(target, 0, 100, deeper)
+
+
+def _nearest(target: float, low: float, high: float, make: Callable[[float], SCDUNETR]) -> SCDUNETR:
+    """Halve the interval of a setting that raises the cost until the cost is nearest to the target, from below."""
+    for _ in range(10):
+        middle = (low + high) / 2
+        # no weights, no random numbers drawn
+        with torch.device("meta"):
+            fits = gmacs(make(middle)) <= target
+        low, high = (middle, high) if fits else (low, middle)
+    return make(low)
+
+
 NETWORKS: dict[str, Builder] = {
     "dense": dense,
     "shallow": shallow,
@@ -77,9 +109,22 @@ NETWORKS: dict[str, Builder] = {
     "keep-50": lambda task, size: published(task, size, keep_ratio=0.5),
     "keep-75": lambda task, size: published(task, size, keep_ratio=0.75),
     "drawn": published,
+    # what left stays visible, and two other ways to spend operations
+    **{
+        f"{start}-{memory}": partial(published, memory=memory)
+        for start in ("published", "guided")
+        for memory in ("tokens", "pooled")
+    },
+    "guided-larger": larger,
+    "deep": deep,
+    "guided-deep": deep,
 }
 
-GUIDES = {"guided": Guide(0.3, "mixed"), "guided-foreground": Guide(0.3, "foreground")}
+GUIDES = {
+    name: Guide(0.3, "foreground" if name == "guided-foreground" else "mixed")
+    for name in NETWORKS
+    if name.startswith("guided")
+}
 """Contestants whose scores are taught by the labels."""
 
 DRAWN = {"drawn": (0.25, 0.5, 0.75)}

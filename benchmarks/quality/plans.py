@@ -49,11 +49,18 @@ def dial() -> list[Run]:
     return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
 
 
+def memory() -> list[Run]:
+    """Ask whether survivors should see what left, against keeping more at the same cost, and against more depth."""
+    memories = [f"{start}-{kind}" for start in ("guided", "published") for kind in ("tokens", "pooled")]
+    networks = ("guided", "published", *memories, "guided-larger", "deep", "guided-deep")
+    tasks = ("lesions", "hippocampus")
+    return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
+
+
 def smoke() -> list[Run]:
     """Try every network on every task for three steps."""
-    paper = ("dense", "shallow", "published", "random", "mask_token", "guided", "guided-foreground")
-    networks = (*paper, "keep-50", "keep-75", "drawn")
+    networks = list(dict.fromkeys(run.network for plan in (core, choice, dial, memory) for run in plan()))
     return [Run(task, network, 0, 3, "small") for task in STEPS for network in networks]
 
 
-PLANS = {"core": core, "depth": depth, "choice": choice, "dial": dial, "smoke": smoke}
+PLANS = {"core": core, "depth": depth, "choice": choice, "dial": dial, "memory": memory, "smoke": smoke}

@@ -25,11 +25,13 @@ class PrunedTokens(NamedTuple):
     kept_idx: Tensor
     """(B, K), int64, places in the grid"""
     left: Tensor
-    """(B, M, D)"""
+    """(B, M, D), after `norm_left`"""
     left_idx: Tensor
     """(B, M), int64, places in the grid"""
     policy: Tensor | None
     """(B, K), the kept tokens' policy up to here: ones that carry gradients; None where nothing is learned"""
+    left_raw: Tensor
+    """(B, M, D), before `norm_left`"""
 
 
 def check_sampling(sampling: str, tau: float) -> None:
@@ -124,7 +126,7 @@ class SoftTopKPruning(nn.Module):
         if num_prefix == 0:
             return pruned
         kept = torch.cat((tokens[:, :num_prefix], pruned.kept), dim=1)
-        return PrunedTokens(kept, pruned.kept_idx, pruned.left, pruned.left_idx, pruned.policy)
+        return PrunedTokens(kept, pruned.kept_idx, pruned.left, pruned.left_idx, pruned.policy, pruned.left_raw)
 
     def _prune(self, tokens: Tensor, grid_idx: Tensor, policy: Tensor | None, prior: Tensor | None) -> PrunedTokens:
         """Split tokens that all have a place."""
@@ -162,8 +164,8 @@ class SoftTopKPruning(nn.Module):
             factor = torch.cat((policy[:, :keep], 1 - policy[:, keep:]), dim=1)
             tokens = tokens * factor.unsqueeze(-1).to(tokens.dtype)
             policy = policy[:, :keep]
-        left = self.norm_left(tokens[:, keep:])
-        return PrunedTokens(tokens[:, :keep], idx[:, :keep], left, idx[:, keep:], policy)
+        left = tokens[:, keep:]
+        return PrunedTokens(tokens[:, :keep], idx[:, :keep], self.norm_left(left), idx[:, keep:], policy, left)
 
     def extra_repr(self) -> str:
         """Settings for `print(module)`."""

@@ -9,6 +9,8 @@ from monai.networks.layers import Conv
 from torch import Tensor, nn
 
 from scd_plugin.blocks import SoftTopKPruning, transformer_blocks
+from scd_plugin.blocks.memory import build_memory
+from scd_plugin.blocks.transformer import Memory
 from scd_plugin.ops.grid import token_grid
 
 __all__ = ["EncodedTokens", "SparseViT"]
@@ -55,6 +57,7 @@ class SparseViT(nn.Module):
         tau: float = 1.0,
         sampling: str = "soft_topk",
         norm_left: bool = True,
+        memory: str = "none",
         qkv_bias: bool = True,
         dropout_rate: float = 0.0,
         drop_path_rate: float = 0.0,
@@ -72,6 +75,7 @@ class SparseViT(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, num_tokens + 1, hidden_size))
         self.dropout = nn.Dropout(dropout_rate)
         self.register_buffer("grid_idx", torch.arange(num_tokens).unsqueeze(0), persistent=False)
+        self.memory = build_memory(memory if prune_after else "none", self.grid_size)
         self.blocks = transformer_blocks(
             num_layers,
             hidden_size=hidden_size,
@@ -80,6 +84,7 @@ class SparseViT(nn.Module):
             qkv_bias=qkv_bias,
             dropout_rate=dropout_rate,
             drop_path_rate=drop_path_rate,
+            memory=self.memory is not None,
         )
         self.stages = nn.ModuleList(
             SoftTopKPruning(hidden_size, ratio, after_block=block, tau=tau, sampling=sampling, norm_left=norm_left)
@@ -111,8 +116,12 @@ class SparseViT(nn.Module):
         grid_idx: list[Tensor] = []
         hidden_states: list[Tensor] = []
         policy: Tensor | None = None
+        memory: Memory | None = None
         for i, block in enumerate(self.blocks):
-            tokens = block(tokens)
+            if self.memory is None:  # noqa: SIM108  (TorchScript leaves out the branch that does not fit the blocks)
+                tokens = block(tokens)
+            else:
+                tokens = block(tokens, memory)
             if i + 1 in self.tap_blocks:
                 hidden_states.append(tokens[:, 1:])
             for stage in self.stages:
@@ -123,6 +132,8 @@ class SparseViT(nn.Module):
                     policy = pruned.policy
                     token_sets.append(pruned.left)
                     grid_idx.append(pruned.left_idx)
+                    if self.memory is not None:
+                        memory = self.memory(memory, pruned.left_raw, pruned.left_idx)
         tokens = self.norm(tokens)
         token_sets.append(tokens[:, 1:])
         grid_idx.append(idx)

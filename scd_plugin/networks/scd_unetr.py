@@ -9,6 +9,7 @@ from typing import Any
 from scd_plugin.blocks import LightDecoder, UNETRDecoder
 from scd_plugin.blocks.assembly import COMPLETION
 from scd_plugin.blocks.decoders import num_taps
+from scd_plugin.blocks.memory import MEMORY
 from scd_plugin.blocks.pruning import check_sampling
 from scd_plugin.networks.arguments import build_completion, check_counts, check_option, check_rates, pruning_plan
 from scd_plugin.networks.encoder import SparseViT
@@ -61,6 +62,9 @@ class SCDUNETR(ComposedNetwork):
         completion_hidden_size: D_c, width inside the completion; None for `hidden_size`.
         completion_num_layers: transformer blocks in the completion.
         completion_num_heads: their heads; None for `num_heads`.
+        memory: what later blocks see of the tokens that left, as further keys and values of their attention:
+            `"none"` (the method), `"tokens"` (each as it was when it left) or `"pooled"` (their means over cells of 2
+            tokens per axis, each weighing as many tokens as it stands for). Weights are the same for all three.
         decoder: `"unetr"` (the method's) or `"light"`, which has one convolution at full resolution.
         strides: steps from the image to the token grid, finest first; None derives them from `patch_size`.
         pool_stride: stride of the pooled bottleneck below the tokens; None for 2 on all axes, up to token patch 8.
@@ -109,6 +113,7 @@ class SCDUNETR(ComposedNetwork):
         completion_hidden_size: int | None = None,
         completion_num_layers: int = 1,
         completion_num_heads: int | None = None,
+        memory: str = "none",
         decoder: str = "unetr",
         strides: Sequence[Sequence[int]] | None = None,
         pool_stride: Sequence[int] | None = None,
@@ -125,6 +130,7 @@ class SCDUNETR(ComposedNetwork):
         check_counts(**transformer, **completing)
         check_option("decoder", decoder, DECODERS)
         check_option("completion", completion, COMPLETION)
+        check_option("memory", memory, MEMORY)
         check_sampling(sampling, tau)
         size = per_axis(img_size, spatial_dims, name="img_size")
         patch = per_axis(patch_size, spatial_dims, name="patch_size")
@@ -150,6 +156,7 @@ class SCDUNETR(ComposedNetwork):
             tau=tau,
             sampling=sampling,
             norm_left=completion != "mask_token",
+            memory=memory,
             qkv_bias=qkv_bias,
             dropout_rate=dropout_rate,
             drop_path_rate=drop_path_rate,

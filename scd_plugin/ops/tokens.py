@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
+
 import torch
 from torch import Tensor
 
-__all__ = ["exit_stages", "restore_tokens", "take_tokens"]
+__all__ = ["coarse_cells", "exit_stages", "restore_tokens", "take_tokens"]
 
 
 def take_tokens(tokens: Tensor, idx: Tensor) -> Tensor:
@@ -35,3 +38,12 @@ def exit_stages(grid_idx: list[Tensor]) -> Tensor:
     stage = [torch.full_like(idx, i) for i, idx in enumerate(grid_idx)]
     places = torch.cat(grid_idx, dim=1)
     return torch.zeros_like(places).scatter(1, places, torch.cat(stage, dim=1))
+
+
+def coarse_cells(grid_size: Sequence[int], edge: int) -> Tensor:
+    """Number of the cell of `edge` tokens per axis that holds each place of a grid: (L,), int64, in ascending place."""
+    coarse = [-(-tokens // edge) for tokens in grid_size]
+    cells = torch.arange(prod(coarse)).reshape(coarse)
+    for axis, tokens in enumerate(grid_size):
+        cells = cells.repeat_interleave(edge, dim=axis).narrow(axis, 0, tokens)
+    return cells.flatten()

@@ -66,6 +66,17 @@ def test_attention_counts_as_two_matrix_products() -> None:
     assert multiply_accumulates(Attention(), torch.zeros(1, 2, 10, 8)) == 2 * 2 * 10 * 10 * 8
 
 
+def test_memory_costs_its_keys_and_values_and_the_attention_to_them(small: Callable[..., SCDUNETR]) -> None:
+    image = torch.zeros(1, 2, 32, 32, 32)
+    without, tokens, pooled = (
+        multiply_accumulates(small(memory=memory), image) for memory in ("none", "tokens", "pooled")
+    )
+    # in blocks 2 to 4: queries with CLS, and tokens that left, of 64
+    blocks = [(33, 32), (17, 48), (9, 56)]
+    assert tokens - without == sum(2 * left * 48 * 48 + 2 * queries * left * 48 for queries, left in blocks)
+    assert pooled - without == sum(2 * 8 * 48 * 48 + 2 * queries * 8 * 48 for queries, _ in blocks)
+
+
 def test_network_stays_as_it_is() -> None:
     network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

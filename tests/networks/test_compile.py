@@ -12,6 +12,8 @@ from scd_plugin import SCDUNETR
 
 CONTROL = {"completion": "mask_token", "sampling": "random", "deep_supervision": True}
 LIGHT = {"decoder": "light", "completion": "assembly_to_kept", "deep_supervision": True}
+TOKENS = {"memory": "tokens"}
+POOLED = {"memory": "pooled", "img_size": (12, 20, 28)}
 FLAT = {"spatial_dims": 2, "img_size": (24, 40), "patch_size": 8}
 ODD = {"img_size": (6, 20, 28), "patch_size": (2, 4, 4)}
 
@@ -24,7 +26,7 @@ def _reset() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"keep_ratio": 1}, CONTROL, LIGHT, FLAT, ODD],
+    [{}, {"keep_ratio": 1}, CONTROL, LIGHT, TOKENS, POOLED, FLAT, ODD],
     ids=str,
 )
 def test_full_graph(small: Callable[..., SCDUNETR], changes: dict[str, object]) -> None:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from scd_plugin.blocks.pruning import PrunedTokens
 from scd_plugin.networks import SparseViT
 
 
@@ -37,3 +38,36 @@ def test_stochastic_depth_and_dropout_rest_in_evaluation() -> None:
 def test_keeps_at_least_one_token(keep: float) -> None:
     encoded = encoder(keep_ratios=(keep,) * 3)(torch.randn(1, 1, 32, 32, 32))
     assert encoded.grid_idx[-1].shape == (1, 1)
+
+
+def survivors_after_change(net: SparseViT, change: float) -> torch.Tensor:
+    """The survivors of an image where the tokens that leave first are changed as they leave."""
+
+    def hook(*arguments: object) -> PrunedTokens:
+        pruned = arguments[-1]
+        assert isinstance(pruned, PrunedTokens)
+        shift = change * torch.linspace(-1, 1, pruned.left_raw.shape[-1])
+        return pruned._replace(left_raw=pruned.left_raw + shift)
+
+    handle = net.stages[0].register_forward_hook(hook)
+    survivors: torch.Tensor = net(torch.ones(1, 1, 32, 32, 32)).token_sets[-1]
+    handle.remove()
+    return survivors
+
+
+@pytest.mark.parametrize(("memory", "seen"), [("none", False), ("tokens", True), ("pooled", True)])
+def test_survivors_see_what_left(memory: str, seen: bool) -> None:
+    net = encoder(memory=memory, prune_after=(1,), keep_ratios=(0.5,)).eval()
+    with torch.no_grad():
+        differ = (survivors_after_change(net, 0.0) - survivors_after_change(net, 5.0)).abs().amax(dim=2)
+    assert (differ > 1e-5).all().item() is seen
+    assert (differ > 0).any().item() is seen
+
+
+def test_a_memory_has_no_weights_and_a_dense_encoder_none() -> None:
+    shapes = [
+        {name: value.shape for name, value in encoder(memory=memory).state_dict().items()}
+        for memory in ("none", "tokens", "pooled")
+    ]
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert encoder(prune_after=(), keep_ratios=(), memory="tokens").memory is None

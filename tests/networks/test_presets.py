@@ -111,6 +111,11 @@ class TestBuilder:
         assert arguments["spatial_dims"] == 2
         assert not {"strides", "pool_stride"} & set(arguments)
 
+    def test_plans_from_before_memory_have_none(self) -> None:
+        planned = {"in_channels": 1, "out_channels": 2, **network_arguments("tiny", 32)[1]}
+        assert "memory" not in planned
+        assert complete_arguments("SCDUNETR", planned)["memory"] == "none"
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

@@ -105,6 +105,9 @@ class TestTraining:
             {"keep_ratio": 0.01},
             {"patch_size": 16},
             {"decoder": "light"},
+            {"memory": "tokens"},
+            {"memory": "pooled", "keep_ratio": 0.01},
+            {"memory": "pooled", "completion": "mask_token", "sampling": "random"},
             {"decoder": "light", "keep_ratio": 1, "deep_supervision": True},
         ],
         ids=str,
@@ -176,8 +179,9 @@ class TestEvaluation:
 
 
 class TestAutocast:
-    def test_bfloat16_trains(self, small: Build) -> None:
-        net = small()
+    @pytest.mark.parametrize("memory", ["none", "tokens", "pooled"])
+    def test_bfloat16_trains(self, small: Build, memory: str) -> None:
+        net = small(memory=memory)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = net(torch.randn(1, 2, 32, 32, 32))
         logits.float().square().mean().backward()
@@ -232,6 +236,7 @@ class TestBadInput:
             ({"hidden_size": 50, "num_heads": 5}, "hidden_size must be a multiple of 4 .*got 50"),
             ({"completion_hidden_size": 4}, "completion_hidden_size must be at least 6 .* got 4"),
             ({"completion": "mae"}, "completion must be one of assembly, assembly_to_kept, mask_token; got 'mae'"),
+            ({"memory": "frozen"}, "memory must be one of none, tokens, pooled; got 'frozen'"),
             ({"sampling": "top_k"}, "sampling must be one of soft_topk, topk, random; got 'top_k'"),
             ({"tau": -1.0}, "tau must be positive.*got -1.0"),
             ({"spatial_dims": 4}, "spatial_dims must be one of 2, 3; got 4"),
