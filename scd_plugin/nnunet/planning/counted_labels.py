@@ -23,7 +23,7 @@ __all__ = ["View", "count_shares", "crop_labels", "mixed_share", "some_of"]
 
 CROPS = 400
 """Crops counted of a data set: four lie above the 99th percentile."""
-MAX_CASES, MIN_CASES, MAX_VOXELS = 200, 20, 1_000_000_000
+MAX_CASES, MIN_CASES, MAX_VOXELS = 200, 10, 1_000_000_000
 """Cases read, and about the voxels of them all, so that counting takes about a minute."""
 # nnU-Net's smallest batch, and the share of it that its trainer forces to hold foreground: every other crop
 BATCH_SIZE, OVERSAMPLED = 2, 0.33

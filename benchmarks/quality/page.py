@@ -1,0 +1,122 @@
+"""Make the study's page, tables and picture, of its rows.
+
+    python benchmarks/quality/page.py
+
+writes docs/studies/choice-of-tokens.md, and its picture beside it. No number of the tables is typed by hand.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+
+from evaluation import FOUND, RECALL_BINS
+from matplotlib.figure import Figure
+from study import HERE
+from tasks import TASKS
+
+STUDIES = HERE.parents[1] / "docs" / "studies"
+NAME = "choice-of-tokens"
+NAMES = {
+    "dense": "dense twin, 8 blocks",
+    "shallow": "dense, fewer blocks",
+    "published": "published: the scores learn from the segmentation",
+    "guided": "labels teach: more than one class",
+    "guided-foreground": "labels teach: any foreground",
+    "random": "chance chooses",
+    "mask_token": "published, mask tokens in place of MTA",
+}
+HEAD = """# What the choice of tokens is worth
+
+Made by `benchmarks/quality/page.py` from [the rows]({rows}), one for each training. All networks have a ViT of width 192
+with 6 heads; all of a task and seed see the same crops in the same order (`benchmarks/quality/`). Dice is the mean of the
+foreground classes over the validation cases, in per cent; ± is half the distance between the best and the worst seed.
+Runs of one network differ by a point and more: a difference of one seed proves nothing.
+"""
+
+Row = Mapping[str, str]
+
+
+def read(path: Path) -> list[Row]:
+    """Rows of finished trainings."""
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if not row["error"]]
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Mean of the seeds, and half the distance between their extremes."""
+    text = f"{mean(values):.{digits}f}"
+    return text if len(values) == 1 else f"{text} ± {(max(values) - min(values)) / 2:.{digits}f}"
+
+
+def numbers(row: Row, column: str) -> list[float]:
+    """A column that holds several numbers."""
+    return [float(part) for part in row[column].split()]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One task: a line for each network."""
+    recall = any(row["recall_by_size"] for row in rows)
+    columns = ["Network", "Blocks", "GMACs", "Seeds", "Dice", "mixed tokens left at stage 1", "foreground tokens"]
+    columns += [f"lesions found of {RECALL_BINS[0]} to {RECALL_BINS[3] - 1} voxels"] * recall
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    known = [name for name in NAMES if name in {row["network"] for row in rows}]
+    for network in [*known, *sorted({row["network"] for row in rows} - set(known))]:
+        mine = [row for row in rows if row["network"] == network]
+        cells = [NAMES.get(network, network), mine[0]["layers"], f"{float(mine[0]['gmacs']):.1f}", str(len(mine))]
+        cells.append(spread([100 * float(row["dice"]) for row in mine]))
+        for column in ("left_mixed", "left_foreground"):
+            left = [100 * numbers(row, column)[0] for row in mine if row[column]]
+            cells.append(f"{spread(left)} %" if left else "-")
+        if recall:
+            cells.append(f"{spread([100 * mean(numbers(row, 'recall_by_size')[:3]) for row in mine])} %")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def text(rows: Sequence[Row]) -> str:
+    """The page."""
+    sections = [HEAD.format(rows="../../benchmarks/quality/results.csv")]
+    for name, task in TASKS.items():
+        mine = [row for row in rows if row["task"] == name]
+        if mine:
+            facts = f"Crops of {_times(task.crop)} voxels, tokens of {_times(task.patch)}, {mine[0]['steps']} steps of "
+            facts += f"{task.batch} crops. Chance takes 75 % of all tokens at stage 1."
+            if task.recall:
+                facts += f" A lesion is found if {100 * FOUND:.0f} % of its voxels are."
+            sections.append(f"## {name.replace('_', ' ').capitalize()}\n\n{facts}\n\n{table(mine)}\n")
+    sections.append(f"![Dice against multiply-accumulates]({NAME}.png)\n")
+    return "\n".join(sections)
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Dice against cost, a panel for each task, a point for each training."""
+    tasks = [name for name in TASKS if any(row["task"] == name for row in rows)]
+    figure = Figure(figsize=(4.2 * len(tasks), 3.8), layout="constrained")
+    for panel, name in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks):
+        for number, network in enumerate(NAMES):
+            mine = [row for row in rows if row["task"] == name and row["network"] == network]
+            panel.plot(
+                [float(row["gmacs"]) for row in mine],
+                [100 * float(row["dice"]) for row in mine],
+                "osD^v<>"[number],
+                label=network,
+                alpha=0.75,
+            )
+        panel.set_title(name.replace("_", " "))
+        panel.set_xlabel("GMACs of a crop")
+        panel.set_ylabel("Dice, %")
+    figure.axes[0].legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+
+
+def _times(edges: Sequence[int]) -> str:
+    return " x ".join(map(str, edges))
+
+
+if __name__ == "__main__":
+    finished = read(HERE / "results.csv")
+    STUDIES.joinpath(f"{NAME}.md").write_text(text(finished), encoding="utf-8")
+    draw(finished, STUDIES / f"{NAME}.png")
