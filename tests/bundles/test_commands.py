@@ -21,9 +21,7 @@ import torch
 from monai.bundle import ckpt_export, create_workflow, load, load_bundle_config, onnx_export, run, verify_metadata
 from monai.bundle.scripts import verify_net_in_out
 from scipy.spatial.transform import Rotation
-from typer.testing import CliRunner
 
-from scd_plugin.cli import app
 from scd_plugin.monai.errors import explained
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -79,15 +77,6 @@ class TestTraining:
         assert settings["hidden_size"] == 96
         assert json.loads((trained.root / "models" / "best.json").read_text())["preset"] == "tiny"
 
-    def test_drawn_keep_ratios(self, trained: Any, tmp_path: Path) -> None:
-        again = type(trained)(Path(shutil.copytree(trained.root, tmp_path / "again")), trained.data, trained.overrides)
-        shutil.rmtree(again.root / "models")
-        again.run("train", **trained.overrides, keep_ratios=[0.25, 1])
-        other = weights(again)
-        assert any(not torch.equal(other[name], value) for name, value in weights(trained).items())
-        # of its own, which validation has
-        assert json.loads((again.configs / "inference.json").read_text())["network_def"]["keep_ratio"] == 0.5
-
     def test_same_seed_same_model(self, trained: Any, tmp_path: Path) -> None:
         again = type(trained)(Path(shutil.copytree(trained.root, tmp_path / "again")), trained.data, trained.overrides)
         shutil.rmtree(again.root / "models")
@@ -95,13 +84,6 @@ class TestTraining:
         other = weights(again)
         for name, value in weights(trained).items():
             torch.testing.assert_close(other[name], value, rtol=0, atol=1e-6)
-
-    def test_labels_teach_the_scores(self, trained: Any, tmp_path: Path) -> None:
-        again = type(trained)(Path(shutil.copytree(trained.root, tmp_path / "again")), trained.data, trained.overrides)
-        shutil.rmtree(again.root / "models")
-        again.run("train", **{**trained.overrides, "guide": 1.0, "guide_target": "foreground"})
-        name = "encoder.stages.0.score.score.weight"
-        assert (weights(again)[name] - weights(trained)[name]).abs().max() > 1e-5
 
     def test_goes_on_where_it_stopped(self, trained: Any, tmp_path: Path) -> None:
         again = type(trained)(Path(shutil.copytree(trained.root, tmp_path / "again")), trained.data, trained.overrides)
@@ -156,18 +138,6 @@ class TestTraining:
 
 
 class TestUse:
-    def test_audit(self, trained: Any, tmp_path: Path) -> None:
-        words = ["audit", str(trained.root), str(trained.data), "--output", str(tmp_path), "--device", "cpu"]
-        result = CliRunner().invoke(app, words)
-        assert result.exit_code == 0, result.output
-        (row,) = csv.DictReader((tmp_path / "token_audit.csv").open())
-        validations = list(csv.DictReader((trained.root / "eval" / "token_audit.csv").open()))
-        # tokens that two windows share count once
-        assert float(row["chance_left_at_1"]) == pytest.approx(0.5, abs=0.1)
-        if trained.root.name == "scd_unetr_segmentation":
-            # the best of the two, prepared alike: the other bundles do not record a changed spacing
-            assert {**row, "epoch": ""} in [{**other, "epoch": ""} for other in validations]
-
     def test_evaluate(self, trained: Any, tmp_path: Path) -> None:
         trained.run("train", "evaluate", **trained.overrides, output_dir=str(tmp_path / "eval"))
         assert dice(tmp_path / "eval") == pytest.approx(best(trained.root), abs=1e-6)
@@ -251,26 +221,6 @@ class TestUse:
         assert type(net).__name__ == "SCDUNETR"
         state = net.state_dict()
         assert all(torch.equal(state[name], value) for name, value in weights(trained).items())
-
-    def test_another_keep_ratio(self, trained: Any, tmp_path: Path) -> None:
-        """Both settle it after the weights: a network built for 1 would have no place for them."""
-        for keep_ratio in (0.1, 1):
-            trained.run("inference", keep_ratio=keep_ratio, output_dir=str(tmp_path / str(keep_ratio)))
-            trained.run(
-                "train",
-                "evaluate",
-                **{**trained.overrides, "keep_ratio": keep_ratio},
-                output_dir=str(tmp_path / "eval"),
-            )
-            assert 0 <= dice(tmp_path / "eval") < 1
-        few, all_kept = (sorted((tmp_path / name).glob("*_seg.nii.gz")) for name in ("0.1", "1"))
-        assert [path.name for path in few] == [path.name for path in all_kept]
-        assert any(path.read_bytes() != other.read_bytes() for path, other in zip(few, all_kept))
-
-    def test_load_with_another_keep_ratio(self, trained: Any) -> None:
-        net = load(trained.root.name, bundle_dir=trained.root.parent, workflow_type="inference",
-                   net_override={"keep_ratio": 0.25})  # fmt: skip
-        assert [stage.keep_ratio for stage in net.encoder.stages] == [0.25] * 3
 
     def test_metadata(
         self, trained: Any, shared: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture

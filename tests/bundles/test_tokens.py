@@ -1,0 +1,90 @@
+"""What the bundles do with their tokens: ratios that are drawn or changed, scores that labels teach, the audit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import load
+from typer.testing import CliRunner
+
+from scd_plugin.cli import app
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+def weights(bundle: Any) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(bundle.root / "models" / "model.pt", weights_only=True)
+    return state
+
+
+def dice(folder: Path) -> float:
+    return float((folder / "metrics.csv").read_text().split(",")[1])
+
+
+@pytest.fixture
+def trained_again(trained: Any, tmp_path: Path) -> Any:
+    """Trains a copy of the bundle with other options."""
+
+    def train(**options: Any) -> Any:
+        root = Path(shutil.copytree(trained.root, tmp_path / "again"))
+        again = type(trained)(root, trained.data, trained.overrides)
+        shutil.rmtree(root / "models")
+        again.run("train", **trained.overrides, **options)
+        return again
+
+    return train
+
+
+def test_drawn_keep_ratios(trained: Any, trained_again: Any) -> None:
+    again = trained_again(keep_ratios=[0.25, 1])
+    other = weights(again)
+    assert any(not torch.equal(other[name], value) for name, value in weights(trained).items())
+    # of its own, which validation has
+    assert json.loads((again.configs / "inference.json").read_text())["network_def"]["keep_ratio"] == 0.5
+
+
+def test_labels_teach_the_scores(trained: Any, trained_again: Any) -> None:
+    again = trained_again(guide=1.0, guide_target="foreground")
+    name = "encoder.stages.0.score.score.weight"
+    assert (weights(again)[name] - weights(trained)[name]).abs().max() > 1e-5
+
+
+def test_another_keep_ratio(trained: Any, tmp_path: Path) -> None:
+    """Both settle it after the weights: a network built for 1 would have no place for them."""
+    for keep_ratio in (0.1, 1):
+        trained.run("inference", keep_ratio=keep_ratio, output_dir=str(tmp_path / str(keep_ratio)))
+        trained.run(
+            "train",
+            "evaluate",
+            **{**trained.overrides, "keep_ratio": keep_ratio},
+            output_dir=str(tmp_path / "eval"),
+        )
+        assert 0 <= dice(tmp_path / "eval") < 1
+    few, all_kept = (sorted((tmp_path / name).glob("*_seg.nii.gz")) for name in ("0.1", "1"))
+    assert [path.name for path in few] == [path.name for path in all_kept]
+    assert any(path.read_bytes() != other.read_bytes() for path, other in zip(few, all_kept))
+
+
+def test_load_with_another_keep_ratio(trained: Any) -> None:
+    net = load(trained.root.name, bundle_dir=trained.root.parent, workflow_type="inference",
+               net_override={"keep_ratio": 0.25})  # fmt: skip
+    assert [stage.keep_ratio for stage in net.encoder.stages] == [0.25] * 3
+
+
+def test_audit(trained: Any, tmp_path: Path) -> None:
+    words = ["audit", str(trained.root), str(trained.data), "--output", str(tmp_path), "--device", "cpu"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    (row,) = csv.DictReader((tmp_path / "token_audit.csv").open())
+    validations = list(csv.DictReader((trained.root / "eval" / "token_audit.csv").open()))
+    # tokens that two windows share count once
+    assert float(row["chance_left_at_1"]) == pytest.approx(0.5, abs=0.1)
+    if trained.root.name == "scd_unetr_segmentation":
+        # the best of the two, prepared alike: the other bundles do not record a changed spacing
+        assert {**row, "epoch": ""} in [{**other, "epoch": ""} for other in validations]
