@@ -108,18 +108,19 @@ def overlaps(prediction: Tensor, truth: Tensor, groups: Tensor, num_groups: int,
     Args:
         prediction: int64, class numbers.
         truth: like it.
-        groups: like it, each voxel's group, negative where it does not count.
+        groups: like it, each voxel's group, -1 where it does not count.
         num_groups: groups.
         num_classes: classes, the background's 0 among them.
 
     Returns:
         (num_groups, num_classes, 3), float64.
     """
-    counted = groups >= 0
-    first, second = (groups[counted] * num_classes + maps[counted] for maps in (prediction, truth))
-    length = num_groups * num_classes
-    counts = [torch.bincount(keys, minlength=length) for keys in (first[first == second], first, second)]
-    return torch.stack(counts, dim=1).double().reshape(num_groups, num_classes, 3)
+    # voxels that do not count are a group of their own, the first: to take them out costs more than to count them
+    first, second = ((groups + 1) * num_classes + maps for maps in (prediction, truth))
+    length = (num_groups + 1) * num_classes
+    both = torch.where(first == second, first, 0)
+    counts = [torch.bincount(keys.flatten(), minlength=length) for keys in (both, first, second)]
+    return torch.stack(counts, dim=1).double().reshape(num_groups + 1, num_classes, 3)[1:]
 
 
 def components_found(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
