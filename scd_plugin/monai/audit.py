@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from scd_plugin.measure.audit import Audit
 from scd_plugin.measure.image_audit import ImageAudit
+from scd_plugin.monai.errors import explained
 
 __all__ = ["audit_bundle"]
 
@@ -44,10 +46,20 @@ def audit_bundle(folder: Path, data: Path, *, device: torch.device, fold: str = 
     parser.update(overrides)
     # nothing is looked at twice
     parser["validate#dataset#cache_rate"] = 0.0
-    network = parser.get_parsed_content("network_def")
+    network = _content(parser, "network_def")
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     images = ImageAudit(network.to(device), regions=parser.get_parsed_content("guided_loss#regions", default=False))
-    for batch in tqdm(parser.get_parsed_content("validate#dataloader"), desc="cases", leave=False):
+    for batch in tqdm(_content(parser, "validate#dataloader"), desc="cases", leave=False):
         image, label = (convert_to_tensor(batch[key], track_meta=False) for key in ("image", "label"))
         images.add(image, label)
     return images.audit
+
+
+def _content(parser: ConfigParser, name: str) -> Any:
+    """What a config builds; MONAI wraps a sentence of ours in errors of its own."""
+    try:
+        return parser.get_parsed_content(name)
+    except RuntimeError as error:
+        if sentence := explained(error):
+            raise ValueError(sentence) from None
+        raise

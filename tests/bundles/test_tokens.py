@@ -14,6 +14,9 @@ from monai.bundle import load
 from typer.testing import CliRunner
 
 from scd_plugin.cli import app
+from scd_plugin.monai.audit import audit_bundle
+from scd_plugin.monai.training.record import record
+from scd_plugin.networks import build_network
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -88,3 +91,42 @@ def test_audit(trained: Any, tmp_path: Path) -> None:
     if trained.root.name == "scd_unetr_segmentation":
         # the best of the two, prepared alike: the other bundles do not record a changed spacing
         assert {**row, "epoch": ""} in [{**other, "epoch": ""} for other in validations]
+
+
+def test_audit_without_labels(trained: Any, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    result = CliRunner().invoke(app, ["audit", str(trained.root), str(tmp_path), "--device", "cpu"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert str(tmp_path) in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_audit_of_a_dense_network(untrained: Any, tmp_path: Path) -> None:
+    """It is refused before any data are looked at."""
+    bundle = untrained(tmp_path)
+    network = build_network("tiny", 1, 2, (16, 16, 16), (4, 4, 4), keep_ratio=1)
+    record(bundle.root, network)
+    (bundle.root / "models").mkdir()
+    torch.save(network.state_dict(), bundle.root / "models" / "model.pt")
+    result = CliRunner().invoke(app, ["audit", str(bundle.root), str(tmp_path), "--device", "cpu"])
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: the network, SCDUNETR, prunes no tokens, so there is nothing to audit\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("models/model.pt", "there are no weights in .*: train the bundle first, or copy a state dict there"),
+        ("configs/train.json", "has no configs/train.json, by which its labelled cases would be read; if it was moved"),
+    ],
+)
+def test_audit_of_half_a_bundle(untrained: Any, tmp_path: Path, gone: str, message: str) -> None:
+    bundle = untrained(tmp_path)
+    (bundle.root / "models").mkdir()
+    (bundle.root / "models" / "model.pt").touch()
+    (bundle.root / gone).unlink()
+    with pytest.raises(ValueError, match=message):
+        audit_bundle(bundle.root, tmp_path, device=torch.device("cpu"))
