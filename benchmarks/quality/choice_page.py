@@ -1,6 +1,6 @@
 """Make the study's page, tables and picture, of its rows.
 
-    python benchmarks/quality/page.py
+    python benchmarks/quality/choice_page.py
 
 writes docs/studies/choice-of-tokens.md, and its picture beside it. No number of the tables is typed by hand.
 """
@@ -30,10 +30,10 @@ NAMES = {
 }
 HEAD = """# What the choice of tokens is worth
 
-Made by `benchmarks/quality/page.py` from [the rows]({rows}), one for each training. All networks have a ViT of width
-192 with 6 heads; all of a task and seed see the same crops in the same order (`benchmarks/quality/`). Dice is the mean
-of the foreground classes over the validation cases, in per cent; ± is half the distance between the best and the worst
-seed. Runs of one network differ by a point and more: a difference of one seed proves nothing.
+Made by `benchmarks/quality/choice_page.py` from [the rows]({rows}), one for each training. All networks have a ViT of
+width 192 with 6 heads; all of a task and seed see the same crops in the same order (`benchmarks/quality/`). Dice is the
+mean of the foreground classes over the validation cases, in per cent; ± is half the distance between the best and the
+worst seed. Runs of one network differ by a point and more: a difference of one seed proves nothing.
 """
 
 Row = Mapping[str, str]

@@ -1,0 +1,135 @@
+"""The study of quality: what its tasks, batches, scores, rows and page are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from batches import Batches
+from choice_page import spread, table, text
+from evaluation import lesions_found, token_kinds
+from lesions import lesion_volume
+from monai.data import get_track_meta, set_track_meta
+from networks import build, gmacs
+from plans import PLANS, Run
+from results import append, finished
+from tasks import TASKS, Case, shared_folder, split
+from training import LEARNING_RATE, learning_rate
+
+
+@pytest.fixture(autouse=True)
+def _metadata_as_before() -> Iterator[None]:
+    """Batches switch MONAI's metadata off."""
+    before = get_track_meta()
+    yield
+    set_track_meta(before)
+
+
+RUN = Run("lesions", "guided", 1, 1000, "small")
+
+
+def case(name: str) -> Case:
+    label = torch.zeros(1, 56, 56, 56)
+    label[:, 20:30, 20:30, 20:30] = 1
+    return Case(name, torch.randn(1, 56, 56, 56), label)
+
+
+def test_frames_of_a_patient_stay_together() -> None:
+    cases = [case(f"patient{number:03d}_frame{frame:02d}") for number in range(10) for frame in (1, 9)]
+    training, validation = split(cases, 0.3)
+    assert len(validation) == 6
+    patients = [{one.name.partition("_frame")[0] for one in part} for part in (training, validation)]
+    assert not patients[0] & patients[1]
+    # the same way each time
+    assert [one.name for one in split(cases, 0.3)[1]] == [one.name for one in validation]
+
+
+def test_batches_follow_from_task_seed_and_step() -> None:
+    cases = [case(f"case_{number}") for number in range(3)]
+    first, again, other = (Batches(cases, TASKS["lesions"], seed)(4) for seed in (0, 0, 1))
+    assert first[0].shape == (2, 1, 48, 48, 32)
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], other[0])
+    assert set(first[1].unique().tolist()) <= {0, 1}
+
+
+def test_lesions_have_the_sizes_that_are_asked_for() -> None:
+    image, label = lesion_volume(np.random.default_rng(0))
+    sizes, found, false = lesions_found(label > 0, label > 0)
+    assert image.shape == label.shape == (56, 56, 56)
+    assert 3 <= len(sizes) <= 15
+    assert 1 <= sizes.min() <= sizes.max() <= 200
+    assert found.all()
+    assert false == 0
+
+
+def test_lesions_found() -> None:
+    truth, prediction = np.zeros((2, 20, 20, 20), dtype=bool)
+    truth[0, 0, :10] = truth[5, 5, 5] = True
+    prediction[0, 0, 0] = prediction[10, 10, 10] = True
+    sizes, found, false = lesions_found(prediction, truth)
+    assert sizes.tolist() == [10, 1]
+    # a tenth of the first, nothing of the second, and one that is none
+    assert found.tolist() == [True, False]
+    assert false == 1
+
+
+def test_token_kinds() -> None:
+    label = torch.zeros(1, 1, 4, 4, 8)
+    label[..., :6] = 1
+    kinds = token_kinds(label, (4, 4, 4))
+    assert kinds["mixed"].tolist() == [[[[False, True]]]]
+    assert kinds["foreground"].tolist() == [[[[True, True]]]]
+
+
+def test_learning_rate() -> None:
+    rates = [learning_rate(step, 100) for step in range(100)]
+    assert rates[4] == max(rates) == pytest.approx(LEARNING_RATE)
+    assert rates[0] == pytest.approx(LEARNING_RATE / 5)
+    assert rates[-1] < 0.05 * LEARNING_RATE
+
+
+def test_the_shallow_network_costs_what_the_published_one_does() -> None:
+    task = TASKS["left_atrium"]
+    dense, shallow, published = (build(name, task, "small") for name in ("dense", "shallow", "published"))
+    assert len(shallow.encoder.blocks) < len(dense.encoder.blocks)
+    assert gmacs(shallow) == pytest.approx(gmacs(published), rel=0.15)
+    assert gmacs(published) < 0.75 * gmacs(dense)
+
+
+def test_every_plan_names_networks_that_can_be_built() -> None:
+    names = {run.network for plan in PLANS.values() for run in plan()}
+    with torch.device("meta"):
+        assert all(build(name, TASKS["left_atrium"], "small").out_channels == 2 for name in sorted(names - {"shallow"}))
+
+
+def test_rows(tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    assert finished(file) == set()
+    append(file, {**RUN._asdict(), "dice": 0.71239, "left_mixed": [0.25, 0.5, 0.25]})
+    append(file, {**RUN._replace(seed=2)._asdict(), "error": "loss is nan at step 3"})
+    assert finished(file) == {RUN, RUN._replace(seed=2)}
+    assert "0.7124,,0.25 0.5 0.25" in file.read_text()
+
+
+def test_page() -> None:
+    rows = [
+        {"task": "lesions", "network": "guided", "steps": "1000", "layers": "8", "gmacs": "4.767", "dice": dice,
+         "left_mixed": "0.1 0.2 0.7", "left_foreground": "0.05 0.2 0.75", "recall_by_size": "0.1 0.2 0.3 0.4"}
+        for dice in ("0.5", "0.52")
+    ]  # fmt: skip
+    line = table(rows).splitlines()[2]
+    assert line.startswith("| labels teach: more than one class | 8 | 4.8 | 2 | 51.0 ± 1.0 | 10.0 ± 0.0 % |")
+    assert line.endswith("| 20.0 ± 0.0 % |")
+    assert "Crops of 48 x 48 x 32 voxels, tokens of 4 x 4 x 4, 1000 steps of 2 crops." in text(rows)
+    assert spread([0.5]) == "0.5"
+
+
+def test_data_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCD_SHARED", str(tmp_path))
+    assert shared_folder() == tmp_path
+    with pytest.raises(FileNotFoundError, match=r"no labels in .*Dataset010_LeftAtrium.*; name the data's folder with"):
+        TASKS["left_atrium"].load(tmp_path)
