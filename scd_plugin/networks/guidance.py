@@ -14,7 +14,7 @@ from scd_plugin.blocks.pruning import PrunedTokens
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.ops.token_labels import TokenLabels
 
-__all__ = ["TARGETS", "SeenStage", "StageWatch", "guidance_loss"]
+__all__ = ["TARGETS", "SeenStage", "StageWatch", "guidance_loss", "refuse_unteachable"]
 
 # of the rarer kind of token: beyond it a handful of them would drown all others
 MAX_WEIGHT = 10.0
@@ -73,6 +73,13 @@ class StageWatch:
         if scores is not None and prior is not None:
             scores = scores + prior
         self.seen.append(SeenStage(scores, grid_idx, pruned.left_idx, pruned.kept_idx))
+
+
+def refuse_unteachable(network: SCDNetwork, guide: float, *, name: str = "guide") -> None:
+    """Raise ValueError for a weight of guidance, an option of that name, where a network learns no choice of tokens."""
+    if guide and not any(stage.score is not None for stage in network.pruning_stages()):
+        msg = f"{name} must be 0 for this {type(network).__name__}, which learns no choice of tokens; got {guide}"
+        raise ValueError(msg)
 
 
 def guidance_loss(

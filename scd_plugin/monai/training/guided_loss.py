@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from scd_plugin.networks.family import SCDNetwork
-from scd_plugin.networks.guidance import TARGETS, StageWatch, guidance_loss
+from scd_plugin.networks.guidance import TARGETS, StageWatch, guidance_loss, refuse_unteachable
 from scd_plugin.ops.token_labels import token_labels
 
 __all__ = ["GuidedLoss"]
@@ -34,9 +34,7 @@ class GuidedLoss(nn.Module):
             names = ", ".join(TARGETS)
             msg = f"guide must be 0 or more and guide_target one of {names}; got {guide!r} and {target!r}"
             raise ValueError(msg)
-        if guide and not any(stage.score is not None for stage in network.pruning_stages()):
-            msg = f"guide must be 0 for this {type(network).__name__}, which learns no choice of tokens; got {guide}"
-            raise ValueError(msg)
+        refuse_unteachable(network, guide)
         self.loss, self.guide, self.target, self.regions = loss, guide, target, regions
         self._grid_size = network.grid_size
         self._watch = StageWatch(network) if guide else None

@@ -25,7 +25,7 @@ from scd_plugin.networks.builder import NETWORKS, changes_in_words, network_argu
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.networks.drawn_keep_ratio import DrawnKeepRatio
 from scd_plugin.networks.family import SCDNetwork
-from scd_plugin.networks.guidance import TARGETS
+from scd_plugin.networks.guidance import TARGETS, refuse_unteachable
 from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
 from scd_plugin.nnunet.planning.planned_network import planned_network
 from scd_plugin.nnunet.planning.token_sizes import token_geometry
@@ -178,7 +178,10 @@ class PruningTrainer(AbstractPrimus):
     def _build_loss(self) -> Any:
         """nnU-Net's loss; beside it labels teach the scores, and count the tokens that leave in validation."""
         loss, network = super()._build_loss(), unwrapped(self.network)
-        if not isinstance(network, SCDNetwork) or not network.pruning_stages():
+        if not isinstance(network, SCDNetwork):
+            return loss
+        refuse_unteachable(network, self.scd_guide, name="scd_guide")
+        if not network.pruning_stages():
             return loss
         return WatchedLoss(loss, network, self.label_manager, guide=self.scd_guide, target=self.scd_guide_target)
 

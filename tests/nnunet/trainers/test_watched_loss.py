@@ -168,3 +168,9 @@ class TestTrainer:
         message = r"scd_guide must be 0 or more and scd_guide_target one of mixed, foreground, share; got .*(-1|edges)"
         with pytest.raises(ValueError, match=message):
             make_trainer(type("Wrong", (nnUNetTrainerSCD_demo,), settings))
+
+    def test_a_network_that_learns_no_choice(self, make_trainer: Callable[..., Any]) -> None:
+        dense = type("Dense", (nnUNetTrainerSCD_demo,), {"scd_guide": 0.3, "scd_keep_ratio": 1.0})
+        message = r"scd_guide must be 0 for this SCDUNETR, which learns no choice of tokens; got 0.3"
+        with pytest.raises(ValueError, match=message):
+            make_trainer(dense, initialize=True)
