@@ -85,14 +85,19 @@ def demo(
 
 
 @app.command()
-def doctor() -> None:
-    """Say what is installed, whether nnU-Net finds the trainer, and what to type where not."""
+@_errors_in_one_sentence()
+def doctor(
+    data: Annotated[
+        Path | None, typer.Argument(help="A data set or a folder of images: find the files that were cut off instead.")
+    ] = None,
+) -> None:
+    """Say what is installed, whether nnU-Net finds the trainer, and what to type where not; or look at data."""
     from rich.console import Console
     from rich.text import Text
 
-    from scd_plugin.nnunet.doctor import examine
+    from scd_plugin.nnunet.doctor import examine, examine_data
 
-    findings, console = examine(), Console(soft_wrap=True)
+    findings, console = examine() if data is None else examine_data(data), Console(soft_wrap=True)
     for finding in findings:
         console.print(Text.assemble((f"{finding.mark:5}", COLOURS[finding.mark]), f"{finding.what}: {finding.detail}"))
         if finding.remedy:

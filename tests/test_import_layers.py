@@ -14,6 +14,7 @@ import scd_plugin
 PACKAGE = Path(__file__).parents[1] / "scd_plugin"
 # a part may import parts with a smaller number; parts of the same number do not know each other
 LAYERS = {
+    "complete_files": 0,
     "processor": 0,
     "freed_memory": 0,
     "ops": 1,
@@ -30,7 +31,7 @@ LAYERS = {
 # the same inside of a host
 ROOMS = {
     "nnunet": {"token_targets": -1, "planning": 0, "model": 0, "trainers": 1, "predict": 2, "doctor": 3},
-    "monai": {"dataset": 0, "errors": 0, "training": 1, "export": 1, "runner": 1},
+    "monai": {"dataset": 0, "errors": 0, "training": 1, "export": 1, "runner": 1, "audit": 2},
     "bridge": {
         "folders": 0,
         "movable_model": 0,

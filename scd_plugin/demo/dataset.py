@@ -55,8 +55,10 @@ def check_data(data: Path) -> dict[str, Any]:
     """Read the `dataset.json` of a Decathlon task or an nnU-Net raw data set, and check that the demo can use it.
 
     Raises:
-        ValueError: if it is neither, is not named as nnU-Net asks for, or its `dataset.json` is damaged or lacks keys.
+        ValueError: if it is neither, is not named as nnU-Net asks for, its `dataset.json` is damaged or lacks keys, or
+            an image was cut off.
     """
+    from scd_plugin.complete_files import cut_off_files
     from scd_plugin.nnunet.model.recipe import read_json
 
     data = data.resolve()
@@ -85,6 +87,12 @@ def check_data(data: Path) -> dict[str, Any]:
         msg = (
             f"{file} lists its files under 'dataset', which this demo does not read; put them in imagesTr and labelsTr"
         )
+        raise ValueError(msg)
+    images = sorted(path for name in ("imagesTr", "labelsTr") for path in (data / name).iterdir() if path.is_file())
+    if problems := cut_off_files(images):
+        more = len(problems) - 1
+        others = f"; so {'is 1 other' if more == 1 else f'are {more} others'}, see scd doctor {data}" if more else ""
+        msg = f"{problems[0]}{others}"
         raise ValueError(msg)
     return description
 

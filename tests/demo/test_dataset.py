@@ -112,6 +112,16 @@ class TestBadData:
         with pytest.raises(ValueError, match=message):
             prepare_dataset(source, tmp_path / "raw", no_command)
 
+    def test_images_that_were_cut_off(self, tmp_path: Path) -> None:
+        source = raw_dataset(tmp_path / "Dataset042_Mine")
+        for name in ("a", "b"):
+            file = source / "imagesTr" / f"{name}_0000.nii"
+            sitk.WriteImage(sitk.Image([8, 8, 8], sitk.sitkInt16), str(file))
+            file.write_bytes(file.read_bytes()[:500])
+        message = r"a_0000.nii is cut off: it holds 500 of 1376 bytes.*; so is 1 other, see scd doctor .*Dataset042"
+        with pytest.raises(ValueError, match=message):
+            prepare_dataset(source, tmp_path / "raw", no_command)
+
     @pytest.mark.parametrize("name", ["my_data", "Dataset42_Mine", "Dataset042"])
     def test_name_of_a_raw_data_set(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(ValueError, match=rf"data set must be called DatasetNNN_Name for nnU-Net.*rename .*{name}"):

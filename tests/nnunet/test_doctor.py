@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from scd_plugin.cli import app
@@ -193,3 +194,23 @@ def test_folder_that_re_exports_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [finding for finding in doctor.examine() if finding.what == "nnUNet_extTrainer"]
     assert [finding.ok for finding in found] == [True]
     assert found[0].detail.removeprefix(f"{folder}: ").split(", ") == sorted(trainers.__all__)
+
+
+def test_files_that_were_cut_off(tmp_path: Path) -> None:
+    for number in range(3):
+        file = tmp_path / "imagesTr" / f"case_{number}_0000.nii.gz"
+        file.parent.mkdir(exist_ok=True)
+        sitk.WriteImage(sitk.Image([8, 8, 8], sitk.sitkInt16), str(file))
+    assert CliRunner().invoke(app, ["doctor", str(tmp_path)]).stdout == f"ok   files: 3 in {tmp_path}, none cut off\n"
+    file.write_bytes(file.read_bytes()[:60])
+    result = CliRunner().invoke(app, ["doctor", str(tmp_path)])
+    assert result.exit_code == 1
+    first, second = result.stdout.splitlines()
+    assert first.startswith(f"bad  file: {file} is cut off")
+    assert second == f"bad  files: 3 in {tmp_path}, 1 cut off"
+    empty = CliRunner().invoke(app, ["doctor", str(tmp_path / "labelsTr")])
+    assert (empty.exit_code, empty.stderr) == (
+        2,
+        "error: the data must be a folder of images, such as a data set in nnUNet_raw; "
+        f"{tmp_path / 'labelsTr'} holds no file\n",
+    )

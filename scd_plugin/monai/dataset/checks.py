@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from scd_plugin.monai.dataset.complete import check_complete, tells_its_size
+from scd_plugin.complete_files import check_complete, tells_its_size
 from scd_plugin.monai.dataset.labelled_folders import Case, DatasetFolder
 
 __all__ = ["Header", "check_cases", "check_image", "num_channels", "read_header", "read_voxels", "usable_cases"]

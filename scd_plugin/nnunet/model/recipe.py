@@ -14,6 +14,8 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot, determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from scd_plugin.complete_files import check_complete
+
 __all__ = ["NnunetRecipe", "read_json", "read_recipe"]
 
 Array = npt.NDArray[Any]
@@ -62,8 +64,10 @@ class NnunetRecipe:
         """Read an image (C, Z, Y, X) with the plans' reader, and its properties, which hold the geometry.
 
         Raises:
-            ValueError: if there are other channels than the network takes.
+            ValueError: if a file was cut off, or if there are other channels than the network takes.
         """
+        for file in files:
+            check_complete(Path(file))
         image, properties = self.plans.image_reader_writer_class().read_images(list(files))
         if len(image) != len(self.channel_names):
             msg = (
@@ -74,7 +78,8 @@ class NnunetRecipe:
         return np.asarray(image), properties
 
     def read_label_map(self, file: str) -> Array:
-        """Read a label map (1, Z, Y, X) with the plans' reader."""
+        """Read a label map (1, Z, Y, X) with the plans' reader; ValueError if the file was cut off."""
+        check_complete(Path(file))
         return np.asarray(self.plans.image_reader_writer_class().read_seg(file)[0])
 
     def preprocess(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -215,6 +216,19 @@ class TestWhatIsWritten:
         assert [[one["case"] for one in run["cases"]] for run in runs] == [["a", "b"], ["b"]]
         predict(images, output, model, ON_CPU)
         assert voxels(output / "a.nii.gz").shape == (14, 23, 33)
+
+
+def test_half_an_image_is_no_image(make_model: MakeModel, make_images: Callable[..., Path], tmp_path: Path) -> None:
+    """ITK would read what is missing as 0."""
+    images = make_images()
+    for name, part in (("a", 2), ("b", 1)):
+        file = images / f"{name}_0000.nii.gz"
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // part])
+    failed, done = predict(images, tmp_path / "ours", make_model(), ON_CPU)
+    assert failed.error is not None
+    assert re.search(r"read: .*a_0000.nii.gz is cut off: it holds [1-9]\d+ of 21604 bytes", failed.error)
+    assert done.error is None
+    assert not (tmp_path / "ours" / "a.nii.gz").exists()
 
 
 def damaged(images: Path, write: Callable[[Path, np.ndarray], Path]) -> dict[str, str]:
