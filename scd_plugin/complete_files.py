@@ -54,7 +54,7 @@ def check_complete(path: Path) -> None:
             _check_gipl(path)
         elif name.endswith(TIFF):
             _check_tiff(path)
-    except (EOFError, IndexError, zlib.error, struct.error):
+    except (EOFError, IndexError, zlib.error, struct.error, nib.spatialimages.HeaderDataError):
         msg = f"{path} is cut off or damaged: it ends within its header; copy or download it again"
         raise ValueError(msg) from None
     except (OSError, nib.filebasedimages.ImageFileError, tifffile.TiffFileError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -65,6 +66,29 @@ def test_within_the_header(write: Write) -> None:
     file = write("a.nii.gz")
     file.write_bytes(file.read_bytes()[:255])
     with pytest.raises(ValueError, match=r"a.nii.gz is cut off or damaged: it ends within its header; copy or"):
+        check_complete(file)
+
+
+@pytest.mark.parametrize("end", [352, 353, 540, 700])
+def test_within_what_nifti_adds_to_the_header(tmp_path: Path, end: int) -> None:
+    file = tmp_path / "a.nii"
+    image = nib.Nifti1Image(VOXELS, np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension(6, b"hello" * 100))
+    nib.save(image, file)
+    check_complete(file)
+    file.write_bytes(file.read_bytes()[:end])
+    with pytest.raises(ValueError, match=r"a.nii is cut off or damaged: it ends within its header"):
+        check_complete(file)
+
+
+def test_a_header_that_promises_more(tmp_path: Path) -> None:
+    file = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(VOXELS, np.eye(4)), file)
+    content = bytearray(file.read_bytes())
+    # the first size, 12 of them before
+    content[42:44] = (300).to_bytes(2, "little")
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.nii is cut off: it holds 11872 of 288352 bytes"):
         check_complete(file)
 
 
