@@ -103,12 +103,23 @@ class Steps:
         ):
             output, folder = case.output, Path(partial)
             recipe.write(segmentation, str(folder / output.name), known)
+            self._check_written(folder / output.name, segmentation)
             if probabilities is not None:
                 np.savez_compressed(folder / case.probabilities.name, probabilities=probabilities)
                 save_pickle(known, str(folder / case.probabilities.with_suffix(".pkl").name))
             # a writer may write more than it is asked to, as nnU-Net's for TIFF does
             for file in sorted(folder.iterdir(), key=lambda file: file.name == output.name):
                 file.replace(output.parent / file.name)
+
+    def _check_written(self, file: Path, segmentation: Array) -> None:
+        """Read a label map back: on a full disk writers of ITK leave half a file, or an empty one, and say nothing."""
+        try:
+            whole = np.array_equal(self.model.recipe.read_label_map(str(file))[0], segmentation)
+        except Exception:  # noqa: BLE001  (readers raise what their libraries do)
+            whole = False
+        if not whole:
+            msg = f"the label map could not be read back as it was written ({file.name}); is the disk full?"
+            raise ValueError(msg)
 
     def done(self, case: Case, error: BaseException | None) -> None:
         """Note that a case is written, or say why it is not."""

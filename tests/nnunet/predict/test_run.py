@@ -231,6 +231,36 @@ def test_half_an_image_is_no_image(make_model: MakeModel, make_images: Callable[
     assert not (tmp_path / "ours" / "a.nii.gz").exists()
 
 
+@pytest.mark.parametrize("part", [0, 0.5], ids=["empty", "half"])
+def test_half_a_result_is_no_result(
+    make_model: MakeModel,
+    make_images: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part: float,
+) -> None:
+    """As on a full disk, where ITK's writers say nothing."""
+    model, images, output = make_model(), make_images(), tmp_path / "ours"
+    write = NnunetRecipe.write
+
+    def write_in_part(self: NnunetRecipe, segmentation: np.ndarray, file: str, properties: dict[str, Any]) -> None:
+        write(self, segmentation, file, properties)
+        if "b.nii" in file:
+            Path(file).write_bytes(Path(file).read_bytes()[: int(part * Path(file).stat().st_size)])
+
+    monkeypatch.setattr(NnunetRecipe, "write", write_in_part)
+    done, failed = predict(images, output, model, ON_CPU)
+    assert done.error is None
+    assert failed.error == (
+        "write: the label map could not be read back as it was written (b.nii.gz); is the disk full?"
+    )
+    assert not (output / "b.nii.gz").exists()
+    monkeypatch.undo()
+    settings = PredictSettings(device="cpu", keep_existing=True)
+    assert [one.case for one in predict(images, output, model, settings)] == ["b"]
+    assert voxels(output / "b.nii.gz").shape == (14, 23, 33)
+
+
 def damaged(images: Path, write: Callable[[Path, np.ndarray], Path]) -> dict[str, str]:
     """Cases b to f, each with something wrong, and what is said of them."""
     shutil.copy(images / "a_0000.nrrd", images / "b_0001.nrrd")
