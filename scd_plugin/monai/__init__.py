@@ -13,10 +13,10 @@ from scd_plugin.monai.dataset.region_transforms import RegionsToLabelsd as Regio
 from scd_plugin.monai.errors import show_sentences_on_the_command_line
 from scd_plugin.monai.training.audit_tokens import AuditTokens as AuditTokens
 from scd_plugin.monai.training.best_model import BestModel as BestModel
-from scd_plugin.monai.training.best_model import last_checkpoint as last_checkpoint
 from scd_plugin.monai.training.best_model import need_weights as need_weights
 from scd_plugin.monai.training.draw_keep_ratio import DrawKeepRatio as DrawKeepRatio
 from scd_plugin.monai.training.guided_loss import GuidedLoss as GuidedLoss
+from scd_plugin.monai.training.last_checkpoint import last_checkpoint as last_checkpoint
 from scd_plugin.monai.training.prepare import clip_gradients as clip_gradients
 from scd_plugin.monai.training.prepare import layer_decay_groups as layer_decay_groups
 from scd_plugin.monai.training.prepare import prepare_training as prepare_training

@@ -18,10 +18,12 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def explained(error: BaseException | None) -> str | None:
-    """Return the sentence of the `ValueError` from this package that `error` goes back to, if there is one."""
+    """Return the sentence of the `ValueError` or `OSError` from this package that `error` goes back to, if any."""
     while error is not None:
         frames = traceback.extract_tb(error.__traceback__)
-        if isinstance(error, ValueError) and frames and _PACKAGE in Path(frames[-1].filename).parents:
+        # the system's own errors have a number
+        ours = isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno is None)
+        if ours and frames and _PACKAGE in Path(frames[-1].filename).parents:
             return str(error)
         error = error.__cause__ or error.__context__
     return None

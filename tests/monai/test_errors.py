@@ -8,6 +8,7 @@ import pytest
 
 from scd_plugin.monai import last_checkpoint
 from scd_plugin.monai.errors import explained
+from scd_plugin.monai.training.whole_files import write_json
 
 
 class TestExplained:
@@ -22,6 +23,13 @@ class TestExplained:
         with pytest.raises(RuntimeError, match=r"^Failed to evaluate$") as caught:
             wrapped()
         assert (explained(caught.value) or "").startswith("there is no checkpoint to resume from")
+
+    def test_file_that_cannot_be_written(self, tmp_path: Path) -> None:
+        with pytest.raises(OSError, match=r"can't be written") as caught:
+            write_json(tmp_path / "none" / "best.json", {})
+        assert (explained(caught.value) or "").startswith(f"{tmp_path}/none/best.json can't be written (No such file")
+        # what the system says of it stays with the trace
+        assert explained(caught.value.__cause__) is None
 
     def test_errors_of_others_are_not_ours_to_explain(self) -> None:
         assert explained(ValueError("x")) is None

@@ -1,4 +1,4 @@
-"""Weights in a bundle's folder: the best of a training, those to go on from, and those that must be there."""
+"""Weights in a bundle's folder: the best of a training, and those that must be there."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from ignite.engine import Engine, Events
 from monai.handlers import CheckpointLoader
 
 from scd_plugin.monai.training.record import network_config, record
+from scd_plugin.monai.training.whole_files import write_json, write_whole
 from scd_plugin.networks import SCDNetwork
 
-__all__ = ["BestModel", "last_checkpoint", "need_weights"]
+__all__ = ["BestModel", "need_weights"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class BestModel:
 
     Raises:
         ValueError: as `network_config`.
+        OSError: as `write_whole`, when called.
     """
 
     def __init__(
@@ -70,29 +72,11 @@ class BestModel:
         self.best = value
         models = self.bundle_root / "models"
         models.mkdir(exist_ok=True)
-        partial = models / "model.pt.partial"
-        torch.save(self.network.state_dict(), partial)
-        partial.replace(models / "model.pt")
+        write_whole(models / "model.pt", lambda stream: torch.save(self.network.state_dict(), stream))
         record(self.bundle_root, self.network, self.description)
         best = {"metric": name, "value": value, "epoch": engine.state.epoch, "preset": self.network.preset}
-        (models / "best.json").write_text(json.dumps(best, indent=4) + "\n", encoding="utf-8")
+        write_json(models / "best.json", best)
         _LOGGER.info("best %s so far, %.4f, saved to %s", name, value, models / "model.pt")
-
-
-def last_checkpoint(ckpt_dir: str) -> str:
-    """Find the newest checkpoint that a training can go on from.
-
-    Args:
-        ckpt_dir: folder of `CheckpointSaver`'s files, named `last_..._epoch=N.pt`.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    files = sorted(Path(ckpt_dir).glob("last_*.pt"), key=lambda file: file.stat().st_mtime)
-    if not files:
-        msg = f"there is no checkpoint to resume from in {ckpt_dir}: start without --resume True"
-        raise ValueError(msg)
-    return str(files[-1])
 
 
 def need_weights(handlers: Sequence[Any]) -> None:

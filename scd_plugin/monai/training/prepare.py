@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
-from monai.handlers import CheckpointLoader, CheckpointSaver, EarlyStopHandler
+from monai.handlers import CheckpointLoader, EarlyStopHandler
 from torch import nn
 
-from scd_plugin.monai.training.best_model import last_checkpoint
+from scd_plugin.monai.training.last_checkpoint import checkpoints_by_epoch, last_checkpoint, last_checkpoint_saver
 from scd_plugin.networks import SCDNetwork
 
 __all__ = ["clip_gradients", "layer_decay_groups", "prepare_training"]
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def prepare_training(
@@ -34,7 +38,7 @@ def prepare_training(
         evaluator: its key metric decides about stopping early.
         state: network, optimizer and the like, by name.
         ckpt_dir: folder of the checkpoints.
-        resume: go on from the newest checkpoint there.
+        resume: go on from the latest checkpoint there that can be read.
         early_stopping: stop after so many validations without a better metric; 0 for never.
 
     Raises:
@@ -43,10 +47,10 @@ def prepare_training(
     everything = {**state, "trainer": trainer}
     if resume:
         CheckpointLoader(load_path=last_checkpoint(ckpt_dir), load_dict=everything, map_location="cpu").attach(trainer)
-    # made by every process, since ignite waits for all of them there; used by the first
-    saver = CheckpointSaver(save_dir=ckpt_dir, save_dict=everything, file_prefix="last", save_interval=1, n_saved=1)
     if not dist.is_initialized() or dist.get_rank() == 0:
-        saver.attach(trainer)
+        if not resume and (earlier := checkpoints_by_epoch(ckpt_dir)):
+            _LOGGER.warning("%s goes when the first epoch is saved; --resume True would go on from it", earlier[0])
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, last_checkpoint_saver(everything, ckpt_dir))
     if early_stopping:
         EarlyStopHandler(
             patience=early_stopping,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scd_plugin.monai.dataset.describe import intensity_config
+from scd_plugin.monai.training.whole_files import write_json
 from scd_plugin.networks import SCDNetwork
 from scd_plugin.networks.builder import NETWORKS, changes_in_words, complete_arguments, plain_value
 
@@ -81,4 +82,4 @@ def _numbered(names: list[str]) -> dict[str, str]:
 
 def _write_if_changed(file: Path, content: Mapping[str, Any]) -> None:
     if json.loads(file.read_text(encoding="utf-8")) != content:
-        file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+        write_json(file, content)

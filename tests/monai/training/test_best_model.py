@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from monai.handlers import CheckpointLoader, StatsHandler
 from torch import nn
 
 from scd_plugin import SCDNetwork, build_network
-from scd_plugin.monai import BestModel, last_checkpoint, need_weights, recorded
+from scd_plugin.monai import BestModel, need_weights, recorded
 
 BUNDLE = Path(__file__).parents[3] / "bundles" / "scd_unetr_segmentation"
 
@@ -37,6 +39,15 @@ def validation(value: float) -> Engine:
         engine.state.metrics["val_mean_dice"] = value
 
     return engine
+
+
+def full_disk(_: object, stream: BinaryIO) -> None:
+    stream.write(b"half")
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def validate(handler: BestModel, value: float) -> None:
@@ -71,6 +82,20 @@ class TestBestModel:
         validate(BestModel(network, str(bundle)), float("nan"))
         assert not (bundle / "models" / "model.pt").exists()
 
+    def test_full_disk_leaves_the_best_before(
+        self, bundle: Path, network: SCDNetwork, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        handler = BestModel(network, str(bundle))
+        validate(handler, 0.5)
+        before = contents(bundle)
+        assert len(before) > 8
+        monkeypatch.setattr(torch, "save", full_disk)
+        with pytest.raises(
+            OSError, match=r"model\.pt can't be written \(No space left on device\); what was there is kept"
+        ):
+            validate(handler, 0.6)
+        assert contents(bundle) == before
+
     def test_resumed_training_knows_the_best_so_far(self, bundle: Path, network: SCDNetwork) -> None:
         validate(BestModel(network, str(bundle)), 0.5)
         (bundle / "models" / "model.pt").unlink()
@@ -88,10 +113,3 @@ def test_weights_are_needed(tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "model.pt")
     need_weights(handlers)
     need_weights(handlers[:1])
-
-
-def test_nothing_to_resume_from(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"there is no checkpoint to resume from in .*: start without --resume True"):
-        last_checkpoint(str(tmp_path))
-    (tmp_path / "last_checkpoint_epoch=3.pt").touch()
-    assert last_checkpoint(str(tmp_path)).endswith("last_checkpoint_epoch=3.pt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,11 +64,14 @@ def test_layer_decay(kind: str, expected: dict[str, tuple[float, float]], reques
     assert {name: (group["lr"], group["weight_decay"]) for name, group in found.items()} == expected
 
 
-def test_resumed_training_has_weights_and_optimizer(tmp_path: Path) -> None:
-    """What the first step after a resumption starts from is recorded."""
-    seen: list[dict[str, Any]] = []
+class Training:
+    """A small training in a folder; what every step starts from is recorded."""
 
-    def train(epochs: int, seed: int, *, resume: bool) -> nn.Module:
+    def __init__(self, ckpt_dir: Path) -> None:
+        self.ckpt_dir = ckpt_dir
+        self.seen: list[dict[str, Any]] = []
+
+    def __call__(self, epochs: int, seed: int, *, resume: bool) -> nn.Module:
         torch.manual_seed(seed)
         network = nn.Linear(3, 2)
         optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
@@ -84,19 +88,54 @@ def test_resumed_training_has_weights_and_optimizer(tmp_path: Path) -> None:
         @trainer.on(Events.ITERATION_STARTED)
         def _(engine: Engine) -> None:
             state = copy.deepcopy({"weights": network.state_dict(), "optimizer": optimizer.state_dict()["state"]})
-            seen.append({"epoch": engine.state.epoch, **state})
+            self.seen.append({"epoch": engine.state.epoch, **state})
 
         state = {"network": network, "optimizer": optimizer}
-        prepare_training(trainer, trainer, state, ckpt_dir=str(tmp_path), resume=resume)
+        prepare_training(trainer, trainer, state, ckpt_dir=str(self.ckpt_dir), resume=resume)
         trainer.run()
         return network
 
+
+def test_resumed_training_has_weights_and_optimizer(tmp_path: Path) -> None:
+    train = Training(tmp_path)
     trained = train(2, 0, resume=False)
-    assert len(seen) == 4
-    seen.clear()
+    assert len(train.seen) == 4
+    train.seen.clear()
     train(3, 1, resume=True)
-    assert [record["epoch"] for record in seen] == [3, 3]
+    assert [record["epoch"] for record in train.seen] == [3, 3]
     for name, value in trained.state_dict().items():
-        assert torch.equal(seen[0]["weights"][name], value)
-    assert [record["optimizer"][0]["step"].item() for record in seen] == [4, 5]
-    assert seen[0]["optimizer"][0]["exp_avg"].abs().max() > 0
+        assert torch.equal(train.seen[0]["weights"][name], value)
+    assert [record["optimizer"][0]["step"].item() for record in train.seen] == [4, 5]
+    assert train.seen[0]["optimizer"][0]["exp_avg"].abs().max() > 0
+
+
+def test_resumed_training_leaves_out_a_truncated_checkpoint(tmp_path: Path) -> None:
+    train = Training(tmp_path)
+    train(2, 0, resume=False)
+    whole = (tmp_path / "last_checkpoint_epoch=2.pt").read_bytes()
+    (tmp_path / "last_checkpoint_epoch=3.pt").write_bytes(whole[:-100])
+    train.seen.clear()
+    train(4, 1, resume=True)
+    assert [record["epoch"] for record in train.seen] == [3, 3, 4, 4]
+    assert [file.name for file in tmp_path.iterdir()] == ["last_checkpoint_epoch=4.pt"]
+
+
+def test_new_training_says_what_it_replaces(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train = Training(tmp_path)
+    train(2, 0, resume=False)
+    train(3, 0, resume=True)
+    assert not [message for message in caplog.messages if "--resume" in message]
+    train(1, 0, resume=False)
+    file = tmp_path / "last_checkpoint_epoch=3.pt"
+    assert f"{file} goes when the first epoch is saved; --resume True would go on from it" in caplog.messages
+    assert [file.name for file in tmp_path.iterdir()] == ["last_checkpoint_epoch=1.pt"]
+
+
+@pytest.mark.parametrize(("rank", "files"), [(0, ["last_checkpoint_epoch=1.pt"]), (1, [])])
+def test_first_of_several_processes_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int, files: list[str]
+) -> None:
+    several = SimpleNamespace(is_initialized=lambda: True, get_rank=lambda: rank)
+    monkeypatch.setattr("scd_plugin.monai.training.prepare.dist", several)
+    Training(tmp_path)(1, 0, resume=False)
+    assert [file.name for file in tmp_path.iterdir()] == files
