@@ -8,7 +8,6 @@ A CSV gets one row for each network and ratio. Rows that are there, and runs tha
 
 from __future__ import annotations
 
-import argparse
 import csv
 import logging
 import time
@@ -22,8 +21,8 @@ from evaluation import evaluate
 from networks import build, gmacs
 from plans import PLANS, Run
 from results import append
-from study import HERE, cases
-from tasks import TASKS, Case, shared_folder
+from study import HERE, cases, command_line
+from tasks import TASKS, Case
 
 from scd_plugin import SCDUNETR
 
@@ -71,18 +70,14 @@ def judged(path: Path, run: Run) -> set[float]:
 
 def main() -> None:
     """Go through the trained networks of a plan, or through one of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plan", choices=sorted(PLANS), default="dial")
+    parser = command_line(__doc__)
     parser.add_argument("--name", help="of one run alone, such as hippocampus-drawn-0-1000-small")
-    parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
-    parser.add_argument("--shared", type=Path, default=shared_folder(), help="the folder that holds data/")
     parser.add_argument("--results", type=Path, default=HERE / "dial.csv")
-    parser.add_argument("--work", type=Path, default=HERE / "work", help="trained weights")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
     for run in PLANS[arguments.plan]():
-        weights = arguments.work / f"{run.name}.pt"
+        weights = arguments.weights / f"{run.name}.pt"
         if arguments.name not in (None, run.name) or not weights.exists():
             continue
         ratios = sorted(set(RATIOS) - judged(arguments.results, run))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from batches import crops
 from monai.inferers import sliding_window_inference
 from monai.metrics import DiceMetric
@@ -15,6 +14,7 @@ from tasks import Case, Task
 from torch import Tensor
 
 from scd_plugin import SCDUNETR
+from scd_plugin.ops.token_labels import token_labels
 
 OVERLAP = 0.25
 RECALL_BINS = (1, 9, 28, 65, 201)
@@ -92,6 +92,7 @@ def leaving(network: SCDUNETR, cases: Sequence[Case], task: Task) -> dict[str, l
 
 def token_kinds(labels: Tensor, patch: Sequence[int]) -> dict[str, Tensor]:
     """Tell tokens apart by the labels (B, 1, *size) they hold: masks (B, *grid)."""
-    highest = F.max_pool3d(labels, tuple(patch))[:, 0]
-    lowest = -F.max_pool3d(-labels, tuple(patch))[:, 0]
-    return {"mixed": highest != lowest, "foreground": highest > 0, "background": highest == 0}
+    grid = [size // edge for size, edge in zip(labels.shape[2:], patch)]
+    held = token_labels(labels, grid)
+    kinds = {"mixed": held.mixed, "foreground": held.foreground, "background": ~held.foreground}
+    return {kind: mask.unflatten(1, grid) for kind, mask in kinds.items()}

@@ -37,7 +37,7 @@ def cases(task: str, shared: Path) -> tuple[list[Case], list[Case]]:
     return split(TASKS[task].load(shared), TASKS[task].validation_share)
 
 
-def study(run: Run, *, shared: Path, work: Path, device: str) -> dict[str, Any]:
+def study(run: Run, *, shared: Path, weights: Path, device: str) -> dict[str, Any]:
     """Train and judge one network: its row of the table."""
     task = TASKS[run.task]
     training, validation = cases(run.task, shared)
@@ -54,7 +54,7 @@ def study(run: Run, *, shared: Path, work: Path, device: str) -> dict[str, Any]:
     }
     network.to(device)
     network.decoder.to(memory_format=torch.channels_last_3d)
-    checkpoint = work / f"{run.name}.checkpoint"
+    checkpoint = weights / f"{run.name}.checkpoint"
     # after the network is built: as many random numbers were drawn for each of them
     torch.manual_seed(run.seed)
     try:
@@ -72,20 +72,26 @@ def study(run: Run, *, shared: Path, work: Path, device: str) -> dict[str, Any]:
         scores = evaluate(network, validation, task)
         row |= {"dice": sum(scores["dice_by_class"]) / len(scores["dice_by_class"]), **scores}
         row |= leaving(network, validation, task)
-        save(network.state_dict(), work / f"{run.name}.pt")
+        save(network.state_dict(), weights / f"{run.name}.pt")
     checkpoint.unlink(missing_ok=True)
     return {**row, "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M}"}
 
 
-def main() -> None:
-    """Go through a plan."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command_line(description: str | None) -> argparse.ArgumentParser:
+    """Make a parser with the options that every script of the study has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plan", choices=sorted(PLANS), required=True)
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--shared", type=Path, default=shared_folder(), help="the folder that holds data/")
+    parser.add_argument("--weights", type=Path, default=HERE / "weights", help="checkpoints and trained weights")
+    return parser
+
+
+def main() -> None:
+    """Go through a plan."""
+    parser = command_line(__doc__)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--results", type=Path, default=HERE / "results.csv")
-    parser.add_argument("--work", type=Path, default=HERE / "work", help="checkpoints and trained weights")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
@@ -93,7 +99,7 @@ def main() -> None:
         if run in finished(arguments.results):
             continue
         logger.info("start %s", run.name)
-        row = study(run, shared=arguments.shared, work=arguments.work, device=arguments.device)
+        row = study(run, shared=arguments.shared, weights=arguments.weights, device=arguments.device)
         append(arguments.results, row)
         logger.info("done %s: Dice %s", run.name, row.get("dice", row.get("error")))
 
