@@ -1,9 +1,9 @@
 """Train and judge the networks of a plan, one after another, one row of a CSV for each.
 
-    python benchmarks/quality/study.py --plan depth
+    python benchmarks/quality/study.py --plan core
 
 Rows that are there are skipped, and a run that was killed goes on from its last checkpoint, so the same command
-continues a study.
+continues a study. Several processes may share a plan if each has tasks of its own (`--tasks`).
 """
 
 from __future__ import annotations
@@ -91,12 +91,13 @@ def main() -> None:
     """Go through a plan."""
     parser = command_line(__doc__)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--tasks", nargs="+", choices=sorted(TASKS), default=sorted(TASKS), help="of the plan")
     parser.add_argument("--results", type=Path, default=HERE / "results.csv")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
     for run in PLANS[arguments.plan]():
-        if run in finished(arguments.results):
+        if run.task not in arguments.tasks or run in finished(arguments.results):
             continue
         logger.info("start %s", run.name)
         row = study(run, shared=arguments.shared, weights=arguments.weights, device=arguments.device)
