@@ -1,11 +1,13 @@
 """Token completion: puts token sets that left at different depths back into one full sequence."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from scd_plugin.blocks.derived import derive_buffer
 from scd_plugin.blocks.transformer import KeptAttentionBlock, transformer_blocks
 from scd_plugin.ops import restore_tokens, sincos_pos_embed, take_tokens
 
@@ -35,8 +37,7 @@ class _Refine(nn.Module):
         attend_kept: bool = False,
     ) -> None:
         super().__init__()
-        # not in the state dict: it follows from the grid, and checkpoints must move between grids
-        self.register_buffer("pos_embed", sincos_pos_embed(grid_size, completion_hidden_size), persistent=False)
+        derive_buffer(self, "pos_embed", partial(sincos_pos_embed, tuple(grid_size), completion_hidden_size))
         self.attend_kept = attend_kept
         width, mlp_dim = completion_hidden_size, 4 * completion_hidden_size
         self.blocks = (

@@ -106,7 +106,12 @@ class UNETRDecoder(nn.Module):
         skips: list[Tensor] = []
         for i, skip in enumerate(self.skips):
             skips.append(skip(image if i == 0 else taps[i - 1]))
-        x = self.pool(taps[-1])
+        x = taps[-1]
+        if x.device.type == "cpu" and (x.dtype == torch.bfloat16 or x.dtype == torch.float16):
+            # PyTorch's 3-D pooling knows no half precision on a CPU
+            x = self.pool(x.float()).to(x.dtype)
+        else:
+            x = self.pool(x)
         coarse: list[Tensor] = []
         for up in self.ups:
             x = up(x, skips.pop())

@@ -2,11 +2,13 @@
 
 # without postponed annotations, which TorchScript can't read
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
+from scd_plugin.blocks.derived import derive_buffer
 from scd_plugin.blocks.transformer import Memory
 from scd_plugin.ops.tokens import coarse_cells
 
@@ -40,8 +42,7 @@ class PooledMemory(nn.Module):
 
     def __init__(self, grid_size: Sequence[int]) -> None:
         super().__init__()
-        # not in the state dict: it follows from the grid, and checkpoints must move between grids
-        self.register_buffer("cell_idx", coarse_cells(grid_size, CELL_EDGE), persistent=False)
+        derive_buffer(self, "cell_idx", partial(coarse_cells, tuple(grid_size), CELL_EDGE))
         # not from the cells' numbers, which are not there on the meta device
         self.num_cells = prod(-(-tokens // CELL_EDGE) for tokens in grid_size)
 

@@ -1,6 +1,7 @@
 """Sparse encoding: a vision transformer that lets tokens leave on the way."""
 
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 from typing import NamedTuple
 
@@ -9,9 +10,11 @@ from monai.networks.layers import Conv
 from torch import Tensor, nn
 
 from scd_plugin.blocks import SoftTopKPruning, transformer_blocks
+from scd_plugin.blocks.derived import derive_buffer
 from scd_plugin.blocks.memory import build_memory
 from scd_plugin.blocks.transformer import Memory
 from scd_plugin.ops.grid import token_grid
+from scd_plugin.ops.tokens import grid_places
 
 __all__ = ["EncodedTokens", "SparseViT"]
 
@@ -74,7 +77,7 @@ class SparseViT(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
         self.pos_embed = nn.Parameter(torch.zeros(1, num_tokens + 1, hidden_size))
         self.dropout = nn.Dropout(dropout_rate)
-        self.register_buffer("grid_idx", torch.arange(num_tokens).unsqueeze(0), persistent=False)
+        derive_buffer(self, "grid_idx", partial(grid_places, num_tokens))
         self.memory = build_memory(memory if prune_after else "none", self.grid_size)
         self.blocks = transformer_blocks(
             num_layers,

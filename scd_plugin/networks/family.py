@@ -1,7 +1,7 @@
 """The contract of SCD's networks, on which hosts rely, and a network composed of given parts."""
 
 # without postponed annotations, which TorchScript can't read
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -11,6 +11,9 @@ from scd_plugin.blocks import SoftTopKPruning
 from scd_plugin.networks.arguments import check_image, stage_ratios
 from scd_plugin.networks.encoder import EncodedTokens, SparseViT
 from scd_plugin.ops import exit_stages
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ComposedNetwork", "SCDNetwork"]
 
@@ -91,6 +94,16 @@ class SCDNetwork(nn.Module):
             planned, of_block = self.arguments.get("prune_after"), dict(zip(blocks, ratios))
             told = [of_block.get(block, 1.0) for block in (blocks if planned is None else planned)]
             self.arguments = {**self.arguments, "keep_ratio": told[0] if len(set(told)) == 1 else told}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Self":
+        # to(memory_format=...) takes all tensors of 4 or 5 axes for maps: those that are none of this network's go flat
+        axes = len(self.image_shape) + 1
+
+        def apply(tensor: Tensor) -> Tensor:
+            other = tensor.ndim in (4, 5) and tensor.ndim != axes
+            return fn(tensor.flatten()).view(tensor.shape) if other else fn(tensor)
+
+        return super()._apply(apply, recurse)  # type: ignore[no-untyped-call]
 
     def token_size(self) -> list[int]:
         """Voxels per axis of a token."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import prod
 
 import torch
 from dynamic_network_architectures.building_blocks.eva import Eva
+from timm.layers import RotaryEmbeddingCat
 from torch import Tensor, nn
 
 from scd_plugin.blocks import SoftTopKPruning
+from scd_plugin.blocks.derived import derive_buffer
 from scd_plugin.blocks.primus import decode_octants, primus_decoder, primus_tokenizer
 from scd_plugin.networks.arguments import (
     build_completion,
@@ -24,6 +27,7 @@ from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.priors import PRIORS, prior_scores
 from scd_plugin.ops import restore_tokens, take_tokens
 from scd_plugin.ops.grid import per_axis, token_grid, total_stride
+from scd_plugin.ops.tokens import grid_places
 
 __all__ = ["PRIMUS_SIZES", "SCDPrimus"]
 
@@ -169,7 +173,8 @@ class SCDPrimus(SCDNetwork):
         self.register_tokens: nn.Parameter | None = None
         if num_register_tokens > 0:
             self.register_tokens = nn.Parameter(torch.empty(1, num_register_tokens, width).normal_(std=1e-6))
-        self.register_buffer("grid_idx", torch.arange(prod(grid)).unsqueeze(0), persistent=False)
+        derive_buffer(self, "grid_idx", partial(grid_places, prod(grid)))
+        derive_buffer(self, "eva.rope.pos_embed", partial(_rotary_positions, self.eva.rope.dim, tuple(volume_grid)))
         pruning = [
             SoftTopKPruning(
                 width,
@@ -285,6 +290,12 @@ def _decoded_edges(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
     """
     decoder = [value for name, value in weights.items() if name.startswith("up_projection.decode.")]
     return total_stride([value.shape[2:] for value in decoder if value.ndim == 5], 3)
+
+
+def _rotary_positions(channels: int, grid: Sequence[int]) -> Tensor:
+    """Those that `Eva` gives its blocks."""
+    rope = RotaryEmbeddingCat(channels, in_pixels=False, feat_shape=list(grid), ref_feat_shape=list(grid))
+    return rope.get_embed()
 
 
 def _check_pruning_options(sampling: str, prior: str | None, completion: str) -> None:

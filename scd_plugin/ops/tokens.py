@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-__all__ = ["coarse_cells", "exit_stages", "restore_tokens", "take_tokens"]
+__all__ = ["coarse_cells", "exit_stages", "grid_places", "restore_tokens", "take_tokens"]
 
 
 def take_tokens(tokens: Tensor, idx: Tensor) -> Tensor:
@@ -38,6 +38,11 @@ def exit_stages(grid_idx: list[Tensor]) -> Tensor:
     stage = [torch.full_like(idx, i) for i, idx in enumerate(grid_idx)]
     places = torch.cat(grid_idx, dim=1)
     return torch.zeros_like(places).scatter(1, places, torch.cat(stage, dim=1))
+
+
+def grid_places(num_tokens: int) -> Tensor:
+    """Every place of a grid in ascending order, (1, L), int64."""
+    return torch.arange(num_tokens).unsqueeze(0)
 
 
 def coarse_cells(grid_size: Sequence[int], edge: int) -> Tensor:
