@@ -150,22 +150,35 @@ class Volumes:
         sitk.WriteImage(image, str(path))
         return path
 
-    def series(self, folder: Path, uid: str, slices: int = 3) -> Path:
-        """A DICOM series of 8 x 8 voxels a slice."""
+    def series(
+        self,
+        folder: Path,
+        uid: str,
+        slices: int = 3,
+        *,
+        positions: Sequence[Sequence[float]] = (),
+        orientations: Sequence[Sequence[float]] = (),
+        sizes: Sequence[int] = (),
+    ) -> Path:
+        """A DICOM series of 8 x 8 voxels a slice, 1 mm apart, or where and as it is said."""
+        slices = len(positions) or len(orientations) or len(sizes) or slices
         folder.mkdir(parents=True, exist_ok=True)
         kept = locale.setlocale(locale.LC_ALL)
         writer = sitk.ImageFileWriter()
         writer.KeepOriginalImageUIDOn()
         for i in range(slices):
-            image = sitk.GetImageFromArray(np.full((1, 8, 8), i, np.int16))
-            image.SetOrigin((0.0, 0.0, float(i)))
+            edge = sizes[i] if sizes else 8
+            position = positions[i] if positions else (0.0, 0.0, float(i))
+            axes = orientations[i] if orientations else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+            image = sitk.GetImageFromArray(np.full((1, edge, edge), i, np.int16))
+            image.SetOrigin(position)
             for tag, value in {
                 "0008|0060": "CT",
                 "0020|000e": uid,
                 "0020|000d": "1.2.3",
                 "0008|0018": f"{uid}.{i}",
-                "0020|0032": f"0\\0\\{i}",
-                "0020|0037": "1\\0\\0\\0\\1\\0",
+                "0020|0032": "\\".join(map(str, position)),
+                "0020|0037": "\\".join(map(str, axes)),
                 "0020|0013": str(i),
             }.items():
                 image.SetMetaData(tag, value)

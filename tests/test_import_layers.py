@@ -15,6 +15,8 @@ PACKAGE = Path(__file__).parents[1] / "scd_plugin"
 # a part may import parts with a smaller number; parts of the same number do not know each other
 LAYERS = {
     "complete_files": 0,
+    "channel_files": 0,
+    "dataset_layout": 0,
     "processor": 0,
     "freed_memory": 0,
     "ops": 1,

@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
 
+from scd_plugin.channel_files import channel_files, without_channel
+from scd_plugin.dataset_layout import DECATHLON, layout_of, left_out
 from scd_plugin.demo.synthetic import write_dataset
 
-__all__ = ["HELD_OUT_IMAGES", "HELD_OUT_LABELS", "check_data", "configuration_for", "hold_out", "prepare_dataset"]
+__all__ = [
+    "HELD_OUT_IMAGES",
+    "HELD_OUT_LABELS",
+    "check_data",
+    "configuration_for",
+    "hold_out",
+    "images_of",
+    "prepare_dataset",
+    "what_is_left_out",
+]
 
 SYNTHETIC = "Dataset901_SyntheticOrgans"
 CONVERTED_ID = 902
 HELD_OUT_IMAGES = "imagesHeldOut"
 HELD_OUT_LABELS = "labelsHeldOut"
-# What dataset.json must hold: nnU-Net's own, and a Decathlon task's, which nnU-Net converts.
-RAW_KEYS = ("channel_names", "labels", "file_ending")
-DECATHLON_KEYS = ("modality", "labels", "training", "test")
 
 
 def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., None]) -> Path:
     """Put a data set into the demo's nnUNet_raw folder, and return its folder there. The user's own is only read.
 
     The data is a Medical Segmentation Decathlon task, an nnU-Net raw data set, or None for the synthetic one. The words
-    of nnU-Net's converter are given to `run_command`.
+    of nnU-Net's converter are given to `run_command`. A folder whose name nnU-Net can't read gets another one there.
 
     Raises:
         ValueError: as `check_data`.
@@ -36,60 +45,67 @@ def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., Non
         folder = raw / SYNTHETIC
         write_dataset(folder, num_cases=28, seed=0)
         return folder
-    data = data.resolve()
-    if "modality" in check_data(data):
-        source = _with_test_folder(data, raw.parent / "decathlon")
+    # links keep their own names, by which users know the data
+    data = data.absolute()
+    description = check_data(data)
+    if layout_of(description, data) == DECATHLON:
+        source = _task_with_test_folder(data, raw.parent / "decathlon")
         run_command("nnUNetv2_convert_MSD_dataset", "-i", str(source), "-overwrite_id", str(CONVERTED_ID), "-np", "2")
         return next(raw.glob(f"Dataset{CONVERTED_ID}_*"))
-    folder = raw / data.name
+    readable = re.fullmatch(r"Dataset\d{3}_.+", data.name)
+    folder = raw / (data.name if readable else f"Dataset{CONVERTED_ID}_{data.name}")
+    ending = description["file_ending"]
     for directory in ("imagesTr", "labelsTr"):
         (folder / directory).mkdir(parents=True)
-        for file in sorted((data / directory).iterdir()):
-            # images are large and only read
-            (folder / directory / file.name).symlink_to(file)
-    (folder / "dataset.json").write_bytes((data / "dataset.json").read_bytes())
+    for case, (images, label) in _training_files(data, description).items():
+        for channel, image in enumerate(images):
+            _link(image, folder / "imagesTr" / f"{case}_{channel:04d}{ending}", ending)
+        _link(label, folder / "labelsTr" / f"{case}{ending}", ending)
+    own = {key: value for key, value in description.items() if key != "dataset"}
+    (folder / "dataset.json").write_text(json.dumps(own, indent=2))
     return folder
+
+
+def _link(file: Path, link: Path, ending: str) -> None:
+    """Link an image, which is large and only read, and the spacing that nnU-Net keeps beside TIFF files."""
+    link.symlink_to(file)
+    sidecar, beside = (_sidecar(path, ending) for path in (file, link))
+    if sidecar.is_file() and not beside.is_symlink():
+        beside.symlink_to(sidecar)
+
+
+def _sidecar(file: Path, ending: str) -> Path:
+    return file.with_name(f"{without_channel(file.name.removesuffix(ending))}.json")
 
 
 def check_data(data: Path) -> dict[str, Any]:
     """Read the `dataset.json` of a Decathlon task or an nnU-Net raw data set, and check that the demo can use it.
 
     Raises:
-        ValueError: if it is neither, is not named as nnU-Net asks for, its `dataset.json` is damaged or lacks keys, or
-            an image was cut off.
+        ValueError: if it is neither, its `dataset.json` is damaged or lacks keys, a file is missing, or an image was
+            cut off.
     """
     from scd_plugin.complete_files import cut_off_files
-    from scd_plugin.nnunet.model.recipe import read_json
 
-    data = data.resolve()
     file = data / "dataset.json"
-    present = {"dataset.json": file.is_file(), **{name: (data / name).is_dir() for name in ("imagesTr", "labelsTr")}}
-    if not all(present.values()):
+    if not file.is_file():
         msg = (
             "the data must be a Medical Segmentation Decathlon task or an nnU-Net raw data set, a folder with "
-            f"{', '.join(present)}; {data} lacks {', '.join(name for name, there in present.items() if not there)}"
+            f"dataset.json, imagesTr, labelsTr; {data} lacks dataset.json"
         )
         raise ValueError(msg)
-    description = read_json(file)
-    if not isinstance(description, dict):
-        msg = f"{file} must hold one JSON object; got a {type(description).__name__}"
+    description = _read_description(file)
+    kind = layout_of(description, data)
+    folders = [data / name for name in ("imagesTr", "labelsTr")]
+    if "dataset" not in description and (missing := [path.name for path in folders if not path.is_dir()]):
+        msg = f"{data} has a dataset.json, but no folder {', '.join(missing)}"
         raise ValueError(msg)
-    decathlon = "modality" in description
-    missing = [key for key in (DECATHLON_KEYS if decathlon else RAW_KEYS) if key not in description]
-    if missing:
-        msg = (
-            f"{file} lacks {', '.join(missing)}: an nnU-Net raw data set needs {', '.join(RAW_KEYS)}, a Decathlon task "
-            f"{', '.join(DECATHLON_KEYS)}"
-        )
-        raise ValueError(msg)
-    _check_name(data, decathlon=decathlon)
-    if "dataset" in description:
-        msg = (
-            f"{file} lists its files under 'dataset', which this demo does not read; put them in imagesTr and labelsTr"
-        )
-        raise ValueError(msg)
-    images = sorted(path for name in ("imagesTr", "labelsTr") for path in (data / name).iterdir() if path.is_file())
-    if problems := cut_off_files(images):
+    if kind == DECATHLON:
+        files = [path for folder in folders for path in folder.iterdir() if path.is_file()]
+    else:
+        cases = _training_files(data, description).values()
+        files = [path for images, label in cases for path in (*images, label)]
+    if problems := cut_off_files(sorted(files)):
         more = len(problems) - 1
         others = f"; so {'is 1 other' if more == 1 else f'are {more} others'}, see scd doctor {data}" if more else ""
         msg = f"{problems[0]}{others}"
@@ -97,24 +113,62 @@ def check_data(data: Path) -> dict[str, Any]:
     return description
 
 
-def _check_name(data: Path, *, decathlon: bool) -> None:
-    """Refuse names that nnU-Net can't read: it takes numbers from them, and splits a task's at the underscore."""
-    pattern, form = (r"Task\d+_[^_]+", "TaskNN_Name") if decathlon else (r"Dataset\d{3}_.+", "DatasetNNN_Name")
-    if not re.fullmatch(pattern, data.name):
-        kind = "a Decathlon task" if decathlon else "an nnU-Net raw data set"
-        what = ", one underscore in all," if decathlon else ""
-        msg = f"{kind} must be called {form}{what} for nnU-Net to read it; rename {data}"
+def what_is_left_out(data: Path) -> list[str]:
+    """Count, in a line for each folder, what the demo does not take of a raw data set that `check_data` has passed."""
+    description = _read_description(data / "dataset.json")
+    if "dataset" in description or layout_of(description, data) == DECATHLON:
+        return []
+    taken = [path for images, label in _training_files(data, description).values() for path in (*images, label)]
+    lines = (left_out(data / name, taken, (description["file_ending"],)) for name in ("imagesTr", "labelsTr"))
+    return [line for line in lines if line]
+
+
+def _read_description(file: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        msg = f"{file} is no JSON: {error}"
+        raise ValueError(msg) from None
+    if not isinstance(description, dict):
+        msg = f"{file} must hold one JSON object; got a {type(description).__name__}"
         raise ValueError(msg)
+    return description
 
 
-def _with_test_folder(data: Path, beside: Path) -> Path:
-    """Return the task, or links to it with an empty imagesTs, the folder that nnU-Net's converter insists on."""
-    if (data / "imagesTs").is_dir():
+def _training_files(data: Path, description: Mapping[str, Any]) -> dict[str, tuple[list[Path], Path]]:
+    """List images, a file for each channel, and label map of each case of a raw data set.
+
+    Raises:
+        ValueError: if a file is missing.
+    """
+    if "dataset" in description:
+        from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+        # it writes whole paths into what it is given
+        listed = get_filenames_of_train_images_and_targets(str(data), deepcopy(dict(description)))
+        cases = {name: (list(map(Path, case["images"])), Path(case["label"])) for name, case in listed.items()}
+    else:
+        ending, images, labels = description["file_ending"], data / "imagesTr", data / "labelsTr"
+        found = channel_files([path.name for path in images.iterdir() if path.is_file()], ending)
+        cases = {name: ([images / file for file in files], labels / f"{name}{ending}") for name, files in found.items()}
+    for name, (files, label) in cases.items():
+        if missing := [str(path) for path in (*files, label) if not path.is_file()]:
+            msg = f"case {name} of {data} lacks {', '.join(missing)}; add what is missing, or take the case away"
+            raise ValueError(msg)
+    return cases
+
+
+def _task_with_test_folder(data: Path, beside: Path) -> Path:
+    """Return the task, or links to it under a name and with a folder imagesTs, as nnU-Net's converter insists on."""
+    readable = re.fullmatch(r"Task\d+_[^_]+", data.name)
+    if readable and (data / "imagesTs").is_dir():
         return data
-    folder = beside / data.name
-    (folder / "imagesTs").mkdir(parents=True)
+    # the converter splits the name at its underscore
+    folder = beside / (data.name if readable else f"Task{CONVERTED_ID}_{data.name.replace('_', '-')}")
+    folder.mkdir(parents=True)
     for item in data.iterdir():
         (folder / item.name).symlink_to(item)
+    (folder / "imagesTs").mkdir(exist_ok=True)
     return folder
 
 
@@ -126,29 +180,37 @@ def hold_out(folder: Path) -> list[str]:
     Raises:
         ValueError: if there are fewer than 7 cases.
     """
-    description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    description = _read_description(folder / "dataset.json")
     ending = description["file_ending"]
-    cases = sorted(file.name.removesuffix(ending) for file in (folder / "labelsTr").glob(f"*{ending}"))
-    held = cases[6::7][:8]
+    cases = _training_files(folder, description)
+    held = sorted(cases)[6::7][:8]
     if not held:
         msg = f"the demo needs at least 7 labelled cases, to train on 6 and hold out 1; {folder} has {len(cases)}"
         raise ValueError(msg)
-    images, labels = folder / HELD_OUT_IMAGES, folder / HELD_OUT_LABELS
-    images.mkdir()
-    labels.mkdir()
-    for case in held:
-        for file in sorted((folder / "imagesTr").glob(f"{case}_[0-9][0-9][0-9][0-9]{ending}")):
-            file.rename(images / file.name)
-        (folder / "labelsTr" / f"{case}{ending}").rename(labels / f"{case}{ending}")
+    apart = [folder / HELD_OUT_IMAGES, folder / HELD_OUT_LABELS]
+    for target in apart:
+        target.mkdir()
+    for files, label in map(cases.__getitem__, held):
+        for moved, target in zip((files, [label]), apart):
+            for file in [*moved, _sidecar(moved[0], ending)]:
+                if file.is_file():
+                    file.rename(target / file.name)
     description["numTraining"] = len(cases) - len(held)
     (folder / "dataset.json").write_text(json.dumps(description, indent=2))
     return held
 
 
+def images_of(case: str, folder: Path, ending: str) -> list[Path]:
+    """List the files of a case in a folder, one for each channel."""
+    return [folder / name for name in channel_files([path.name for path in folder.iterdir()], ending)[case]]
+
+
 def configuration_for(folder: Path) -> str:
     """Return `3d_fullres`, or `2d` where the images are flat."""
+    ending = _read_description(folder / "dataset.json")["file_ending"]
+    name = next(path.name for path in (folder / "imagesTr").iterdir() if path.name.endswith(ending))
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(next((folder / "imagesTr").iterdir())))
+    reader.SetFileName(str(folder / "imagesTr" / name))
     reader.ReadImageInformation()
     size = reader.GetSize()
     return "2d" if len(size) < 3 or min(size) == 1 else "3d_fullres"

@@ -23,7 +23,9 @@ from scd_plugin.demo.dataset import (
     check_data,
     configuration_for,
     hold_out,
+    images_of,
     prepare_dataset,
+    what_is_left_out,
 )
 
 __all__ = ["TRAINER", "run_demo"]
@@ -100,6 +102,8 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
     _start_folder(output)
     session = _Session(output, Console())
 
+    for line in what_is_left_out(data) if data is not None else ():
+        session.console.print(f"note: {line}", soft_wrap=True)
     with session.stage("data set"):
         dataset = prepare_dataset(data, session.folders["nnUNet_raw"], session.command)
         held = hold_out(dataset)
@@ -176,9 +180,9 @@ def _picture(session: _Session, dataset: Path, model: Path, *, device: str) -> N
     from scd_plugin.demo.picture import draw, predict_views
 
     ending = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
-    labels = sorted((dataset / HELD_OUT_LABELS).glob(f"*{ending}"))[0]
+    labels = min(path for path in (dataset / HELD_OUT_LABELS).iterdir() if path.name.endswith(ending))
     case = labels.name.removesuffix(ending)
-    images = sorted((dataset / HELD_OUT_IMAGES).glob(f"{case}_[0-9][0-9][0-9][0-9]{ending}"))
+    images = images_of(case, dataset / HELD_OUT_IMAGES, ending)
     views = predict_views(model, images, labels, device=device)
     draw(views, session.output / "demo.png", title=f"{dataset.name}, {case} (held out)")
 

@@ -57,7 +57,7 @@ class TestOutputFolder:
         demo_run._start_folder(tmp_path / "out")
         (tmp_path / "out" / "demo.json").touch()
         (tmp_path / "mine").mkdir()
-        with pytest.raises(ValueError, match=r"lacks dataset.json, imagesTr, labelsTr"):
+        with pytest.raises(ValueError, match=r"dataset.json, imagesTr, labelsTr; .*mine lacks dataset.json"):
             demo_run.run_demo(tmp_path / "mine", tmp_path / "out", device="cpu")
         assert (tmp_path / "out" / "demo.json").exists()
 

@@ -19,7 +19,7 @@ from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey
 
 from scd_plugin.bridge.runtime.affines import affine_of, preprocessed_affine, spacing_of
-from scd_plugin.nnunet.model.channel_files import case_name
+from scd_plugin.channel_files import case_name
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 
 __all__ = ["NnunetLoadImaged", "NnunetPreprocessd", "NnunetRestored", "NnunetSaveImaged"]

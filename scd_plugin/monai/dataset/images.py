@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
 from monai.data.folder_layout import default_name_formatter
 from monai.transforms import Transform
 
+from scd_plugin.channel_files import without_channel
 from scd_plugin.monai.dataset.checks import check_image, read_header
-from scd_plugin.monai.dataset.labelled_folders import IMAGE_ENDINGS, image_files, namesakes, without_ending
+from scd_plugin.monai.dataset.dicom import check_series, series_in
+from scd_plugin.monai.dataset.labelled_folders import (
+    IMAGE_ENDINGS,
+    image_files,
+    misnumbered,
+    namesakes,
+    without_ending,
+)
 
 __all__ = ["list_images", "output_name"]
 
 # where data sets keep what is to be predicted, best first
 _SUBFOLDERS = ("imagesTs", "images", "imagesTr")
-_CHANNEL = re.compile(r"_\d{4}$")
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -30,8 +35,8 @@ def list_images(dataset_dir: str | Path, *, channels: int, skip_bad: bool = Fals
 
     Args:
         dataset_dir: an image file; a folder of NIfTI, NRRD, MHA or MHD files, channels in files of their own
-            (NAME_0000, NAME_0001, as in nnU-Net) or not; a DICOM series; a folder of such; or a data set, whose
-            imagesTs, images or imagesTr is taken.
+            (NAME_0000, NAME_0001, as in nnU-Net) or not; a DICOM series; a folder of such, also of patients and
+            studies; or a data set, whose imagesTs, images or imagesTr is taken.
         channels: how many the network takes.
         skip_bad: leave images that can't be used out, and log each of them, instead of refusing all.
 
@@ -116,31 +121,23 @@ def _groups(folder: Path, channels: int) -> list[list[Path]]:
         cases: dict[str, list[Path]] = {}
         for path in files:
             name = without_ending(path)
-            cases.setdefault(_CHANNEL.sub("", name) if channels > 1 else name, []).append(path)
+            cases.setdefault(without_channel(name) if channels > 1 else name, []).append(path)
         return list(cases.values())
-    return [[place] for place in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())) if _series(place)]
-
-
-def _series(folder: Path) -> tuple[str, ...]:
-    return tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+    # patient, study, series: as deep as they lie
+    return [[place] for place in (folder, *sorted(p for p in folder.rglob("*") if p.is_dir())) if series_in(place)]
 
 
 def _check(group: Sequence[Path], channels: int) -> None:
     if group[0].is_dir():
-        series = _series(group[0])
-        if len(series) > 1:
-            msg = (
-                f"folder {group[0]} holds {len(series)} DICOM series ({', '.join(series[:3])}), and nothing says which "
-                "to take: put each into a folder of its own"
-            )
-            raise ValueError(msg)
+        check_series(group[0])
         if channels != 1:
             msg = f"DICOM series {group[0]} has one channel where the network takes {channels}"
             raise ValueError(msg)
         return
-    twice = namesakes(group)
-    if twice:
-        raise ValueError(twice)
+    name = without_ending(group[0])
+    problem = namesakes(group) or (misnumbered(without_channel(name), group) if len(group) > 1 else None)
+    if problem:
+        raise ValueError(problem)
     headers = [read_header(path) for path in group]
     for path, header in zip(group, headers):
         check_image(path, header)

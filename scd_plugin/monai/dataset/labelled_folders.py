@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import re
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scd_plugin.channel_files import in_order, without_channel
+from scd_plugin.dataset_layout import DECATHLON, RAW, layout_of, left_out
 from scd_plugin.monai.dataset.dataset_json import by_number, read_json, read_labels, whole_number
 
-__all__ = ["IMAGE_ENDINGS", "Case", "DatasetFolder", "image_files", "namesakes", "read_dataset", "without_ending"]
+__all__ = [
+    "IMAGE_ENDINGS",
+    "Case",
+    "DatasetFolder",
+    "image_files",
+    "misnumbered",
+    "namesakes",
+    "read_dataset",
+    "without_ending",
+]
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-# the number that ends an image's name in nnU-Net's layout
-_CHANNEL = re.compile(r"_(\d{4})$")
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,8 @@ def read_dataset(dataset_dir: str | Path) -> DatasetFolder:
     """Recognise a folder and list its labelled cases.
 
     Args:
-        dataset_dir: an nnU-Net raw data set (dataset.json with `channel_names`, imagesTr, labelsTr), a task of the
-            Medical Segmentation Decathlon (dataset.json with `modality` and `training`), or a folder with `images`
-            and `labels` whose files bear the same names.
+        dataset_dir: an nnU-Net raw data set or a task of the Medical Segmentation Decathlon, see `layout_of`, or a
+            folder with `images` and `labels` whose files bear the same names.
 
     Raises:
         ValueError: if it is none of these, its dataset.json is wrong, or no case has all of its files.
@@ -64,7 +73,7 @@ def read_dataset(dataset_dir: str | Path) -> DatasetFolder:
     file = root / "dataset.json"
     if file.is_file():
         description = read_json(file)
-        folder = _decathlon(file, description) if "training" in description else _nnunet(file, description)
+        folder = (_decathlon if layout_of(description, root) == DECATHLON else _nnunet)(file, description)
     elif (root / "images").is_dir() and (root / "labels").is_dir():
         folder = _plain(root)
     else:
@@ -93,10 +102,15 @@ def without_ending(path: Path, ending: str | None = None) -> str:
 
 
 def image_files(folder: Path, endings: tuple[str, ...] = IMAGE_ENDINGS) -> list[Path]:
-    """List the files of a folder with these endings, but for hidden ones."""
-    return sorted(
-        path for path in folder.iterdir() if path.name.lower().endswith(endings) and not path.name.startswith(".")
+    """List a folder's files with these endings, but for hidden ones; one line in the log counts what else is there."""
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.name.lower().endswith(endings) and not path.name.startswith(".") and path.is_file()
     )
+    if others := left_out(folder, found, endings):
+        _LOGGER.warning(others)
+    return found
 
 
 def namesakes(paths: Sequence[Path]) -> str | None:
@@ -109,16 +123,24 @@ def namesakes(paths: Sequence[Path]) -> str | None:
     return None
 
 
+def misnumbered(name: str, paths: Sequence[Path], ending: str | None = None) -> str | None:
+    """Return a sentence where the files of a case are not numbered as its channels 0, 1, ..."""
+    if in_order(name, [without_ending(path, ending) for path in paths], "", len(paths)):
+        return None
+    found = ", ".join(path.name for path in paths)
+    return f"the channels of case {name} must be numbered {name}_0000, _0001, ... without a gap; there are {found}"
+
+
 def _nnunet(file: Path, description: dict[str, Any]) -> DatasetFolder:
-    missing = [key for key in ("channel_names", "labels") if key not in description]
-    if missing:
+    root, ending = file.parent, str(description["file_ending"])
+    if not ending.lower().endswith(IMAGE_ENDINGS):
         msg = (
-            f"{file} lacks {' and '.join(missing)}: an nnU-Net data set needs channel_names, labels "
-            "and file_ending, a Decathlon task modality, labels and training"
+            f"{file} has the file_ending {ending}; bundles read {', '.join(IMAGE_ENDINGS)}. Train this data set with "
+            "nnU-Net (nnUNetv2_train ... -tr nnUNetTrainerSCD), or convert its images"
         )
         raise ValueError(msg)
-    root = file.parent
-    channel_names = tuple(by_number(file, "channel_names", description["channel_names"]).values())
+    channels = "channel_names" if "channel_names" in description else "modality"
+    channel_names = tuple(by_number(file, channels, description[channels]).values())
     labels, ignore = read_labels(file, description["labels"])
     order: tuple[int, ...] = ()
     if any(len(values) > 1 for values in labels.values()):
@@ -133,7 +155,7 @@ def _nnunet(file: Path, description: dict[str, Any]) -> DatasetFolder:
         cases, problems = _listed(file, description["dataset"])
     else:
         _need_folders(root, "imagesTr", "labelsTr")
-        cases, problems = _match(root / "imagesTr", root / "labelsTr", description.get("file_ending", ".nii.gz"))
+        cases, problems = _match(root / "imagesTr", root / "labelsTr", ending)
     for case in cases:
         if len(case.images) != len(channel_names):
             found = ", ".join(path.name for path in case.images)
@@ -142,7 +164,7 @@ def _nnunet(file: Path, description: dict[str, Any]) -> DatasetFolder:
                 f"{found}"
             )
     complete = tuple(case for case in cases if case.name not in problems)
-    return DatasetFolder(root, "nnU-Net", complete, problems, channel_names, labels, order, ignore)
+    return DatasetFolder(root, RAW, complete, problems, channel_names, labels, order, ignore)
 
 
 def _decathlon(file: Path, description: dict[str, Any]) -> DatasetFolder:
@@ -159,7 +181,7 @@ def _decathlon(file: Path, description: dict[str, Any]) -> DatasetFolder:
     names = [without_ending(Path(entry["image"])) for entry in entries]
     files = {name: {"images": [e["image"]], "label": e.get("label")} for name, e in zip(names, entries)}
     cases, problems = _listed(file, files)
-    return DatasetFolder(file.parent, "Decathlon", tuple(cases), problems, channel_names, labels, (), ignore)
+    return DatasetFolder(file.parent, DECATHLON, tuple(cases), problems, channel_names, labels, (), ignore)
 
 
 def _plain(root: Path) -> DatasetFolder:
@@ -178,7 +200,7 @@ def _match(images: Path, labels: Path, ending: str | None) -> tuple[list[Case], 
         name = without_ending(path, ending)
         # a plain folder may hold names that happen to end in four digits
         if name not in labels_of:
-            name = _CHANNEL.sub("", name)
+            name = without_channel(name)
         images_of.setdefault(name, []).append(path)
     cases, problems = [], {}
     for name in sorted({*images_of, *labels_of}):
@@ -191,7 +213,7 @@ def _match(images: Path, labels: Path, ending: str | None) -> tuple[list[Case], 
         elif not found:
             problem = f"label {truth[0]} has no image in {images}"
         else:
-            problem = namesakes(found) or namesakes(truth)
+            problem = namesakes(found) or namesakes(truth) or misnumbered(name, found, ending)
         if problem:
             problems[name] = problem
         else:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from scd_plugin.channel_files import channel_files
 from scd_plugin.measure.audit import Audit
 from scd_plugin.measure.image_audit import ImageAudit
 from scd_plugin.networks.family import SCDNetwork
-from scd_plugin.nnunet.model.channel_files import channel_files
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.model.trained_network import build_network

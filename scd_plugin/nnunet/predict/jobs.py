@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scd_plugin.nnunet.model.channel_files import channel_files, in_order
+from scd_plugin.channel_files import channel_files, in_order
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 
 __all__ = ["Case", "check_cascade", "find_cases", "left_out", "left_to_do"]

@@ -84,6 +84,80 @@ def test_output_name_of_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert output_name({"filename_or_obj": "."}, SaveImage()) == {"subject": "series.1.nii.gz", "idx": None}
 
 
+def test_dicom_series_as_deep_as_they_lie(volumes: Any, tmp_path: Path) -> None:
+    volumes.series(tmp_path / "patient" / "study" / "series", "1.2.4")
+    volumes.series(tmp_path / "other", "1.2.5")
+    assert names(list_images(tmp_path, channels=1)) == ["other", "series"]
+
+
+STRAIGHT, SIDEWAYS = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1)
+# what a rotation of 20 degrees about x makes of it
+LEANING = (1, 0, 0, 0, 0.9397, 0.3420)
+
+
+class TestRegularSeries:
+    """Positions in mm and orientations, slice by slice."""
+
+    @pytest.mark.parametrize(
+        "series",
+        [
+            {"positions": [(0, 0, z) for z in (0, 0.6, 1.3, 1.9, 2.5, 3.1)]},
+            {"positions": [(0, 0, -z) for z in range(6)]},
+            {"positions": [(3, -4, 7)]},
+            {"orientations": [LEANING] * 5, "positions": [(0, -0.3420 * i, 0.9397 * i) for i in range(5)]},
+            {"orientations": [SIDEWAYS] * 3, "positions": [(-i, 0, 0) for i in range(3)]},
+        ],
+        ids=["rounded", "downwards", "one slice", "leaning", "sagittal"],
+    )
+    def test_taken(self, volumes: Any, tmp_path: Path, series: dict[str, Any]) -> None:
+        volumes.series(tmp_path / "s", "1.2.4", **series)
+        assert names(list_images(tmp_path, channels=1)) == ["s"]
+
+    @pytest.mark.parametrize(
+        ("series", "sentence"),
+        [
+            (
+                {"positions": [(0, 0, z) for z in (0, 1, 2, 3, 5, 6, 7)]},
+                "1.2.4_3.dcm and 1.2.4_4.dcm lie 2 mm apart where slices lie 1 mm apart as a rule, as where slices are",
+            ),
+            ({"positions": [(0, 0, z) for z in (*range(9), 10)]}, "_8.dcm and 1.2.4_9.dcm lie 2 mm apart"),
+            ({"positions": [(0, 0, z) for z in (*range(30), 31)]}, "_29.dcm and 1.2.4_30.dcm lie 2 mm apart"),
+            ({"positions": [(0, 0, z) for z in (0, 1, 3, 6, 10, 15)]}, "lie 5 mm apart where slices lie 3 mm"),
+            ({"positions": [(0, 0, z) for z in (0, 1, 2, 0, 1, 2)]}, "lie at one place, as where two echoes"),
+            ({"positions": [(0, 0, z) for z in (0, 1, 2, 3, 3)]}, "_3.dcm and 1.2.4_4.dcm lie at one place"),
+            ({"positions": [(0, 0, 0)] * 4}, "lie at one place"),
+            (
+                {"positions": [(0, 0.3 * z, z) for z in range(9)]},
+                "shifted against each other, 2.4 mm from 1.2.4_0.dcm to 1.2.4_8.dcm, as of a tilted gantry",
+            ),
+            ({"orientations": [STRAIGHT] * 3 + [SIDEWAYS]}, "_3.dcm has another orientation than .*as a localizer"),
+            ({"sizes": [8, 8, 8, 6]}, "_3.dcm has 6x6 voxels where 1.2.4_0.dcm has 8x8, as a localizer has"),
+        ],
+        ids=lambda value: "" if isinstance(value, dict) else value[:40],
+    )
+    def test_refused(self, volumes: Any, tmp_path: Path, series: dict[str, Any], sentence: str) -> None:
+        volumes.series(tmp_path / "s", "1.2.4", **series)
+        with pytest.raises(ValueError, match=rf"DICOM series .*s is not one regular volume: .*{sentence}"):
+            list_images(tmp_path, channels=1)
+
+
+def test_a_folder_with_the_name_of_an_image(volumes: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a", "c"):
+        volumes.write(tmp_path / f"{name}.nii.gz", np.zeros(volumes.shape, np.float32))
+    (tmp_path / "b.nii.gz").mkdir()
+    assert names(list_images(tmp_path, channels=1)) == ["a.nii.gz", "c.nii.gz"]
+    assert caplog.messages == [f"left out of {tmp_path}: folders: 1"]
+
+
+@pytest.mark.parametrize("numbers", [(1, 2), (0, 2), (2, 3)], ids=str)
+def test_channels_with_other_numbers(volumes: Any, tmp_path: Path, numbers: tuple[int, int]) -> None:
+    for number in numbers:
+        volumes.write(tmp_path / f"a_{number:04d}.nii.gz", np.zeros(volumes.shape, np.float32))
+    there = ", ".join(f"a_{number:04d}.nii.gz" for number in numbers)
+    with pytest.raises(ValueError, match=rf"of case a must be numbered a_0000, _0001, ... without a gap; .*{there}"):
+        list_images(tmp_path, channels=2)
+
+
 def test_two_series_in_one_folder(volumes: Any, tmp_path: Path) -> None:
     volumes.series(tmp_path / "p", "1.2.4")
     volumes.series(tmp_path / "p", "1.2.5")

@@ -52,6 +52,16 @@ class TestLayouts:
         assert [path.name for path in dataset.cases[0].images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
         assert dataset.regions_order == ()
 
+    @pytest.mark.parametrize(
+        "changes",
+        [{"training": []}, {"modality": {"0": "MRI"}}, {"training": [{"image": "x"}], "test": [], "modality": {}}],
+        ids=" ".join,
+    )
+    def test_nnunet_with_keys_of_the_decathlon(self, tmp_path: Path, changes: dict[str, Any]) -> None:
+        dataset = read_dataset(nnunet(tmp_path, **changes))
+        assert dataset.layout == "nnU-Net"
+        assert dataset.channel_names == ("CT", "PET")
+
     def test_nnunet_regions_and_ignore_label(self, tmp_path: Path) -> None:
         labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
         dataset = read_dataset(nnunet(tmp_path, labels=labels, regions_class_order=[1, 2]))
@@ -159,8 +169,27 @@ class TestWrong:
 
     def test_json_of_something_else(self, tmp_path: Path) -> None:
         (tmp_path / "dataset.json").write_text("{}")
-        with pytest.raises(ValueError, match=r"lacks channel_names and labels"):
+        with pytest.raises(ValueError, match=r"lacks modality, labels, training \(nnU-Net needs channel_names, lab"):
             read_dataset(tmp_path)
+
+    @pytest.mark.parametrize("numbers", [(1, 2), (0, 2), (2, 3)], ids=str)
+    def test_channels_with_other_numbers(self, tmp_path: Path, numbers: tuple[int, int]) -> None:
+        folder = nnunet(tmp_path)
+        files = [(folder / "imagesTr" / f"a_000{i}.nii.gz").rename(folder / f"{i}") for i in range(2)]
+        for number, file in zip(numbers, files):
+            file.rename(folder / "imagesTr" / f"a_{number:04d}.nii.gz")
+        problem = read_dataset(folder).problems["a"]
+        there = ", ".join(f"a_{number:04d}.nii.gz" for number in numbers)
+        wanted = "the channels of case a must be numbered a_0000, _0001, ... without a gap"
+        assert problem == f"{wanted}; there are {there}"
+
+    def test_task_of_nnunets_first_version(self, tmp_path: Path) -> None:
+        touch(*(tmp_path / "Task07_X" / part for part in ("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")))
+        entries = [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}]
+        description = {"modality": {"0": "MR"}, "labels": {"0": "background", "1": "x"}, "training": entries}
+        (tmp_path / "Task07_X" / "dataset.json").write_text(json.dumps(description))
+        with pytest.raises(ValueError, match=r"nnU-Net v1: .*convert_old_nnUNet_dataset .*Task07_X Dataset007_X$"):
+            read_dataset(tmp_path / "Task07_X")
 
     def test_regions_without_order(self, tmp_path: Path) -> None:
         labels = {"background": 0, "whole": [1, 2], "core": 2}
@@ -184,15 +213,26 @@ class TestWrong:
                 r"regions_class_order in .*dataset.json must be a whole number from 0; got 'one'",
             ),
             ({"dataset": ["a"]}, r"dataset in .*dataset.json must be an object of cases; got \['a'\]"),
-            ({"training": ["a.nii.gz"]}, r"training in .*dataset.json must be a list of .*got \['a.nii.gz'\]"),
+            (
+                {"channel_names": None, "training": ["a.nii.gz"]},
+                r"training in .*dataset.json must be a list of .*got \['a.nii.gz'\]",
+            ),
+            ({"file_ending": ".png"}, r"has the file_ending .png; bundles read .nii.gz, .*with nnU-Net"),
+            ({"file_ending": None}, r"dataset.json lacks file_ending"),
         ],
         ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
     )
     def test_malformed(self, tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
         if "training" in changes:
-            changes = {"labels": {"0": "background", "1": "liver"}, **changes}
+            # a Decathlon task
+            others = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver"}, "file_ending": None}
+            changes = {**others, **changes}
+        folder = nnunet(tmp_path, **changes)
+        file = folder / "dataset.json"
+        given = {key: value for key, value in json.loads(file.read_text()).items() if value is not None}
+        file.write_text(json.dumps(given))
         with pytest.raises(ValueError, match=sentence) as caught:
-            read_dataset(nnunet(tmp_path, **changes))
+            read_dataset(folder)
         assert "\n" not in str(caught.value)
 
     def test_background_alone(self, tmp_path: Path) -> None:

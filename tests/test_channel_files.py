@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from scd_plugin.nnunet.model.channel_files import case_name, channel_files, in_order
+from scd_plugin.channel_files import case_name, channel_files, in_order
 
 
 class TestChannelFiles:
