@@ -14,9 +14,10 @@ import scd_plugin
 PACKAGE = Path(__file__).parents[1] / "scd_plugin"
 # a part may import parts with a smaller number; parts of the same number do not know each other
 LAYERS = {
-    "complete_files": 0,
+    "complete_files": -1,
     "channel_files": 0,
     "dataset_layout": 0,
+    "voxel_values": 0,
     "processor": 0,
     "freed_memory": 0,
     "ops": 1,

@@ -10,6 +10,7 @@ from scd_plugin.monai.dataset.images import list_images as list_images
 from scd_plugin.monai.dataset.images import output_name as output_name
 from scd_plugin.monai.dataset.region_transforms import LabelsToRegionsd as LabelsToRegionsd
 from scd_plugin.monai.dataset.region_transforms import RegionsToLabelsd as RegionsToLabelsd
+from scd_plugin.monai.dataset.volume_writer import VolumeWriter as VolumeWriter
 from scd_plugin.monai.errors import show_sentences_on_the_command_line
 from scd_plugin.monai.training.audit_tokens import AuditTokens as AuditTokens
 from scd_plugin.monai.training.best_model import BestModel as BestModel

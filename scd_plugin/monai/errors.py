@@ -20,6 +20,8 @@ _PACKAGE = Path(__file__).parents[1]
 def explained(error: BaseException | None) -> str | None:
     """Return the sentence of the `ValueError` or `OSError` from this package that `error` goes back to, if any."""
     while error is not None:
+        if sentence := _quoted(str(error)):
+            return sentence
         frames = traceback.extract_tb(error.__traceback__)
         # the system's own errors have a number
         ours = isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno is None)
@@ -27,6 +29,15 @@ def explained(error: BaseException | None) -> str | None:
             return str(error)
         error = error.__cause__ or error.__context__
     return None
+
+
+def _quoted(message: str) -> str:
+    """Return the sentence of an `OSError` from this package of which a message holds the stack trace as text.
+
+    MONAI's `SaveImage` keeps no more of what a writer raised.
+    """
+    last = message.rstrip().rpartition("\n")[2]
+    return last.removeprefix("OSError: ") if f'File "{_PACKAGE}' in message and last.startswith("OSError: ") else ""
 
 
 def show_sentences_on_the_command_line() -> None:

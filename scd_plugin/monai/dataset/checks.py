@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from scd_plugin.complete_files import check_complete, tells_its_size
 from scd_plugin.monai.dataset.labelled_folders import Case, DatasetFolder
+from scd_plugin.voxel_values import check_stored_values, wrong_values
 
 __all__ = ["Header", "check_cases", "check_image", "num_channels", "read_header", "read_voxels", "usable_cases"]
 
@@ -72,22 +73,22 @@ def read_voxels(path: Path) -> np.ndarray:
 
 
 def check_image(path: Path, header: Header) -> None:
-    """Refuse a file that a network can't be given. Voxels of NIfTI files, large as a rule, are not read for it.
+    """Refuse a file that a network can't be given. Voxels of NIfTI files of integers are not read for it.
 
     Args:
         path: an image file.
         header: of the file.
 
     Raises:
-        ValueError: if it is flat, cut off, or holds values that are not finite.
+        ValueError: if it is flat, cut off, or holds values that are complex, not finite or too large.
     """
     if len(header.size) != AXES_OF_A_VOLUME:
         msg = f"image {path} is flat; this bundle takes volumes, nnU-Net (-tr nnUNetTrainerSCD) flat images too"
         raise ValueError(msg)
     check_complete(path)
-    # what is not finite in NIfTI files ITK reads as 0
-    if not tells_its_size(path) and not np.isfinite(read_voxels(path)).all():
-        msg = f"image {path} holds values that are not finite (NaN or infinity): replace them by the background's"
+    check_stored_values(path)
+    if not tells_its_size(path) and (problem := wrong_values(read_voxels(path))):
+        msg = f"image {path} holds {problem}: replace them by the background's"
         raise ValueError(msg)
 
 
@@ -118,6 +119,7 @@ def check_cases(cases: Iterable[Case], *, channels: int, labels: Sequence[int]) 
             for path in case.images:
                 check_image(path, headers[path])
             check_complete(case.label)
+            check_stored_values(case.label)
             return _geometry(case, headers, channels) or _label_values(case, labels)
         except ValueError as error:
             return str(error)
@@ -179,6 +181,8 @@ def _label_values(case: Case, labels: Sequence[int]) -> str | None:
     found = np.unique(read_voxels(case.label))
     if found[0] < 0:
         return f"label {case.label} holds the value {found[0]:g}; labels are whole numbers from 0"
+    if broken := [value for value in found.tolist() if value % 1]:
+        return f"label {case.label} holds {broken[0]!r}, which is no whole number: round its values, and write it again"
     unexpected = [value for value in found.tolist() if value not in labels]
     if unexpected:
         return (

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+# the last of which all whole numbers are exact in float32
+_LARGEST_LABEL = 2**24
+
 __all__ = ["by_number", "read_json", "read_labels", "whole_number"]
 
 
@@ -67,6 +70,9 @@ def read_labels(file: Path, entries: Any) -> tuple[dict[str, tuple[int, ...]], i
     for name, value in entries.items():
         given = value if isinstance(value, list) else [value]
         values = tuple(whole_number(file, f"label {name}", one) for one in given)
+        if max(values, default=0) > _LARGEST_LABEL:
+            msg = f"label {name} in {file} must be at most {_LARGEST_LABEL}, as label maps are float32; got {value}"
+            raise ValueError(msg)
         if name == "ignore":
             ignore = values[0]
         elif values != (0,):

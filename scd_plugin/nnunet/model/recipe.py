@@ -15,6 +15,7 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from scd_plugin.complete_files import check_complete
+from scd_plugin.voxel_values import check_stored_values, wrong_values
 
 __all__ = ["NnunetRecipe", "read_json", "read_recipe"]
 
@@ -22,6 +23,10 @@ Array = npt.NDArray[Any]
 _TAKE_THOSE = "take plans.json and dataset.json of the training"
 # what plans must have beside configurations; nnU-Net itself fails at each with a KeyError
 _INTENSITIES = "foreground_intensity_properties_per_channel"
+_VOLUME = 3
+_FLAT = 999
+# in which nnU-Net's writers keep labels
+_LARGEST_LABEL = 2**16 - 1
 _PLANS_NEED = ("image_reader_writer", "transpose_forward", "transpose_backward", _INTENSITIES)
 
 
@@ -64,22 +69,38 @@ class NnunetRecipe:
         """Read an image (C, Z, Y, X) with the plans' reader, and its properties, which hold the geometry.
 
         Raises:
-            ValueError: if a file was cut off, or if there are other channels than the network takes.
+            ValueError: if a file was cut off, if there are other channels than the network takes, if the image is flat
+                and the network takes volumes, or if voxels are complex, not finite, or too large for float32.
         """
-        for file in files:
-            check_complete(Path(file))
+        for file in map(Path, files):
+            check_complete(file)
+            check_stored_values(file)
         image, properties = self.plans.image_reader_writer_class().read_images(list(files))
+        what = f"image {', '.join(files)}"
         if len(image) != len(self.channel_names):
             msg = (
-                f"image {', '.join(files)} has {len(image)} channels where the network takes "
+                f"{what} has {len(image)} channels where the network takes "
                 f"{len(self.channel_names)}: {', '.join(self.channel_names.values())}"
             )
             raise ValueError(msg)
+        first, *others = properties["spacing"]
+        # nnU-Net's readers have no third spacing then, and take a number that makes a thousand slices of one
+        if len(self.configuration.patch_size) == _VOLUME and image.shape[1] == 1 and first >= _FLAT * max(others):
+            msg = f"{what} is flat where the network takes volumes: give it a third axis, and a spacing for it"
+            raise ValueError(msg)
+        for channel, name in zip(image, self.channel_names.values()):
+            if problem := wrong_values(channel):
+                msg = (
+                    f"channel {name} holds {problem}, so a label map would mean nothing; replace these voxels in the "
+                    "image and predict it again"
+                )
+                raise ValueError(msg)
         return np.asarray(image), properties
 
     def read_label_map(self, file: str) -> Array:
-        """Read a label map (1, Z, Y, X) with the plans' reader; ValueError if the file was cut off."""
+        """Read a label map (1, Z, Y, X) with the plans' reader; ValueError if cut off, or values are not finite."""
         check_complete(Path(file))
+        check_stored_values(Path(file))
         return np.asarray(self.plans.image_reader_writer_class().read_seg(file)[0])
 
     def preprocess(
@@ -170,6 +191,13 @@ def _check_dataset(dataset: Any) -> None:
         msg = f"dataset.json has no {', '.join(missing)}, which nnU-Net needs at prediction; {_TAKE_THOSE}"
         raise ValueError(msg)
     _object(dataset["labels"], "labels of dataset.json")
+    written = dataset.get("regions_class_order") or []
+    if too_large := [value for value in written if value > _LARGEST_LABEL]:
+        msg = (
+            f"regions_class_order of dataset.json has {too_large[0]}; nnU-Net writes label maps in 16 bits, so up to "
+            f"{_LARGEST_LABEL}"
+        )
+        raise ValueError(msg)
 
 
 def _object(content: Any, what: str) -> dict[str, Any]:

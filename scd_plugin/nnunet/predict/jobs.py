@@ -9,7 +9,7 @@ from pathlib import Path
 from scd_plugin.channel_files import channel_files, in_order
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 
-__all__ = ["Case", "check_cascade", "find_cases", "left_out", "left_to_do"]
+__all__ = ["Case", "check_cascade", "find_cases", "left_to_do"]
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,6 @@ def check_cascade(recipe: NnunetRecipe, configuration: str, previous_stage: Path
     if previous_stage is not None and not previous_stage.is_dir():
         msg = f"the previous stage must be a folder of label maps; there is no {previous_stage}"
         raise ValueError(msg)
-
-
-def left_out(folder: Path, cases: Sequence[Case], file_ending: str) -> list[str]:
-    """Name the files that look like images and belong to no case, as they have no channel number."""
-    taken = {path for case in cases for path in case.images}
-    return sorted(path.name for path in folder.glob(f"*{file_ending}") if path.is_file() and path not in taken)
 
 
 def left_to_do(cases: Sequence[Case], *, save_probabilities: bool) -> list[Case]:

@@ -15,6 +15,7 @@ import torch
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from torch import nn
 
+from scd_plugin.dataset_layout import left_out
 from scd_plugin.freed_memory import can_keep_freed_memory, freed_memory_kept
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
@@ -22,7 +23,7 @@ from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.model.trained_network import build_network
 from scd_plugin.nnunet.predict.bars import PredictionProgress
 from scd_plugin.nnunet.predict.clock import CaseTimes, settings_of_runs, write_times
-from scd_plugin.nnunet.predict.jobs import Case, check_cascade, find_cases, left_out, left_to_do
+from scd_plugin.nnunet.predict.jobs import Case, check_cascade, find_cases, left_to_do
 from scd_plugin.nnunet.predict.pipeline import run_pipeline
 from scd_plugin.nnunet.predict.resampling import torch_resampling
 from scd_plugin.nnunet.predict.settings import PredictSettings
@@ -59,8 +60,9 @@ def predict(
     recipe = model.recipe
     ending, endings = recipe.file_ending, recipe.plans.image_reader_writer_class.supported_file_endings
     cases = find_cases(images, output, ending, previous_stage=settings.previous_stage, endings=endings)
-    if images.is_dir() and (unnamed := left_out(images, cases, ending)):
-        progress.say(f"note: left out, without a channel number (NAME_0000{ending}): {', '.join(unnamed)}")
+    taken = [image for case in cases for image in case.images]
+    if images.is_dir() and (others := left_out(images, taken, (ending,))):
+        progress.say(f"note: {others}")
     times_file = _times_file(output, cases, settings)
     if settings.keep_existing:
         _check_same_keep(times_file, settings)

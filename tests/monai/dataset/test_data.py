@@ -169,7 +169,30 @@ DAMAGE = {
             (r / "images" / "case_1.nii.gz").unlink(),
             v.write(r / "images" / "case_1.nrrd", np.full(v.shape, np.nan, np.float32)),
         ),
-        r"image .*case_1.nrrd holds values that are not finite \(NaN or infinity\): replace them",
+        r"image .*case_1.nrrd holds NaN or infinite voxels: replace them",
+    ),
+    "not a number in NIfTI": (
+        lambda v, r: v.write(r / "images" / "case_1.nii.gz", np.full(v.shape, np.inf, np.float32)),
+        r"images/case_1.nii.gz holds NaN or infinite voxels: replace them",
+    ),
+    "huge": (
+        lambda v, r: (
+            (r / "images" / "case_1.nii.gz").unlink(),
+            v.write(r / "images" / "case_1.mha", np.full(v.shape, -1e30, np.float32)),
+        ),
+        r"image .*case_1.mha holds voxels of up to 1e\+30, beyond 1e\+14: replace them",
+    ),
+    "complex": (
+        lambda v, r: v.write(r / "images" / "case_1.nii.gz", np.ones(v.shape, np.complex64)),
+        r"images/case_1.nii.gz holds complex numbers; an image has one real number a voxel",
+    ),
+    "label of NaN": (
+        lambda v, r: v.write(r / "labels" / "case_1.nii.gz", np.full(v.shape, np.nan, np.float32)),
+        r"labels/case_1.nii.gz holds NaN or infinite voxels",
+    ),
+    "label just below a whole number": (
+        lambda v, r: v.write(r / "labels" / "case_1.nii.gz", np.full(v.shape, 0.9999999, np.float64)),
+        r"label .*labels/case_1.nii.gz holds 0.9999999, which is no whole number: round its values",
     ),
     "negative label": (
         lambda v, r: v.write(r / "labels" / "case_1.nii.gz", np.full(v.shape, -1, np.int16)),

@@ -207,6 +207,7 @@ class TestWrong:
             ({"labels": ["background", "liver"]}, r"labels in .*dataset.json must be an object of names and numbers"),
             ({"labels": {"liver": "x"}}, r"label liver in .*dataset.json must be a whole number from 0; got 'x'"),
             ({"labels": {"liver": 1.5}}, r"label liver in .*dataset.json must be a whole number from 0; got 1.5"),
+            ({"labels": {"liver": 2**24 + 1}}, r"label liver in .*json must be at most 16777216, .*; got 16777217"),
             ({"labels": {"liver": -1}}, r"label liver in .*dataset.json must be a whole number from 0; got -1"),
             (
                 {"labels": {"all": [1, 2], "liver": 1}, "regions_class_order": ["one", 2]},

@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 pytest.importorskip("nnunetv2")
 
@@ -96,3 +98,53 @@ def test_refused(tmp_path: Path, plans: Any, dataset: Any, message: str) -> None
 def test_configuration_without_a_network() -> None:
     with pytest.raises(ValueError, match=r"^configuration 2d of plans.json has no .UNet_class_name., which"):
         NnunetRecipe(PLANS, DATASET, "2d")
+
+
+RECIPE = {name: {"architecture": {}, "patch_size": [8] * axes} for name, axes in (("3d_fullres", 3), ("2d", 2))}
+
+
+class TestRead:
+    """Images that would be read as something else."""
+
+    def read(self, path: Path, voxels: np.ndarray, configuration: str = "3d_fullres") -> np.ndarray:
+        recipe = NnunetRecipe({**PLANS, "configurations": RECIPE}, DATASET, configuration)
+        image = sitk.GetImageFromArray(voxels)
+        sitk.WriteImage(image, str(path))
+        return recipe.read([str(path)])[0]
+
+    def test_whole(self, tmp_path: Path) -> None:
+        voxels = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+        assert np.array_equal(self.read(tmp_path / "a.nii", voxels)[0], voxels)
+
+    def test_flat_image_where_volumes_are_wanted(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"image .*a.nii is flat where the network takes volumes: give it a third"):
+            self.read(tmp_path / "a.nii", np.ones((4, 5), np.float32))
+        assert self.read(tmp_path / "a.nii", np.ones((4, 5), np.float32), "2d").shape == (1, 1, 4, 5)
+        # a volume of one slice has its third spacing
+        assert self.read(tmp_path / "b.nii", np.ones((1, 4, 5), np.float32)).shape == (1, 1, 4, 5)
+
+    @pytest.mark.parametrize(
+        ("name", "voxels", "sentence"),
+        [
+            ("a.nii", np.full((2, 3, 4), np.nan, np.float32), "a.nii holds NaN or infinite voxels: replace them"),
+            (
+                "a.mha",
+                np.full((2, 3, 4), np.inf, np.float32),
+                "channel CT holds NaN or infinite voxels, so a label",
+            ),
+            ("a.nii", np.full((2, 3, 4), 1e30, np.float32), r"channel CT holds voxels of up to 1e\+30, beyond 1e\+14"),
+            # infinite as float32
+            ("a.mha", np.full((2, 3, 4), 1e39, np.float64), "channel CT holds NaN or infinite voxels"),
+            ("a.nii", np.ones((2, 3, 4), np.complex64), "a.nii holds complex numbers"),
+        ],
+        ids=["NaN NIfTI", "infinite", "huge", "beyond float32", "complex"],
+    )
+    def test_values(self, tmp_path: Path, name: str, voxels: np.ndarray, sentence: str) -> None:
+        with pytest.raises(ValueError, match=sentence):
+            self.read(tmp_path / name, voxels)
+
+
+def test_labels_that_do_not_fit_into_16_bits() -> None:
+    dataset = {**DATASET, "labels": {"background": 0, "all": [1, 2], "core": 2}, "regions_class_order": [1, 70000]}
+    with pytest.raises(ValueError, match=r"regions_class_order of dataset.json has 70000; nnU-Net writes .* 65535$"):
+        NnunetRecipe(PLANS, dataset, "3d_fullres")

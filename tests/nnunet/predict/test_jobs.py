@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
-from scd_plugin.nnunet.predict.jobs import Case, check_cascade, find_cases, left_out, left_to_do
+from scd_plugin.nnunet.predict.jobs import Case, check_cascade, find_cases, left_to_do
 
 ENDINGS = (".nii.gz", ".nrrd", ".mha")
 
@@ -92,13 +92,6 @@ class TestCheckFiles:
     def test_no_label_map_before(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"the previous stage has no label map of it: .*b.mha is missing"):
             case(tmp_path, "a_0000.mha", previous=tmp_path / "b.mha").check_files()
-
-
-def test_left_out(folder: Path, tmp_path: Path) -> None:
-    cases = find_cases(folder, tmp_path / "out", ".mha")
-    assert left_out(folder, cases, ".mha") == []
-    (folder / "scan.mha").touch()
-    assert left_out(folder, find_cases(folder, tmp_path / "out", ".mha"), ".mha") == ["scan.mha"]
 
 
 def test_left_to_do(folder: Path, tmp_path: Path) -> None:

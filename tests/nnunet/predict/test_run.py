@@ -274,7 +274,7 @@ def damaged(images: Path, write: Callable[[Path, np.ndarray], Path]) -> dict[str
     return {
         "b": "read: channels must be the files b_0000.nrrd, _0001, ...; there are b_0001.nrrd",
         "c": "read: RuntimeError",
-        "d": "preprocess: channel CT holds NaN or infinite voxels",
+        "d": "read: channel CT holds NaN or infinite voxels",
         "e": "has 2 channels where the network takes 1: CT",
         "f": "read: RuntimeError",
     }
@@ -390,11 +390,11 @@ def test_what_is_not_written_whole_is_not_there(
     assert names == ["b.nii.gz", "dataset.json", "plans.json", "scd_predict.json"]
 
 
-def test_what_has_no_channel_number_is_said(
+def test_what_is_not_taken_is_said(
     make_model: MakeModel, make_images: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = make_images(["a"])
     shutil.copy(images / "a_0000.nii.gz", images / "mask.nii.gz")
     assert [one.case for one in predict(images, tmp_path / "ours", make_model(), ON_CPU)] == ["a"]
-    note = "note: left out, without a channel number (NAME_0000.nii.gz): mask.nii.gz\n"
+    note = f"note: left out of {images}: images without a channel number (NAME_0000) beside images with one: 1\n"
     assert capsys.readouterr().err == note

@@ -1,0 +1,52 @@
+"""Voxels that a network can't be given, and those that ITK hides: it reads NaN and infinity in NIfTI files as 0."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from scd_plugin.complete_files import tells_its_size
+
+__all__ = ["check_stored_values", "wrong_values"]
+
+# A normalisation squares and sums voxels in float32: a billion of these still fit.
+LARGEST = 1e14
+NOT_FINITE = "NaN or infinite voxels"
+
+
+def wrong_values(voxels: npt.NDArray[Any]) -> str:
+    """Say which voxels an image must not hold, in words that follow "holds"; empty where all can be used."""
+    # of voxels with NaN both are NaN
+    largest = max(float(voxels.max(initial=0)), -float(voxels.min(initial=0)))
+    if not np.isfinite(largest):
+        return NOT_FINITE
+    return f"voxels of up to {largest:.2g}, beyond {LARGEST:.0e}" if largest > LARGEST else ""
+
+
+def check_stored_values(path: Path) -> None:
+    """Refuse a NIfTI file of complex numbers, or with voxels that are not finite; those of integers are not read.
+
+    Args:
+        path: an image file; formats other than NIfTI, whose readers hide nothing, pass.
+
+    Raises:
+        ValueError: if its voxels are such.
+    """
+    if not tells_its_size(path):
+        return
+    try:
+        image: Any = nib.load(path)
+    except nib.filebasedimages.ImageFileError:
+        # no file of its kind, which the reader says
+        return
+    kind = image.get_data_dtype().kind
+    if kind == "c":
+        msg = f"{path} holds complex numbers; an image has one real number a voxel: take the magnitude, for example"
+        raise ValueError(msg)
+    if kind == "f" and not np.isfinite(image.dataobj.get_unscaled()).all():
+        msg = f"{path} holds {NOT_FINITE}: replace them by the background's"
+        raise ValueError(msg)
