@@ -37,8 +37,9 @@ class VolumeWriter(NibabelWriter):
         beside = path.with_name(f".partial_{path.name}")
         try:
             super().write(beside, verbose, **options)
-            # both are images of nibabel's by now
-            if not np.array_equal(*(np.asanyarray(image.dataobj) for image in (nib.load(beside), self.data_obj))):
+            # both are images of nibabel's
+            written: Any = nib.load(beside)
+            if not np.array_equal(np.asanyarray(written.dataobj), np.asanyarray(self.data_obj.dataobj)):
                 msg = "it could not be read back as it was written"
                 raise OSError(msg)
             beside.replace(path)

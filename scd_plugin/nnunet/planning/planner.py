@@ -24,6 +24,7 @@ from scd_plugin.nnunet.planning.token_sizes import PATCH_TARGET, token_geometry
 BYTES_PER_UNIT = 7.89
 # AdamW holds weight, gradient and two moments of every parameter; the U-Net's SGD one moment less.
 BYTES_PER_PARAMETER = 16
+_VOLUME = 3
 UNET_PARAMETER_BYTES = 31_000_000 * 12
 
 
@@ -34,6 +35,7 @@ class nnUNetPlannerSCD(CountingPlanner):
         plans_name = plans_name or type(self).__name__.replace("Planner", "Plans")
         super().__init__(*args, plans_name=plans_name, **kwargs)
         self._keep_ratio = self.planned_ratio("")
+        self._said_one_slice = False
         # memory that weights and optimiser take beyond the U-Net's is not there for feature maps
         self.UNet_vram_target_GB: float = max(1.0, self.UNet_vram_target_GB - self._extra_parameter_bytes() / 1e9)
 
@@ -43,6 +45,11 @@ class nnUNetPlannerSCD(CountingPlanner):
         # nnU-Net's cache is for all configurations, and memory depends on the keep ratio
         cache = self._estimates.setdefault(str(self._keep_ratio), {})
         plans = super().get_plans_for_configuration(spacing, shape, data, voxels, cache)
+        # several drafts are made of each configuration
+        if len(spacing) == _VOLUME and min(plans["patch_size"]) == 1 and not self._said_one_slice:
+            self._said_one_slice = True
+            crop = "x".join(map(str, plans["patch_size"]))
+            print(f"Crops of 3-D configurations are one slice ({crop}): 2d does the same at a lower price")  # noqa: T201
         return {**plans, "architecture": architecture_of(*self._network(plans))}
 
     def static_estimate_VRAM_usage(  # nnU-Net's is static; this one depends on the preset  # noqa: N802
@@ -54,8 +61,30 @@ class nnUNetPlannerSCD(CountingPlanner):
         arch_kwargs: dict[str, Any],
         arch_kwargs_req_import: Sequence[str],
     ) -> float:
-        """Memory of one sample in nnU-Net's unit; infinite where tokens would have to grow beyond 8 voxels."""
-        kind, arguments = self._network({"patch_size": patch_size, "architecture": {"arch_kwargs": arch_kwargs}})
+        """Memory of one sample in nnU-Net's unit; infinite where tokens would be too many or larger than 8 voxels.
+
+        Raises:
+            ValueError: if no crop is small enough for the memory, so that nothing is left of it, or images are too small
+                for tokens.
+        """
+        if min(patch_size) < 1:
+            msg = (
+                f"no crop of this data is small enough for {type(self).__name__} in {self.UNet_vram_target_GB:.1f} GB "
+                "(-gpu_memory_target, without what the weights take): allow more, take a smaller size, such as "
+                "nnUNetPlannerSCD_small, or plan 2d alone for nnU-Net's default trainer"
+            )
+            raise ValueError(msg)
+        if not any(max(step) > 1 for step in arch_kwargs["strides"]):
+            msg = (
+                f"images of {'x'.join(map(str, patch_size))} voxels are too small for tokens of several voxels: train "
+                "them with nnU-Net's default planner and trainer, or at a finer -overwrite_target_spacing"
+            )
+            raise ValueError(msg)
+        try:
+            kind, arguments = self._network({"patch_size": patch_size, "architecture": {"arch_kwargs": arch_kwargs}})
+        except ValueError:
+            # nnU-Net goes on with a smaller crop
+            return float("inf")
         if max(arguments["patch_size"]) > PATCH_TARGET:
             return float("inf")
         # counted with all blocks, none dropped at random

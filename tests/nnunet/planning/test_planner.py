@@ -180,3 +180,27 @@ def test_every_size_of_trainer_has_a_planner() -> None:
     assert wanted <= set(planner.__all__)
     assert planner.PLANNERS["nnUNetPlannerSCD_fast"].scd_size == "base-fast"
     assert planner.PLANNERS["nnUNetPlannerSCDPrimusV3S"].scd_size == "primusv3-s"
+
+
+def test_crop_of_one_slice_is_said(fingerprint: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fingerprint([5, 2000, 2000], [5, 0.05, 0.05])
+    assert crop_and_batch(plan(nnUNetPlannerSCD))[0] == [1, 768, 768]
+    assert capsys.readouterr().out.count("Crops of 3-D configurations are one slice (1x768x768): 2d does the same") == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "sentence"),
+    [
+        (
+            [5, 2000, 2000],
+            [5, 0.05, 0.05],
+            "no crop of this data is small enough for nnUNetPlannerSCD_large in 2.8 GB",
+        ),
+        ([3, 3, 3], [1, 1, 1], r"images of 3x3x3 voxels are too small for tokens of several voxels: train them with"),
+    ],
+    ids=["no memory", "tiny"],
+)
+def test_no_crop_that_suits(fingerprint: Any, shape: list[int], spacing: list[float], sentence: str) -> None:
+    fingerprint(shape, spacing)
+    with pytest.raises(ValueError, match=sentence):
+        plan(planner.PLANNERS["nnUNetPlannerSCD_large"])
