@@ -249,7 +249,9 @@ def export(
     ] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option(help="Largest difference of logits allowed; 1e-4, and 1e-2 for tensorrt, without it."),
+        typer.Option(
+            help="Largest difference of logits allowed, as a share of the largest logit; 1e-4, tensorrt 1e-2, without it."
+        ),
     ] = None,
 ) -> None:
     """Export a bundle's network for deployment, and check that the written file answers as the network does."""
@@ -260,4 +262,5 @@ def export(
     except ParityError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"done: {done.path}, largest difference from the network {done.difference:.1e}; see {done.deployment}")
+    differs = f"its logits differ from the network's by up to {done.difference:.1e}, allowed are {done.allowed:.1e}"
+    typer.echo(f"done: {done.path}, {differs}; see {done.deployment}")

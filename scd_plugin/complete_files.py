@@ -54,7 +54,10 @@ def check_complete(path: Path) -> None:
             _check_gipl(path)
         elif name.endswith(TIFF):
             _check_tiff(path)
-    except (EOFError, IndexError, zlib.error, struct.error, nib.spatialimages.HeaderDataError):
+    except nib.spatialimages.HeaderDataError as error:
+        msg = f"{path} is cut off or damaged: its header can't be read ({error}); copy or download it again"
+        raise ValueError(msg) from None
+    except (EOFError, IndexError, zlib.error, struct.error):
         msg = f"{path} is cut off or damaged: it ends within its header; copy or download it again"
         raise ValueError(msg) from None
     except (OSError, nib.filebasedimages.ImageFileError, tifffile.TiffFileError):
@@ -66,6 +69,10 @@ def _check_nifti(path: Path) -> None:
     pair = path.name.lower().endswith((".img", ".img.gz"))
     try:
         image: Any = nib.load(path.with_name(f"{path.name.partition('.img')[0]}.hdr") if pair else path)
+    except ValueError as error:
+        # nibabel tells neither the file nor where to look
+        msg = f"{path} is damaged: its header gives no orientation (qform: {error}); correct it, or write it again"
+        raise ValueError(msg) from None
     except nib.filebasedimages.ImageFileError:
         # nibabel says so of a packed file, too, that ends within these bytes
         with _open(path) as file:

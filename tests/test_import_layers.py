@@ -18,6 +18,7 @@ LAYERS = {
     "channel_files": 0,
     "dataset_layout": 0,
     "voxel_values": 0,
+    "reader_errors": 0,
     "processor": 0,
     "freed_memory": 0,
     "ops": 1,

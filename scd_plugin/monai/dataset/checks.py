@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from scd_plugin.complete_files import check_complete, tells_its_size
 from scd_plugin.monai.dataset.labelled_folders import Case, DatasetFolder
+from scd_plugin.reader_errors import reading_error
 from scd_plugin.voxel_values import check_stored_values, wrong_values
 
 __all__ = ["Header", "check_cases", "check_image", "num_channels", "read_header", "read_voxels", "usable_cases"]
@@ -20,6 +21,7 @@ __all__ = ["Header", "check_cases", "check_image", "num_channels", "read_header"
 # files written by different tools differ in the last digits of a float32
 GEOMETRY_TOLERANCE = 1e-3
 AXES_OF_A_VOLUME = 3
+_TIME = " (a fourth axis, such as time, is taken for channels)"
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -46,9 +48,7 @@ def read_header(path: Path) -> Header:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        msg = f"{path} can't be read as an image: {reason}"
-        raise ValueError(msg) from None
+        raise ValueError(reading_error([path], error)) from None
     size, spacing, origin = reader.GetSize(), reader.GetSpacing(), reader.GetOrigin()
     axes, channels = len(size), reader.GetNumberOfComponents()
     direction = np.asarray(reader.GetDirection()).reshape(axes, axes)
@@ -160,7 +160,7 @@ def usable_cases(dataset: DatasetFolder, *, channels: int, labels: Sequence[int]
 def _geometry(case: Case, headers: Mapping[Path, Header], channels: int) -> str | None:
     label = headers[case.label]
     if label.channels != 1:
-        return f"label {case.label} must have one channel and three axes; it has {label.channels} channels"
+        return f"label {case.label} must have one channel and three axes; it has {label.channels} channels{_TIME}"
     total = 0
     for path in case.images:
         image = headers[path]
@@ -173,7 +173,9 @@ def _geometry(case: Case, headers: Mapping[Path, Header], channels: int) -> str 
                 return f"image {path} and its label {case.label} differ in {name}: {_short(one)} and {_short(two)}"
     if total != channels:
         files = ", ".join(str(path) for path in case.images)
-        return f"image {files} has {total} channels where the data set has {channels}"
+        return (
+            f"image {files} has {total} channels where the data set has {channels}{_TIME if total > channels else ''}"
+        )
     return None
 
 

@@ -48,11 +48,13 @@ class Exported:
         path: the exported model.
         deployment: JSON beside it, with what a deployment must know.
         difference: largest absolute difference of logits from the network's own, on images new to the file.
+        allowed: how large it may be.
     """
 
     path: Path
     deployment: Path
     difference: float
+    allowed: float
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,11 @@ def export_bundle(
     deployment.write_text(json.dumps(description, indent=4) + "\n")
     if not difference <= allowed:
         msg = (
-            f"{path} was written but answers differently from {weights}: logits differ by up to "
-            f"{difference:.1e}, allowed are {allowed:.1e}; do not deploy it, try another format"
+            f"{path} was written but answers differently from {weights}: logits differ by up to {difference:.1e}, "
+            f"allowed are {allowed:.1e} (their largest is {scale:.1f}); do not deploy it, try another format"
         )
         raise ParityError(msg)
-    return Exported(path, deployment, difference)
+    return Exported(path, deployment, difference, allowed)
 
 
 @contextmanager

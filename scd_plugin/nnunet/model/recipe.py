@@ -15,6 +15,7 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from scd_plugin.complete_files import check_complete
+from scd_plugin.reader_errors import reading_error
 from scd_plugin.voxel_values import check_stored_values, wrong_values
 
 __all__ = ["NnunetRecipe", "read_json", "read_recipe"]
@@ -75,13 +76,21 @@ class NnunetRecipe:
         for file in map(Path, files):
             check_complete(file)
             check_stored_values(file)
-        image, properties = self.plans.image_reader_writer_class().read_images(list(files))
+        try:
+            image, properties = self.plans.image_reader_writer_class().read_images(list(files))
+        except RuntimeError as error:
+            # nnU-Net's own have no text: it prints what is wrong
+            if not str(error):
+                raise
+            raise ValueError(reading_error(files, error)) from None
         what = f"image {', '.join(files)}"
         if len(image) != len(self.channel_names):
             msg = (
                 f"{what} has {len(image)} channels where the network takes "
                 f"{len(self.channel_names)}: {', '.join(self.channel_names.values())}"
             )
+            if len(files) == 1 < len(image):
+                msg += " (a fourth axis, such as time, or colours are taken for channels)"
             raise ValueError(msg)
         first, *others = properties["spacing"]
         # nnU-Net's readers have no third spacing then, and take a number that makes a thousand slices of one

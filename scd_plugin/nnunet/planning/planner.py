@@ -64,8 +64,8 @@ class nnUNetPlannerSCD(CountingPlanner):
         """Memory of one sample in nnU-Net's unit; infinite where tokens would be too many or larger than 8 voxels.
 
         Raises:
-            ValueError: if no crop is small enough for the memory, so that nothing is left of it, or images are too small
-                for tokens.
+            ValueError: if no crop is small enough for the memory, so that nothing is left of it, or images are
+                too small for tokens.
         """
         if min(patch_size) < 1:
             msg = (

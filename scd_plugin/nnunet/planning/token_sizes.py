@@ -97,6 +97,9 @@ def _pooling_steps(configuration: Mapping[str, Any], spatial_dims: int) -> list[
     steps = [per_axis(stride, spatial_dims, name="each of the plans' strides") for stride in strides]
     steps = [step for step in steps if max(step) > 1]
     if not steps:
-        msg = f"the plans pool nowhere (strides {strides}), so no token could be larger than a voxel; plan again"
+        msg = (
+            f"the plans pool nowhere (strides {strides}), so no token could be larger than a voxel: images so small "
+            "need nnU-Net's default trainer, or plans with a finer -overwrite_target_spacing"
+        )
         raise ValueError(msg)
     return steps

@@ -273,10 +273,10 @@ def damaged(images: Path, write: Callable[[Path, np.ndarray], Path]) -> dict[str
     (images / "f_0000.nrrd").touch()
     return {
         "b": "read: channels must be the files b_0000.nrrd, _0001, ...; there are b_0001.nrrd",
-        "c": "read: RuntimeError",
+        "c": "c_0000.nrrd can't be read as an image: it is damaged, or of another format",
         "d": "read: channel CT holds NaN or infinite voxels",
         "e": "has 2 channels where the network takes 1: CT",
-        "f": "read: RuntimeError",
+        "f": "f_0000.nrrd can't be read as an image: it is damaged, or of another format",
     }
 
 
