@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from matplotlib.figure import Figure
 
 from scd_plugin.measure.keep_map import keep_map
 
-__all__ = ["Views", "draw", "predict_views"]
+__all__ = ["Views", "draw", "predict_views", "typical_label"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,15 @@ def predict_views(model_folder: Path, images: list[Path], labels: Path, *, devic
         keep=(torch.stack(maps) if flat else maps[0]).numpy(),
         num_stages=len(network.pruning_stages()),
     )
+
+
+def typical_label(summary: Mapping[str, Any]) -> Path:
+    """Return the label map of the case with the middle mean Dice, of nnU-Net's `summary.json`."""
+    cases = summary["metric_per_case"]
+    # NaN, where neither label map nor prediction has a class, counts for nothing
+    found = [[dice["Dice"] for dice in case["metrics"].values() if dice["Dice"] == dice["Dice"]] for case in cases]
+    order = sorted(range(len(cases)), key=lambda index: mean(found[index]) if found[index] else 0.0)
+    return Path(cases[order[len(order) // 2]]["reference_file"])
 
 
 def draw(views: Views, path: Path, *, title: str) -> None:

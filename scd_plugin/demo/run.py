@@ -175,16 +175,16 @@ def _audit(session: _Session, model: Path, images: Path, labels: Path, *, device
 
 
 def _picture(session: _Session, dataset: Path, model: Path, *, device: str) -> None:
-    """Draw the first held-out case."""
+    """Draw the held-out case in the middle of all by Dice, neither the best nor the worst."""
     os.environ.update(session.environment)
-    from scd_plugin.demo.picture import draw, predict_views
+    from scd_plugin.demo.picture import draw, predict_views, typical_label
 
     ending = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
-    labels = min(path for path in (dataset / HELD_OUT_LABELS).iterdir() if path.name.endswith(ending))
+    labels = typical_label(json.loads((session.output / "predictions" / "summary.json").read_text(encoding="utf-8")))
     case = labels.name.removesuffix(ending)
     images = images_of(case, dataset / HELD_OUT_IMAGES, ending)
     views = predict_views(model, images, labels, device=device)
-    draw(views, session.output / "demo.png", title=f"{dataset.name}, {case} (held out)")
+    draw(views, session.output / "demo.png", title=f"{dataset.name}, {case} (held out, the middle one by Dice)")
 
 
 def _report(
