@@ -88,7 +88,8 @@ def demo(
 @_errors_in_one_sentence()
 def doctor(
     data: Annotated[
-        Path | None, typer.Argument(help="A data set or a folder of images: find the files that were cut off instead.")
+        Path | None,
+        typer.Argument(help="A data set or a folder of images: find files that were cut off or hold NaN instead."),
     ] = None,
 ) -> None:
     """Say what is installed, whether nnU-Net finds the trainer, and what to type where not; or look at data."""
@@ -250,7 +251,7 @@ def export(
     tolerance: Annotated[
         float | None,
         typer.Option(
-            help="Largest difference of logits allowed, as a share of the largest logit; 1e-4, tensorrt 1e-2, without it."
+            help="Largest difference of logits allowed, as a share of the largest; 1e-4, for tensorrt 1e-2, without it."
         ),
     ] = None,
 ) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Iterable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import nibabel as nib
 import tifffile
 
-__all__ = ["check_complete", "cut_off_files", "tells_its_size"]
+__all__ = ["check_complete", "tells_its_size"]
 
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img", ".img.gz")
 GIPL = (".gipl", ".gipl.gz")
@@ -104,19 +103,6 @@ def _check_tiff(path: Path) -> None:
             (offset,) = struct.unpack(form.offsetformat, file.read(form.offsetsize))
         ends += [sum(last) for page in tiff.pages for last in zip(page.dataoffsets, page.databytecounts)]
     _compare(path, max(ends))
-
-
-def cut_off_files(paths: Iterable[Path]) -> list[str]:
-    """Say of each file that was cut off, in a sentence, that it was."""
-    return [sentence for sentence in map(_problem, paths) if sentence]
-
-
-def _problem(path: Path) -> str:
-    try:
-        check_complete(path)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def _compare(path: Path, expected: int) -> None:

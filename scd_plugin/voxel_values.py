@@ -1,7 +1,8 @@
-"""Voxels that a network can't be given, and those that ITK hides: it reads NaN and infinity in NIfTI files as 0."""
+"""Images that a network can't be given, and what ITK hides of them: it reads NaN and infinity in NIfTI files as 0."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from scd_plugin.complete_files import tells_its_size
+from scd_plugin.complete_files import check_complete, tells_its_size
 
-__all__ = ["check_stored_values", "wrong_values"]
+__all__ = ["check_stored_values", "unusable_files", "wrong_values"]
 
 # A normalisation squares and sums voxels in float32: a billion of these still fit.
 LARGEST = 1e14
@@ -50,3 +51,17 @@ def check_stored_values(path: Path) -> None:
     if kind == "f" and not np.isfinite(image.dataobj.get_unscaled()).all():
         msg = f"{path} holds {NOT_FINITE}: replace them by the background's"
         raise ValueError(msg)
+
+
+def unusable_files(paths: Iterable[Path]) -> list[str]:
+    """Say of each image file that was cut off, or whose voxels are as above, in a sentence, that it is so."""
+    return [sentence for sentence in map(_problem, paths) if sentence]
+
+
+def _problem(path: Path) -> str:
+    try:
+        check_complete(path)
+        check_stored_values(path)
+    except ValueError as error:
+        return str(error)
+    return ""

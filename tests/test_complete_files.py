@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from scd_plugin.complete_files import check_complete, cut_off_files
+from scd_plugin.complete_files import check_complete
+from scd_plugin.voxel_values import unusable_files
 
 Write = Callable[..., Path]
 VOXELS = np.random.default_rng(0).integers(1, 3000, (12, 20, 24)).astype(np.int16)
@@ -50,7 +51,7 @@ def test_no_cut_goes_unnoticed(write: Write, name: str, compressed: bool) -> Non
     for end in sorted(ends | {len(whole) - 9, len(whole) - 1}):
         file.write_bytes(whole[:end])
         # refused here, or by the reader
-        if not list(cut_off_files([file])):
+        if not list(unusable_files([file])):
             assert reads_as_written(file), end
 
 
@@ -97,4 +98,4 @@ def test_what_is_no_image_is_the_readers_affair(tmp_path: Path) -> None:
     text.write_text("no image")
     check_complete(text)
     check_complete(tmp_path / "not_there.nii")
-    assert list(cut_off_files([text])) == []
+    assert list(unusable_files([text])) == []

@@ -83,9 +83,9 @@ def check_data(data: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: if it is neither, its `dataset.json` is damaged or lacks keys, a file is missing, or an image was
-            cut off.
+            cut off or holds voxels of NaN.
     """
-    from scd_plugin.complete_files import cut_off_files
+    from scd_plugin.voxel_values import unusable_files
 
     file = data / "dataset.json"
     if not file.is_file():
@@ -105,7 +105,7 @@ def check_data(data: Path) -> dict[str, Any]:
     else:
         cases = _training_files(data, description).values()
         files = [path for images, label in cases for path in (*images, label)]
-    if problems := cut_off_files(sorted(files)):
+    if problems := unusable_files(sorted(files)):
         more = len(problems) - 1
         others = f"; so {'is 1 other' if more == 1 else f'are {more} others'}, see scd doctor {data}" if more else ""
         msg = f"{problems[0]}{others}"

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from packaging.requirements import Requirement
 
-from scd_plugin.complete_files import cut_off_files
 from scd_plugin.freed_memory import SWITCH, can_keep_freed_memory
 from scd_plugin.processor import bfloat16_instructions
+from scd_plugin.voxel_values import unusable_files
 
 __all__ = ["Finding", "examine", "examine_data"]
 
@@ -67,7 +67,7 @@ def examine() -> list[Finding]:
 
 
 def examine_data(folder: Path) -> list[Finding]:
-    """Look for image files that were cut off, anywhere in a folder; nnU-Net would read what is missing as 0.
+    """Look for image files that were cut off or hold NaN, anywhere in a folder; nnU-Net would read both as 0.
 
     Raises:
         ValueError: if there is no such folder, or it holds no file.
@@ -76,8 +76,8 @@ def examine_data(folder: Path) -> list[Finding]:
     if not files:
         msg = f"the data must be a folder of images, such as a data set in nnUNet_raw; {folder} holds no file"
         raise ValueError(msg)
-    problems = cut_off_files(files)
-    whole = Finding("files", f"{len(files)} in {folder}, {len(problems) or 'none'} cut off", ok=not problems)
+    problems = unusable_files(files)
+    whole = Finding("files", f"{len(files)} in {folder}, {len(problems) or 'none'} of them unusable", ok=not problems)
     return [*(Finding("file", problem, ok=False) for problem in problems), whole]
 
 

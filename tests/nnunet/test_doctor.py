@@ -201,13 +201,16 @@ def test_files_that_were_cut_off(tmp_path: Path) -> None:
         file = tmp_path / "imagesTr" / f"case_{number}_0000.nii.gz"
         file.parent.mkdir(exist_ok=True)
         sitk.WriteImage(sitk.Image([8, 8, 8], sitk.sitkInt16), str(file))
-    assert CliRunner().invoke(app, ["doctor", str(tmp_path)]).stdout == f"ok   files: 3 in {tmp_path}, none cut off\n"
+    assert (
+        CliRunner().invoke(app, ["doctor", str(tmp_path)]).stdout
+        == f"ok   files: 3 in {tmp_path}, none of them unusable\n"
+    )
     file.write_bytes(file.read_bytes()[:60])
     result = CliRunner().invoke(app, ["doctor", str(tmp_path)])
     assert result.exit_code == 1
     first, second = result.stdout.splitlines()
     assert first.startswith(f"bad  file: {file} is cut off")
-    assert second == f"bad  files: 3 in {tmp_path}, 1 cut off"
+    assert second == f"bad  files: 3 in {tmp_path}, 1 of them unusable"
     empty = CliRunner().invoke(app, ["doctor", str(tmp_path / "labelsTr")])
     assert (empty.exit_code, empty.stderr) == (
         2,
