@@ -55,15 +55,16 @@ def shared_folder() -> Path:
 
 def split(cases: Sequence[Case], validation_share: float) -> tuple[list[Case], list[Case]]:
     """Part the cases into training and validation, the same way each time; frames of one patient stay together."""
-    groups = sorted({_group(case) for case in cases})
+    groups = sorted({patient(case.name) for case in cases})
     count = round(validation_share * len(groups))
     chosen = {groups[i] for i in np.random.default_rng(SPLIT_SEED).permutation(len(groups))[:count]}
-    training = [case for case in cases if _group(case) not in chosen]
-    return training, [case for case in cases if _group(case) in chosen]
+    training = [case for case in cases if patient(case.name) not in chosen]
+    return training, [case for case in cases if patient(case.name) in chosen]
 
 
-def _group(case: Case) -> str:
-    return case.name.partition("_frame")[0]
+def patient(name: str) -> str:
+    """Return the patient of a case, whose frames are called patientNNN_frameMM; other cases have one each."""
+    return name.partition("_frame")[0]
 
 
 def _folder_cases(folder: Path, suffix: str, longest: int | None = None) -> list[Case]:

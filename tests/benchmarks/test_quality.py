@@ -14,9 +14,10 @@ from evaluation import lesions_found, token_kinds
 from lesions import lesion_volume
 from monai.data import get_track_meta, set_track_meta
 from networks import build, gmacs
+from patient_splits import patient_splits
 from plans import PLANS, Run
 from results import append, finished
-from tasks import TASKS, Case, shared_folder, split
+from tasks import TASKS, Case, patient, shared_folder, split
 from training import LEARNING_RATE, learning_rate
 
 
@@ -45,6 +46,17 @@ def test_frames_of_a_patient_stay_together() -> None:
     assert not patients[0] & patients[1]
     # the same way each time
     assert [one.name for one in split(cases, 0.3)[1]] == [one.name for one in validation]
+
+
+def test_nnunets_folds_keep_patients_together() -> None:
+    names = [f"patient{number:03d}_frame{frame:02d}" for number in range(12) for frame in (1, 9)]
+    folds = patient_splits(names)
+    assert len(folds) == 5
+    assert sorted(name for fold in folds for name in fold["val"]) == names
+    for fold in folds:
+        assert sorted(fold["train"] + fold["val"]) == names
+        assert not {patient(name) for name in fold["train"]} & {patient(name) for name in fold["val"]}
+    assert patient_splits(names[::-1]) == folds
 
 
 def test_batches_follow_from_task_seed_and_step() -> None:
