@@ -62,13 +62,17 @@ def inference_config(network: MovableNetwork, model: ModelFolder) -> dict[str, A
         _part(_BRIDGE + "NnunetSaveImaged", keys="pred", recipe="@recipe", output_dir="@output_dir"),
     ]
     more = [f"$@bundle_root + '/models/{weights_file(n, fold)}'" for n, fold in enumerate(model.folds) if n > 0]
+    trusted = {"trust": True} if model.recipe.trust else {}
     return {
         "bundle_root": ".",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "dataset_dir": "$@bundle_root + '/images'",
         "output_dir": "$@bundle_root + '/eval'",
         "recipe": _part(
-            _BRIDGE + "read_recipe", folder="$@bundle_root + '/configs/nnunet'", configuration=model.configuration
+            _BRIDGE + "read_recipe",
+            folder="$@bundle_root + '/configs/nnunet'",
+            configuration=model.configuration,
+            **trusted,
         ),
         "datalist": _part(
             _BRIDGE + "list_cases",
