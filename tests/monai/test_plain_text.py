@@ -68,7 +68,7 @@ def test_text_is_text_to_monai(name: str) -> None:
 @pytest.mark.parametrize("name", CODE)
 @pytest.mark.parametrize("wrap", [lambda n: n, lambda n: ["a", n], lambda n: {"0": n}, lambda n: {n: 1}])
 def test_code_is_refused(name: str, wrap: Any) -> None:
-    with pytest.raises(ValueError, match="labels in x.json holds the name .* rename it"):
+    with pytest.raises(ValueError, match=r"labels in x.json holds the name .* rename it"):
         check_plain_text(wrap(name), "labels in x.json")
 
 

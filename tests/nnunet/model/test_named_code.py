@@ -144,7 +144,7 @@ def test_what_needs_trust(stranger: Path, path: str, value: Any, entry: str) -> 
 def test_import_that_the_plans_hide(stranger: Path) -> None:
     plans = changed("architecture#_kw_requires_import", [])
     plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["conv_op"] = "of_a_stranger.Net"
-    with pytest.raises(ValueError, match="names 'of_a_stranger.Net' as conv_op of arch_kwargs"):
+    with pytest.raises(ValueError, match=r"names 'of_a_stranger.Net' as conv_op of arch_kwargs"):
         check(plans)
     assert not stranger.exists()
 
