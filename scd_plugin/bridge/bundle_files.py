@@ -64,6 +64,8 @@ def inference_config(network: MovableNetwork, model: ModelFolder) -> dict[str, A
     more = [f"$@bundle_root + '/models/{weights_file(n, fold)}'" for n, fold in enumerate(model.folds) if n > 0]
     trusted = {"trust": True} if model.recipe.trust else {}
     return {
+        # looks at the command line, and shows errors as sentences
+        "imports": ["$import scd_plugin.monai"],
         "bundle_root": ".",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "dataset_dir": "$@bundle_root + '/images'",
@@ -195,7 +197,7 @@ python -m monai.bundle run --config_file configs/inference.json --bundle_root . 
 
 - `IMAGES` holds {files}.
 - Label maps go to `eval/`, or to `--output_dir`: {", ".join(label_channels(recipe.dataset["labels"]).values())}.
-- `--inferer#mirror_axes None` leaves out mirroring, which is several times faster.
+- `--inferer#mirror_axes '[]'` leaves out mirroring, which is several times faster.
 
 Back to nnU-Net: `scd bridge to-nnunet . MODEL_FOLDER`.
 """
