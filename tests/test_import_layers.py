@@ -34,6 +34,7 @@ ROOMS = {
     "monai": {
         "plain_text": -1,
         "command_line": -1,
+        "path_option": -1,
         "dataset": 0,
         "errors": 0,
         "training": 1,

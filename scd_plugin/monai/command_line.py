@@ -21,7 +21,7 @@ from monai.bundle import ConfigParser, run
 __all__ = ["check_command_line", "complaint", "is_bundle_command", "options_of"]
 
 PATHS = ("bundle_root", "ckpt_dir", "dataset_dir", "output_dir")
-# of these numbers become paths again, see `dataset_path`
+# of these numbers become paths again, see `path_option`
 _NUMBERS_TOO = ("dataset_dir",)
 # of MONAI's --tracking
 _TRACKING = ("tracking_uri", "experiment_name", "run_name", "save_execute_config", "output_dir")

@@ -12,7 +12,6 @@ import pytest
 from fire.core import Fire
 
 from scd_plugin.monai.command_line import complaint, options_of
-from scd_plugin.monai.dataset.dataset_path import dataset_path
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 TRAIN, EVALUATE, INFERENCE = (
@@ -143,17 +142,6 @@ class TestConfigs:
 
     def test_none(self) -> None:
         assert complaint(["--epoch", "3"]) is None
-
-
-@pytest.mark.parametrize(("given", "path"), [(2024, Path("2024")), ("./1e3", Path("1e3")), (Path("a"), Path("a"))])
-def test_paths(given: Any, path: Path) -> None:
-    assert dataset_path(given) == path
-
-
-@pytest.mark.parametrize("given", [1e3, True, None, ["a"], ("a", "b")])
-def test_no_paths(given: Any) -> None:
-    with pytest.raises(ValueError, match=r"dataset_dir must be a path; it arrives as .*: write it as ./NAME"):
-        dataset_path(given)
 
 
 @pytest.mark.slow

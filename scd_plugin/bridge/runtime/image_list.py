@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scd_plugin.monai.dataset.dataset_path import dataset_path
+from scd_plugin.monai.path_option import path_option
 from scd_plugin.nnunet.model.channel_files import channel_files, in_order
 
 __all__ = ["list_cases"]
@@ -19,7 +19,7 @@ def list_cases(folder: str | Path, file_ending: str, num_channels: int) -> list[
     Raises:
         ValueError: if there is no such folder, it holds no case, or a case lacks a channel or has one too many.
     """
-    root = dataset_path(folder)
+    root = path_option(folder)
     if not root.is_dir():
         msg = f"dataset_dir must be a folder of images; {root} is none. Give it with --dataset_dir"
         raise ValueError(msg)

@@ -15,8 +15,8 @@ from monai.data.folder_layout import default_name_formatter
 from monai.transforms import Transform
 
 from scd_plugin.monai.dataset.checks import check_image, read_header
-from scd_plugin.monai.dataset.dataset_path import dataset_path
 from scd_plugin.monai.dataset.labelled_folders import IMAGE_ENDINGS, image_files, namesakes, without_ending
+from scd_plugin.monai.path_option import path_option
 
 __all__ = ["list_images", "output_name"]
 
@@ -42,7 +42,7 @@ def list_images(dataset_dir: str | Path, *, channels: int, skip_bad: bool = Fals
     Raises:
         ValueError: if nothing is found, two results would be one file, or, without `skip_bad`, an image can't be used.
     """
-    root = dataset_path(dataset_dir)
+    root = path_option(dataset_dir)
     if root.is_file():
         groups = [[root]]
     elif root.is_dir():

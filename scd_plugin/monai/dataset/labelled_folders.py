@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scd_plugin.monai.dataset.dataset_json import by_number, read_json, read_labels, whole_number
-from scd_plugin.monai.dataset.dataset_path import dataset_path
+from scd_plugin.monai.path_option import path_option
 
 __all__ = ["IMAGE_ENDINGS", "Case", "DatasetFolder", "image_files", "namesakes", "read_dataset", "without_ending"]
 
@@ -58,7 +58,7 @@ def read_dataset(dataset_dir: str | Path) -> DatasetFolder:
     Raises:
         ValueError: if it is none of these, its dataset.json is wrong, or no case has all of its files.
     """
-    root = dataset_path(dataset_dir)
+    root = path_option(dataset_dir)
     if not root.is_dir():
         msg = f"dataset_dir must be a folder; {root} is none. Give the folder of the data set with --dataset_dir"
         raise ValueError(msg)
