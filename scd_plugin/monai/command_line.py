@@ -132,16 +132,17 @@ def _of_value(name: str, text: str, value: Any, config: ConfigParser) -> str | N
         return None if own is None else f"--{name} {text} does nothing: {nothing}. For no value write --{name} '$None'"
     if name in PATHS or (isinstance(value, str) and value.startswith(_MONAIS)):
         return None
-    kind, given = type(own), type(value)
+    given, whole = type(value), isinstance(value, float) and value.is_integer()
+    # an argument of what is called may be of several kinds
+    called = "_target_" in (config.get(name.replace("#", "::").rpartition("::")[0]) or {})
     if isinstance(own, bool):
         wanted = "" if given is bool else "True or False"
-    elif isinstance(own, (int, float)):
-        whole = kind is int and given is float and value.is_integer()
-        wanted = f"a whole number, {value:.0f}" if whole else "" if given in (int, float) else "a number"
-    elif isinstance(own, str) and not own.startswith(_MONAIS):
-        wanted = "" if given is str else "text"
-    elif isinstance(own, list):
-        wanted = "" if given in (list, tuple) else f"a list, such as '[{text}]'"
-    else:
+    elif called or (isinstance(own, str) and own.startswith(_MONAIS)):
         return None
+    elif isinstance(own, int) and whole:
+        wanted = f"a whole number, {value:.0f}"
+    elif isinstance(own, (int, float)):
+        wanted = "" if given in (int, float) else "a number"
+    else:
+        wanted = "text" if isinstance(own, str) and given is not str else ""
     return f"--{name} must be {wanted}; {text} arrives as {value!r} ({given.__name__})" if wanted else None

@@ -108,8 +108,7 @@ def test_options_that_do_what_they_say(options: list[str]) -> None:
         (["--fold"], "--fold must be a number; True arrives as True (bool)"),
         (["--learning_rate", "1e-4x"], "--learning_rate must be a number"),
         (["--size", "2024"], "--size must be text; 2024 arrives as 2024 (int)"),
-        (["--keep_ratios", "0.5"], "--keep_ratios must be a list, such as '[0.5]'; 0.5 arrives as 0.5 (float)"),
-        (["--validate#inferer#overlap", "half"], "--validate#inferer#overlap must be a number"),
+        (["--train#dataloader#shuffle", "no"], "--train#dataloader#shuffle must be True or False"),
     ],
 )
 def test_options_that_would_be_something_else(options: list[str], sentence: str) -> None:
@@ -128,6 +127,10 @@ def test_folders_with_names_that_are_code(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 class TestConfigs:
+    def test_arguments_may_be_of_several_kinds(self) -> None:
+        options = ["--network_def#norm_name", "instance", "--network_def#patch_size", "8", "--img_size", "96"]
+        assert complaint(["--config_file", str(INFERENCE), *options, "--inferer#overlap", "[0.5, 0.5, 0.25]"]) is None
+
     def test_several(self) -> None:
         files = f"['{TRAIN}','{EVALUATE}']"
         assert complaint(["--config_file", files, "--fold", "1", "--validate#handlers", "[]"]) is None
