@@ -160,8 +160,9 @@ def bridge_to_nnunet(
         msg = f"{source} is missing; name a MONAI bundle or a file of weights"
         raise ValueError(msg)
     if source.is_dir():
-        if plans is not None:
-            msg = "--plans goes with a file of weights; the plans of a bundle follow from its configs"
+        of_weights = {"plans": plans, "configuration": configuration, "mirror-axis": mirror_axis}
+        if given := [f"--{name}" for name, value in of_weights.items() if value not in (None, [], "3d_fullres")]:
+            msg = f"{', '.join(given)} goes with a file of weights; what a bundle's plans hold follows from its configs"
             raise ValueError(msg)
         moved = bundle_to_nnunet(source, trainer=trainer, dataset_json=dataset_json, trust=trust)
     elif plans is None or dataset_json is None:
