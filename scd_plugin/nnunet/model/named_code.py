@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pydoc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,13 @@ def _named(
     plans: Mapping[str, Any], configuration: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any, Find, Sequence[str]]]:
     """Every entry that names code: where it stands, the name, how nnU-Net finds it, packages that it may be of."""
-    architecture = configuration.get("architecture") or {}
+    architecture = _mapping(configuration.get("architecture"))
     if network := architecture.get("network_class_name"):
         yield "network_class_name", network, _network, _NETWORKS
-    arguments = architecture.get("arch_kwargs") or {}
-    for name in sorted({*(architecture.get("_kw_requires_import") or ()), _ALWAYS_IMPORTED}):
+    arguments = _mapping(architecture.get("arch_kwargs"))
+    listed = architecture.get("_kw_requires_import")
+    imported = [name for name in listed if isinstance(name, str)] if isinstance(listed, Iterable) else []
+    for name in dict.fromkeys([*imported, _ALWAYS_IMPORTED]):
         if arguments.get(name) is not None:
             yield f"{name} of arch_kwargs", arguments[name], _layer, _LAYERS
     for entry, folder in _FOLDERS.items():
@@ -75,6 +77,11 @@ def _named(
         for name in given if isinstance(given, list) else [given]:
             if name is not None:
                 yield entry, name, partial(_in_folder, folder), ("nnunetv2", "scd_plugin")
+
+
+def _mapping(entry: Any) -> Mapping[str, Any]:
+    """What nnU-Net itself stumbles over is not looked at."""
+    return entry if isinstance(entry, Mapping) else {}
 
 
 def _is_of(name: str, find: Find, packages: Sequence[str]) -> bool:

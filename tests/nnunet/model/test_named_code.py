@@ -141,12 +141,19 @@ def test_what_needs_trust(stranger: Path, path: str, value: Any, entry: str) -> 
     assert not stranger.exists()
 
 
-def test_import_that_the_plans_hide(stranger: Path) -> None:
-    plans = changed("architecture#_kw_requires_import", [])
+@pytest.mark.parametrize("listed", [[], None, "nonlin", 7, [["conv_op"]]])
+def test_import_that_the_plans_hide(stranger: Path, listed: Any) -> None:
+    plans = changed("architecture#_kw_requires_import", listed)
     plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["conv_op"] = "of_a_stranger.Net"
     with pytest.raises(ValueError, match=r"names 'of_a_stranger.Net' as conv_op of arch_kwargs"):
         check(plans)
     assert not stranger.exists()
+
+
+@pytest.mark.parametrize("path", ["architecture", "architecture#arch_kwargs"])
+@pytest.mark.parametrize("value", [None, [], "x", 7])
+def test_what_is_no_object_names_nothing(path: str, value: Any) -> None:
+    check(changed(path, value))
 
 
 def test_names_are_text() -> None:
