@@ -18,6 +18,9 @@ from scd_plugin.nnunet.predict.settings import PredictSettings
 __all__ = ["app"]
 
 COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run code of any package that plans.json names, not of nnU-Net's only.")
+]
 Command = TypeVar("Command", bound=Callable[..., None])
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Token-pruning segmentation for nnU-Net and MONAI.")
@@ -120,11 +123,12 @@ def bridge_to_monai(
         list[str] | None, typer.Option(help="0 to 4 or all; several are averaged. All that are trained without it.")
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="File in each fold.")] = "checkpoint_final.pth",
+    trust: Trust = False,
 ) -> None:
     """Make a MONAI bundle of a trained nnU-Net model; it predicts the same."""
     from scd_plugin.bridge.to_monai import to_monai
 
-    root = to_monai(model_folder, bundle, fold or (), checkpoint)
+    root = to_monai(model_folder, bundle, fold or (), checkpoint, trust=trust)
     typer.echo(f"{root}: see docs/README.md there for how to run it")
 
 
@@ -147,8 +151,9 @@ def bridge_to_nnunet(
     mirror_axis: Annotated[
         list[int] | None, typer.Option(help="Axis over which nnU-Net mirrors, for weights; none without it.")
     ] = None,
+    trust: Trust = False,
 ) -> None:
-    """Make a folder for nnUNetv2_predict_from_modelfolder of a bundle or of weights."""
+    """Make a folder for nnUNetv2_predict_from_modelfolder of a bundle, whose configs are run, or of weights."""
     from scd_plugin.bridge.from_monai.weights_alone import weights_to_nnunet
     from scd_plugin.bridge.to_nnunet import bundle_to_nnunet
 
@@ -156,10 +161,11 @@ def bridge_to_nnunet(
         msg = f"{source} is missing; name a MONAI bundle or a file of weights"
         raise ValueError(msg)
     if source.is_dir():
-        if plans is not None:
-            msg = "--plans goes with a file of weights; the plans of a bundle follow from its configs"
+        of_weights = {"plans": plans, "configuration": configuration, "mirror-axis": mirror_axis}
+        if given := [f"--{name}" for name, value in of_weights.items() if value not in (None, [], "3d_fullres")]:
+            msg = f"{', '.join(given)} goes with a file of weights; what a bundle's plans hold follows from its configs"
             raise ValueError(msg)
-        moved = bundle_to_nnunet(source, trainer=trainer, dataset_json=dataset_json)
+        moved = bundle_to_nnunet(source, trainer=trainer, dataset_json=dataset_json, trust=trust)
     elif plans is None or dataset_json is None:
         msg = f"weights alone ({source}) need --plans and --dataset-json of the model that they are for"
         raise ValueError(msg)
@@ -171,6 +177,7 @@ def bridge_to_nnunet(
             trainer=trainer,
             configuration=configuration,
             mirror_axes=mirror_axis,
+            trust=trust,
         )
     moved.write(model_folder)
     for note in moved.notes:
@@ -213,22 +220,27 @@ def audit(
     fold: Annotated[str, typer.Option(help="Whose weights, for nnU-Net; whose validation cases are counted.")] = "0",
     output: Annotated[Path | None, typer.Option(help="Folder for token_audit.csv; none is written without it.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
+    trust: Trust = False,
 ) -> None:
-    """Count which tokens leave where in labelled cases, and what that does to the segmentation."""
+    """Count which tokens leave where in labelled cases, and what that does to the segmentation.
+
+    Of a bundle it runs the configs, which are code.
+    """
     from rich.console import Console
 
     from scd_plugin.measure.audit_files import write_audit
     from scd_plugin.measure.audit_table import audit_table
 
     chosen = PredictSettings(device=device).torch_device
-    if (model / "configs").is_dir():
+    # the configs of a bundle are code, those beside the plans of a model are not looked at
+    if (model / "configs").is_dir() and not (model / "plans.json").is_file():
         from scd_plugin.monai.audit import audit_bundle
 
         counted = audit_bundle(model, data, device=chosen, fold=fold)
     else:
         from scd_plugin.nnunet.predict.audit import audit_model
 
-        counted = audit_model(model, data / "imagesTr", data / "labelsTr", device=chosen, fold=fold)
+        counted = audit_model(model, data / "imagesTr", data / "labelsTr", device=chosen, fold=fold, trust=trust)
     Console().print(audit_table(counted))
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
@@ -255,7 +267,10 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Export a bundle's network for deployment, and check that the written file answers as the network does."""
+    """Export a bundle's network for deployment, and check that the written file answers as the network does.
+
+    It runs the bundle's configs, which are code.
+    """
     from scd_plugin.monai.export.exporter import ParityError, export_bundle
 
     try:

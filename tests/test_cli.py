@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,23 @@ def test_errors_of_the_system(
     monkeypatch.setattr(demo_run, "run_demo", run)
     result = CliRunner().invoke(app, ["demo", "--output", str(tmp_path)])
     assert (result.exit_code, result.stderr) == (exit_code, said)
+
+
+def test_configs_beside_the_plans_of_a_model_are_not_run(tmp_path: Path) -> None:
+    configs = tmp_path / "model" / "configs"
+    configs.mkdir(parents=True)
+    code = {"network_def": f"$open({str(tmp_path / 'ran')!r}, 'w')", "validate": {"dataset": {}}}
+    for name in ("train.json", "evaluate.json", "metadata.json"):
+        (configs / name).write_text(json.dumps(code))
+    (tmp_path / "model" / "models").mkdir()
+    (tmp_path / "model" / "models" / "model.pt").touch()
+    words = ["audit", str(tmp_path / "model"), str(tmp_path)]
+    # as a bundle it is code
+    CliRunner().invoke(app, words)
+    assert (tmp_path / "ran").exists()
+    (tmp_path / "ran").unlink()
+    (tmp_path / "model" / "plans.json").write_text("{}")
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "is no model folder of nnU-Net: it has no dataset.json" in result.stderr
+    assert not (tmp_path / "ran").exists()

@@ -35,7 +35,17 @@ LAYERS = {
 # the same inside of a host
 ROOMS = {
     "nnunet": {"token_targets": -1, "planning": 0, "model": 0, "trainers": 1, "predict": 2, "doctor": 3},
-    "monai": {"dataset": 0, "errors": 0, "training": 1, "export": 1, "runner": 1, "audit": 2},
+    "monai": {
+        "plain_text": -1,
+        "command_line": -1,
+        "path_option": -1,
+        "dataset": 0,
+        "errors": 0,
+        "training": 1,
+        "export": 1,
+        "runner": 1,
+        "audit": 2,
+    },
     "bridge": {
         "folders": 0,
         "movable_model": 0,

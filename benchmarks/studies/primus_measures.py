@@ -18,6 +18,7 @@ from trainers import primus_study
 from scd_plugin import SCDPrimus
 from scd_plugin.bench.bench_settings import BenchSettings
 from scd_plugin.bench.timed_steps import forward_step, seconds_per_step, training_step
+from scd_plugin.nnunet.model.checkpoint import read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def finished(results: Path) -> dict[str, Path]:
 
 def curve(folder: Path) -> Curve:
     """Of a training, from its last checkpoint."""
-    checkpoint = torch.load(folder / "fold_0" / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+    checkpoint = read_checkpoint(str(folder / "fold_0" / "checkpoint_final.pth"), needs=("logging",))
     logging: dict[str, Any] = checkpoint["logging"]
     return Curve(running=logging["ema_fg_dice"], validation=logging["mean_fg_dice"])
 

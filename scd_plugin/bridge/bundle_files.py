@@ -62,13 +62,19 @@ def inference_config(network: MovableNetwork, model: ModelFolder) -> dict[str, A
         _part(_BRIDGE + "NnunetSaveImaged", keys="pred", recipe="@recipe", output_dir="@output_dir"),
     ]
     more = [f"$@bundle_root + '/models/{weights_file(n, fold)}'" for n, fold in enumerate(model.folds) if n > 0]
+    trusted = {"trust": True} if model.recipe.trust else {}
     return {
+        # looks at the command line, and shows errors as sentences
+        "imports": ["$import scd_plugin.monai"],
         "bundle_root": ".",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "dataset_dir": "$@bundle_root + '/images'",
         "output_dir": "$@bundle_root + '/eval'",
         "recipe": _part(
-            _BRIDGE + "read_recipe", folder="$@bundle_root + '/configs/nnunet'", configuration=model.configuration
+            _BRIDGE + "read_recipe",
+            folder="$@bundle_root + '/configs/nnunet'",
+            configuration=model.configuration,
+            **trusted,
         ),
         "datalist": _part(
             _BRIDGE + "list_cases",
@@ -191,7 +197,7 @@ python -m monai.bundle run --config_file configs/inference.json --bundle_root . 
 
 - `IMAGES` holds {files}.
 - Label maps go to `eval/`, or to `--output_dir`: {", ".join(label_channels(recipe.dataset["labels"]).values())}.
-- `--inferer#mirror_axes None` leaves out mirroring, which is several times faster.
+- `--inferer#mirror_axes '[]'` leaves out mirroring, which is several times faster.
 
 Back to nnU-Net: `scd bridge to-nnunet . MODEL_FOLDER`.
 """

@@ -13,6 +13,7 @@ import torch
 from scd_plugin.bridge.bundle_files import LICENSE, LOGGING, inference_config, metadata, readme, weights_file
 from scd_plugin.bridge.folders import empty_folder
 from scd_plugin.bridge.movable_network import MovableNetwork, flat_weights, refuse_cascade, trainers_network
+from scd_plugin.monai.plain_text import check_plain_text
 from scd_plugin.nnunet.model.trained_model import CHECKPOINT, ModelFolder
 from scd_plugin.nnunet.model.trained_network import check_weights
 
@@ -20,7 +21,12 @@ __all__ = ["to_monai"]
 
 
 def to_monai(
-    model_folder: str | Path, bundle: str | Path, folds: Sequence[str] = (), checkpoint: str = CHECKPOINT
+    model_folder: str | Path,
+    bundle: str | Path,
+    folds: Sequence[str] = (),
+    checkpoint: str = CHECKPOINT,
+    *,
+    trust: bool = False,
 ) -> Path:
     """Write a trained model as a bundle.
 
@@ -29,19 +35,21 @@ def to_monai(
         bundle: a folder that does not exist yet, or is empty.
         folds: which to average; empty for all that nnU-Net would take.
         checkpoint: name of the file in each fold.
+        trust: whether plans may name code of any package, in the bundle as well.
 
     Returns:
         The bundle's folder.
 
     Raises:
         ValueError: if the model is none of SCD's, is a cascade's second stage, or files are missing or damaged, or the
-            bundle's folder is not empty; see also `ModelFolder.read`.
+            bundle's folder is not empty, or a name would be code in a config of MONAI; see also `ModelFolder.read`.
     """
-    model = ModelFolder.read(model_folder, folds, checkpoint)
+    model = ModelFolder.read(model_folder, folds, checkpoint, trust=trust)
     refuse_cascade(model.recipe, model.configuration)
     model = replace(model, weights=tuple(flat_weights(weights) for weights in model.weights))
     network = trainers_network(model.trainer_name, model.recipe)
     check_weights(model, network.network)
+    _check_names(model, network)
     root = empty_folder(bundle)
     for name in ("configs/nnunet", "models", "docs"):
         (root / name).mkdir(parents=True)
@@ -51,6 +59,17 @@ def to_monai(
         torch.save(weights, root / "models" / weights_file(number, fold))
     _write_texts(root, model, network)
     return root
+
+
+def _check_names(model: ModelFolder, network: MovableNetwork) -> None:
+    """Refuse a model of which a text that `bundle_files` takes over would be code to MONAI."""
+    recipe = model.recipe
+    names = {name: getattr(model, name) for name in ("configuration", "trainer_name", "checkpoint")}
+    names |= {name: getattr(recipe.plans, name) for name in ("dataset_name", "plans_name")}
+    names |= {"channel_names": recipe.channel_names, "labels": recipe.dataset["labels"]}
+    names["arch_kwargs"] = network.arguments
+    for entry, name in names.items():
+        check_plain_text(name, f"{entry} of {model.folder}")
 
 
 def _write_texts(root: Path, model: ModelFolder, network: MovableNetwork) -> None:

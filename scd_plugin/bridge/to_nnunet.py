@@ -18,7 +18,11 @@ _CARD = ("trainer_name", "configuration", "folds", "mirror_axes")
 
 
 def bundle_to_nnunet(
-    bundle: str | Path, *, trainer: str | None = None, dataset_json: str | Path | None = None
+    bundle: str | Path,
+    *,
+    trainer: str | None = None,
+    dataset_json: str | Path | None = None,
+    trust: bool = False,
 ) -> Moved:
     """Turn a bundle into a model of nnU-Net, whose plans name the network, so that any trainer builds it.
 
@@ -27,17 +31,18 @@ def bundle_to_nnunet(
         trainer: name that goes into the checkpoint; None for the trainer of the model, or nnUNetTrainerSCD.
         dataset_json: nnU-Net's description of the labels; None to take it from the bundle's metadata. Needed where
             the bundle predicts regions and its metadata does not say of which labels they are made.
+        trust: whether plans that a bundle brings along may name code of any package.
 
     Raises:
         ValueError: naming what can't be expressed.
     """
     source = Bundle.read(bundle)
     if source.from_nnunet:
-        return _came_from_nnunet(source, trainer)
+        return _came_from_nnunet(source, trainer, trust=trust)
     return made_for_monai(source, trainer, dataset_json)
 
 
-def _came_from_nnunet(source: Bundle, trainer: str | None) -> Moved:
+def _came_from_nnunet(source: Bundle, trainer: str | None, *, trust: bool) -> Moved:
     """The model that a bundle was made of, whose plans and data set lie in it, with the network that it has now.
 
     Raises:
@@ -48,7 +53,7 @@ def _came_from_nnunet(source: Bundle, trainer: str | None) -> Moved:
     if missing := sorted(set(_CARD) - set(card)):
         msg = f"{folder / 'model.json'} lacks {', '.join(missing)}"
         raise ValueError(msg)
-    recipe = read_recipe(folder, card["configuration"])
+    recipe = read_recipe(folder, card["configuration"], trust=trust)
     extra = {one.name for one in source.preprocessing} - {"NnunetLoadImaged", "NnunetPreprocessd"}
     extra |= {one.name for one in source.postprocessing} - {"NnunetRestored", "NnunetSaveImaged"}
     if extra or not isinstance(source.inferer, NnunetInferer):
@@ -61,7 +66,7 @@ def _came_from_nnunet(source: Bundle, trainer: str | None) -> Moved:
     notes = []
     name = trainer or card["trainer_name"]
     try:
-        source.network.must_be_of(name, NnunetRecipe(plans, recipe.dataset, card["configuration"]))
+        source.network.must_be_of(name, NnunetRecipe(plans, recipe.dataset, card["configuration"], trust=trust))
     except ValueError as error:
         if trainer is not None:
             raise

@@ -1,6 +1,7 @@
 """MONAI as a host: what the bundles share, under the names that their configs use."""
 
 from scd_plugin.freed_memory import keep_freed_memory as keep_freed_memory
+from scd_plugin.monai.command_line import check_command_line
 from scd_plugin.monai.dataset.data import cache_rate as cache_rate
 from scd_plugin.monai.dataset.data import data_lists as data_lists
 from scd_plugin.monai.dataset.data import describe as describe
@@ -25,3 +26,4 @@ from scd_plugin.monai.training.processes import leave_process_group as leave_pro
 from scd_plugin.monai.training.record import recorded as recorded
 
 show_sentences_on_the_command_line()
+check_command_line()

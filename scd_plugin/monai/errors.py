@@ -12,6 +12,8 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
+from scd_plugin.monai.command_line import is_bundle_command
+
 __all__ = ["explained", "show_sentences_on_the_command_line"]
 
 _PACKAGE = Path(__file__).parents[1]
@@ -42,8 +44,7 @@ def _quoted(message: str) -> str:
 
 def show_sentences_on_the_command_line() -> None:
     """Show errors as sentences, where MONAI's bundle commands are the program."""
-    main = getattr(sys.modules.get("__main__"), "__spec__", None)
-    if main is not None and main.name.startswith("monai.bundle"):
+    if is_bundle_command():
         sys.excepthook = _show
 
 

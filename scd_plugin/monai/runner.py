@@ -23,6 +23,8 @@ from monai.apps.nnunet import nnunetv2_runner as host
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple
 
+from scd_plugin.monai.path_option import path_option
+
 __all__ = ["SCDRunner"]
 
 DEVICES = ("cuda", "cpu", "mps")
@@ -41,7 +43,7 @@ class SCDRunner(host.nnUNetV2Runner):
         device: "cuda", "cpu" or "mps"; by default CUDA where there is a GPU.
 
     Raises:
-        ValueError: if the device or `input_config` is none of these.
+        ValueError: if the device, `input_config` or `work_dir` is none of these.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class SCDRunner(host.nnUNetV2Runner):
             raise ValueError(msg)
         # MONAI takes entries out of a dict that it is given
         config = dict(input_config) if isinstance(input_config, dict) else str(input_config)
-        super().__init__(config, trainer_class_name, str(work_dir), export_validation_probabilities)
+        super().__init__(
+            config, trainer_class_name, str(path_option(work_dir, "work_dir")), export_validation_probabilities
+        )
 
     def convert_dataset(self) -> None:
         """As in MONAI, which only logs what went wrong and leaves half a data set behind.

@@ -27,9 +27,13 @@ class TestCommands:
             (["to-monai", "absent", "out"], "error: absent is no model folder of nnU-Net: it has no plans.json"),
             (["to-nnunet", "absent", "out"], "error: absent is missing; name a MONAI bundle or a file of weights"),
             (["to-nnunet", ".", "out", "--plans", "p.json"], "error: --plans goes with a file of weights"),
+            (
+                ["to-nnunet", ".", "out", "--configuration", "2d", "--mirror-axis", "0"],
+                "error: --configuration, --mirror-axis goes with a file of weights",
+            ),
             (["to-nnunet", __file__, "out"], "need --plans and --dataset-json of the model"),
         ],
-        ids=["no model", "no bundle", "plans", "weights"],
+        ids=["no model", "no bundle", "plans", "plans of weights", "weights"],
     )
     def test_one_sentence(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str

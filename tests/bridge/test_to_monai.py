@@ -203,6 +203,26 @@ class TestRefused:
         with pytest.raises(ValueError, match=f"is no model folder of nnU-Net: it has no {name}"):
             to_monai(model, tmp_path / "bundle")
 
+    @pytest.mark.parametrize("fold", ["0'+open('ran','w')+'", "0_old", "all 1", "\N{SUPERSCRIPT TWO}"])
+    def test_folders_that_are_no_folds(self, make_model: Callable[..., Path], tmp_path: Path, fold: str) -> None:
+        # a fold's name goes into an expression of the config
+        model = make_model(folds=("0", fold))
+        bundle = to_monai(model, tmp_path / "bundle")
+        assert [file.name for file in (bundle / "models").iterdir()] == ["model.pt"]
+        (model / "fold_0" / "checkpoint_final.pth").unlink()
+        with pytest.raises(ValueError, match="no fold has a checkpoint"):
+            to_monai(model, tmp_path / "another")
+
+    def test_trust_goes_with_the_bundle(
+        self, make_model: Callable[..., Path], plans: dict[str, Any], tmp_path: Path
+    ) -> None:
+        plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["conv_op"] = "json.dumps"
+        model = make_model(plans)
+        with pytest.raises(ValueError, match=r"plans.json names 'json.dumps' as conv_op of arch_kwargs"):
+            to_monai(model, tmp_path / "bundle")
+        config = to_monai(model, tmp_path / "trusted", trust=True) / "configs" / "inference.json"
+        assert json.loads(config.read_text())["recipe"]["trust"] is True
+
     def test_no_such_fold(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"fold 4 has no checkpoint; folds with one: 0 \(checkpoint_final.pth\)"):
             to_monai(make_model(), tmp_path / "bundle", ["4"])
@@ -227,6 +247,38 @@ class TestRefused:
         with pytest.raises(ValueError, match=reason):
             to_monai(model, tmp_path / "bundle")
 
+    @pytest.mark.parametrize(
+        ("key", "names", "entry"),
+        [
+            ("channel_names", {"0": "$import antigravity"}, "channel_names"),
+            ("channel_names", {"_target_": "os.getcwd"}, "channel_names"),
+            ("labels", {"background": 0, "%/etc/a.json": 1, "spleen": 2}, "labels"),
+            ("labels", {"background": 0, "@out": 1, "spleen": 2}, "labels"),
+            ("dataset_name", "CT@##version", "dataset_name"),
+            ("plans_name", "$plans", "plans_name"),
+            ("configuration", "$open('ran', 'w')", "configuration"),
+        ],
+    )
+    def test_names_that_are_code_to_monai(
+        self,
+        make_model: Callable[..., Path],
+        plans: dict[str, Any],
+        dataset: dict[str, Any],
+        tmp_path: Path,
+        key: str,
+        names: Any,
+        entry: str,
+    ) -> None:
+        configuration = "3d_fullres"
+        if key == "configuration":
+            configuration = names
+            plans["configurations"][names] = plans["configurations"]["3d_fullres"]
+        (dataset if key in dataset else plans)[key] = names
+        model = make_model(plans, dataset, configuration=configuration)
+        with pytest.raises(ValueError, match=rf"{entry} of .* holds the name .* would take for code.* rename it"):
+            to_monai(model, tmp_path / "bundle")
+        assert not (tmp_path / "bundle").exists()
+
     def test_weights_of_another_size(
         self, make_model: Callable[..., Path], plans: dict[str, Any], tmp_path: Path
     ) -> None:
@@ -250,9 +302,9 @@ class TestExport:
     def described(bundle: Path) -> dict[str, Any]:
         parser = ConfigParser()
         parser.read_config(bundle / "configs" / "inference.json")
-        parser.read_meta(bundle / "configs" / "metadata.json")
+        metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
         parser["bundle_root"] = str(bundle)
-        return describe(parser, parser.get_parsed_content("network_def"))
+        return describe(parser, parser.get_parsed_content("network_def"), metadata)
 
     def test_classes(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
         description = self.described(to_monai(make_model(), tmp_path / "bundle"))

@@ -23,6 +23,7 @@ def weights_to_nnunet(
     trainer: str | None = None,
     configuration: str = CONFIGURATION,
     mirror_axes: Sequence[int] | None = None,
+    trust: bool = False,
 ) -> Moved:
     """Turn a state dict into a model of nnU-Net, with the plans of an existing model.
 
@@ -34,12 +35,13 @@ def weights_to_nnunet(
         trainer: the trainer that builds the network; None where the plans name the network.
         configuration: a name in the plans.
         mirror_axes: axes over which nnU-Net may mirror.
+        trust: whether plans may name code of any package.
 
     Raises:
         ValueError: if the weights do not fit what the trainer builds, or nothing tells which network they are of.
     """
     known, described = read_json(Path(plans)), read_json(Path(dataset_json))
-    recipe = NnunetRecipe(known, described, configuration)
+    recipe = NnunetRecipe(known, described, configuration, trust=trust)
     refuse_cascade(recipe, configuration)
     if trainer is None and planned_network(recipe.configuration.configuration) is None:
         msg = f"{plans} names no network of SCD, so the trainer that builds it must be named (--trainer)"

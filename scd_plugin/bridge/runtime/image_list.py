@@ -8,6 +8,7 @@ from pathlib import Path
 from scd_plugin.channel_files import channel_files, in_order
 from scd_plugin.dataset_layout import left_out
 from scd_plugin.monai.dataset.checks import read_header
+from scd_plugin.monai.path_option import path_option
 
 __all__ = ["list_cases"]
 
@@ -23,7 +24,7 @@ def list_cases(folder: str | Path, file_ending: str, num_channels: int) -> list[
     Raises:
         ValueError: if there is no such folder, it holds no case, or a case lacks a channel or has one too many.
     """
-    root = Path(folder).expanduser()
+    root = path_option(folder)
     if not root.is_dir():
         msg = f"dataset_dir must be a folder of images; {root} is none. Give it with --dataset_dir"
         raise ValueError(msg)

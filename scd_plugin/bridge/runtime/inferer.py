@@ -21,6 +21,17 @@ __all__ = ["NnunetInferer"]
 _LOGGER = logging.getLogger(__name__)
 
 
+def _axes(given: Any, number: int) -> tuple[int, ...] | None:
+    """Axes to mirror over; None for no mirroring."""
+    if given is None:
+        return None
+    listed = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not isinstance(given, (list, tuple)) or any(type(axis) is not int or not 0 <= axis < number for axis in listed):
+        msg = f"mirror_axes must be a list of axes from 0 to {number - 1}, [] for no mirroring; got {given!r}"
+        raise ValueError(msg)
+    return tuple(listed) or None
+
+
 class NnunetInferer(Inferer):
     """Predicts as `nnUNetv2_predict` does, with nnU-Net's own predictor.
 
@@ -29,6 +40,9 @@ class NnunetInferer(Inferer):
         mirror_axes: axes of the preprocessed image over which to mirror, from 0; None or empty for no mirroring.
         step_size: step of the window as a share of it, in (0, 1].
         more_weights: state dicts of further folds, in files; logits are averaged over them and the network's own.
+
+    Raises:
+        ValueError: if axes or step are none of these.
     """
 
     def __init__(
@@ -41,7 +55,7 @@ class NnunetInferer(Inferer):
         super().__init__()
         self.settings = PredictSettings(step_size=step_size)
         self.recipe = recipe
-        self.mirror_axes = tuple(mirror_axes) if mirror_axes else None
+        self.mirror_axes = _axes(mirror_axes, len(recipe.configuration.patch_size))
         self.step_size = step_size
         self.more_weights = list(more_weights)
         self._folds: list[dict[str, Tensor]] | None = None

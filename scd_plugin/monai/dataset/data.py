@@ -17,6 +17,7 @@ from scd_plugin.monai.dataset.checks import num_channels, read_header, usable_ca
 from scd_plugin.monai.dataset.describe import describe_cases, label_values, named_labels
 from scd_plugin.monai.dataset.labelled_folders import Case, read_dataset
 from scd_plugin.monai.dataset.splits import find_splits_file, split_names
+from scd_plugin.monai.path_option import path_option
 
 __all__ = ["cache_rate", "data_lists", "describe", "from_config"]
 
@@ -59,9 +60,10 @@ def describe(dataset_dir: str, recorded: Mapping[str, Any] | None = None, *, ski
     Raises:
         ValueError: if the folder is no data set, or a case is damaged.
     """
-    if recorded is not None and not Path(dataset_dir).expanduser().exists():
+    folder = path_option(dataset_dir)
+    if recorded is not None and not folder.exists():
         return dict(recorded)
-    return dict(_examined(str(dataset_dir), skip_bad, None)[2])
+    return dict(_examined(str(folder), skip_bad, None)[2])
 
 
 def data_lists(
@@ -90,7 +92,7 @@ def data_lists(
         ValueError: if the folder is no data set, a case is damaged, or the split is impossible.
     """
     expected = None if channels is None or labels is None else (channels, tuple(labels))
-    dataset, cases, _ = _examined(str(dataset_dir), skip_bad, expected)
+    dataset, cases, _ = _examined(str(path_option(dataset_dir)), skip_bad, expected)
     by_name: dict[str, Case] = {case.name: case for case in cases}
     splits_file = find_splits_file(dataset.root)
     # cases that are left out keep their place, so that the others stay in their folds

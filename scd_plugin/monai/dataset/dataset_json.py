@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# the last of which all whole numbers are exact in float32
-_LARGEST_LABEL = 2**24
+from scd_plugin.monai.plain_text import check_plain_text
 
 __all__ = ["by_number", "read_json", "read_labels", "whole_number"]
+
+# the last of which all whole numbers are exact in float32
+_LARGEST_LABEL = 2**24
 
 
 def read_json(file: Path, kind: type[Any] = dict) -> Any:
@@ -43,11 +45,12 @@ def by_number(file: Path, key: str, entries: Any) -> dict[int, str]:
         entries: the object.
 
     Raises:
-        ValueError: if it is none, or a key is no whole number.
+        ValueError: if it is none, a key is no whole number, or a name would be code in a config of MONAI.
     """
     if not isinstance(entries, Mapping):
         msg = f'{key} in {file} must be an object of numbers and names, such as {{"0": "CT"}}; got {entries!r}'
         raise ValueError(msg)
+    check_plain_text(entries, f"{key} in {file}")
     named = {whole_number(file, f"a key of {key}", number): str(name) for number, name in entries.items()}
     return dict(sorted(named.items()))
 
@@ -60,11 +63,13 @@ def read_labels(file: Path, entries: Any) -> tuple[dict[str, tuple[int, ...]], i
         entries: name -> value, or values for a region.
 
     Raises:
-        ValueError: if there is no label besides background, or a value is no whole number from 0.
+        ValueError: if there is no label besides background, a value is no whole number from 0, or a name would be code
+            in a config of MONAI.
     """
     if not isinstance(entries, Mapping):
         msg = f'labels in {file} must be an object of names and numbers, such as {{"liver": 1}}; got {entries!r}'
         raise ValueError(msg)
+    check_plain_text(list(entries), f"labels in {file}")
     labels: dict[str, tuple[int, ...]] = {}
     ignore = None
     for name, value in entries.items():

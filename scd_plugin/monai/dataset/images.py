@@ -22,6 +22,7 @@ from scd_plugin.monai.dataset.labelled_folders import (
     namesakes,
     without_ending,
 )
+from scd_plugin.monai.path_option import path_option
 
 __all__ = ["list_images", "output_name"]
 
@@ -46,7 +47,7 @@ def list_images(dataset_dir: str | Path, *, channels: int, skip_bad: bool = Fals
     Raises:
         ValueError: if nothing is found, two results would be one file, or, without `skip_bad`, an image can't be used.
     """
-    root = Path(dataset_dir).expanduser()
+    root = path_option(dataset_dir)
     if root.is_file():
         groups = [[root]]
     elif root.is_dir():

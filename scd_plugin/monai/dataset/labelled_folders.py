@@ -11,6 +11,7 @@ from typing import Any
 from scd_plugin.channel_files import in_order, without_channel
 from scd_plugin.dataset_layout import DECATHLON, RAW, layout_of, left_out
 from scd_plugin.monai.dataset.dataset_json import by_number, read_json, read_labels, whole_number
+from scd_plugin.monai.path_option import path_option
 
 __all__ = [
     "IMAGE_ENDINGS",
@@ -66,7 +67,7 @@ def read_dataset(dataset_dir: str | Path) -> DatasetFolder:
     Raises:
         ValueError: if it is none of these, its dataset.json is wrong, or no case has all of its files.
     """
-    root = Path(dataset_dir).expanduser()
+    root = path_option(dataset_dir)
     if not root.is_dir():
         msg = f"dataset_dir must be a folder; {root} is none. Give the folder of the data set with --dataset_dir"
         raise ValueError(msg)

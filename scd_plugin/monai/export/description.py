@@ -62,12 +62,13 @@ def plain_config(parser: ConfigParser, config_id: str) -> Any:
     return _plain_value(_evaluated(parser, config_id))
 
 
-def describe(parser: ConfigParser, model: nn.Module) -> dict[str, Any]:
+def describe(parser: ConfigParser, model: nn.Module, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Describe how images must come to the network and what its output means.
 
     Args:
-        parser: holds a bundle's inference config, and its metadata.
+        parser: holds a bundle's inference config.
         model: what `network_def` builds.
+        metadata: of the bundle, as it stands in the file: a parser writes each # in it as ::.
 
     Returns:
         A JSON object. `preprocessing` and `postprocessing` are the bundle's transforms with all values resolved;
@@ -89,9 +90,9 @@ def describe(parser: ConfigParser, model: nn.Module) -> dict[str, Any]:
         for step in _transforms(plain_config(parser, _follow(parser, "postprocessing")))
         if not _named(step, _SAVING)
     ]
-    formats: Mapping[str, Any] = parser.get("_meta_#network_data_format", {})
+    formats: Mapping[str, Any] = metadata.get("network_data_format", {})
     description = {
-        "bundle": {key: parser.get(f"_meta_#{key}") for key in ("name", "version", "task")},
+        "bundle": {key: metadata.get(key) for key in ("name", "version", "task")},
         "inputs": {"image": _tensor(formats, "inputs", "image", network.image_shape)},
         "outputs": {"pred": _tensor(formats, "outputs", "pred", [network.out_channels, *network.image_shape[1:]])},
         "img_size": network.image_shape[1:],
@@ -101,7 +102,7 @@ def describe(parser: ConfigParser, model: nn.Module) -> dict[str, Any]:
         "intensity": [step for step in before if "Intensity" in step["_target_"]],
         "activation": next((name for name in ("softmax", "sigmoid") if _argument(after, "Activations", name)), None),
         "sliding_window": plain_config(parser, _follow(parser, "inferer")),
-        "dataset": parser.get("_meta_#dataset"),
+        "dataset": metadata.get("dataset"),
         "preprocessing": before,
         "postprocessing": after,
         "network": plain_config(parser, _follow(parser, "network_def")),

@@ -102,7 +102,8 @@ def export_bundle(
     _check_requirements(format, kind)
     source = _read(Path(bundle_dir))
     path = _output_path(source.root, kind, output)
-    description = describe(source.parser, source.model)
+    metadata = ConfigParser.load_config_file(source.arguments["meta_file"])
+    description = describe(source.parser, source.model, metadata)
     try:
         with warnings.catch_warnings(), _quiet(logging.getLogger("monai.bundle.scripts")):
             # exporters warn of their own future, and of checks of the image's shape that hold

@@ -15,6 +15,7 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from scd_plugin.complete_files import check_complete
+from scd_plugin.nnunet.model.named_code import check_named_code
 from scd_plugin.reader_errors import reading_error
 from scd_plugin.voxel_values import check_stored_values, wrong_values
 
@@ -34,20 +35,28 @@ _PLANS_NEED = ("image_reader_writer", "transpose_forward", "transpose_backward",
 class NnunetRecipe:
     """Plans, data set description and configuration, bound together.
 
+    With `trust` the plans may name code of any package, which nnU-Net then runs.
+
     Raises:
-        ValueError: if the plans have no such configuration, or if either lacks what nnU-Net needs at prediction.
+        ValueError: if the plans have no such configuration, if either lacks what nnU-Net needs at prediction, or if
+            the plans name code that needs trust, see `check_named_code`.
     """
 
-    def __init__(self, plans: dict[str, Any], dataset: dict[str, Any], configuration: str) -> None:
+    def __init__(
+        self, plans: dict[str, Any], dataset: dict[str, Any], configuration: str, *, trust: bool = False
+    ) -> None:
         _check_plans(plans, configuration)
         _check_dataset(dataset)
         self.dataset = dataset
+        self.trust = trust
         self.plans = PlansManager(plans)
         try:
             self.configuration = self.plans.get_configuration(configuration)
         except KeyError as error:
             msg = f"configuration {configuration} of plans.json has no {error}, which nnU-Net needs; {_TAKE_THOSE}"
             raise ValueError(msg) from None
+        if not trust:
+            check_named_code(plans, self.configuration.configuration)
         try:
             self.labels = self.plans.get_label_manager(dataset)
         except (AssertionError, RuntimeError) as error:
@@ -220,8 +229,8 @@ def _kind(content: Any) -> str:
     return {list: "a list", str: "a string", type(None): "null"}.get(type(content), f"the value {content}")
 
 
-def read_recipe(folder: str | Path, configuration: str) -> NnunetRecipe:
-    """Read a recipe from a folder with nnU-Net's `plans.json` and `dataset.json`.
+def read_recipe(folder: str | Path, configuration: str, *, trust: bool = False) -> NnunetRecipe:
+    """Read a recipe from a folder with nnU-Net's `plans.json` and `dataset.json`; for trust see `NnunetRecipe`.
 
     Raises:
         ValueError: if a file is missing or no JSON, or as `NnunetRecipe` does.
@@ -229,7 +238,7 @@ def read_recipe(folder: str | Path, configuration: str) -> NnunetRecipe:
     root = Path(folder)
     plans, dataset = read_json(root / "plans.json"), read_json(root / "dataset.json")
     try:
-        return NnunetRecipe(plans, dataset, configuration)
+        return NnunetRecipe(plans, dataset, configuration, trust=trust)
     except ValueError as error:
         msg = f"{root}: {error}"
         raise ValueError(msg) from None

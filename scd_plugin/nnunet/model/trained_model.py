@@ -55,12 +55,16 @@ class ModelFolder:
     """Axes over which nnU-Net mirrors at prediction."""
 
     @classmethod
-    def read(cls, folder: str | Path, folds: Sequence[str] = (), checkpoint: str = CHECKPOINT) -> ModelFolder:
-        """Read a model folder, TRAINER__PLANS__CONFIGURATION of nnU-Net's results; for folds see `choose_folds`.
+    def read(
+        cls, folder: str | Path, folds: Sequence[str] = (), checkpoint: str = CHECKPOINT, *, trust: bool = False
+    ) -> ModelFolder:
+        """Read a model folder, TRAINER__PLANS__CONFIGURATION of nnU-Net's results.
+
+        For folds see `choose_folds`, for trust `NnunetRecipe`.
 
         Raises:
             ValueError: if it is no model folder, if a file is missing or damaged, if a checkpoint holds more than
-                tensors and numbers, or if folds are of different trainers.
+                tensors and numbers, if folds are of different trainers, or if plans name code that needs trust.
         """
         root = Path(folder).expanduser()
         for name in ("plans.json", "dataset.json"):
@@ -70,7 +74,9 @@ class ModelFolder:
                     "TRAINER__PLANS__CONFIGURATION of nnUNet_results, which holds plans.json, dataset.json and fold_0"
                 )
                 raise ValueError(msg)
-        found = [path.parent.name.removeprefix("fold_") for path in root.glob(f"fold_*/{checkpoint}")]
+        names = [path.parent.name.removeprefix("fold_") for path in root.glob(f"fold_*/{checkpoint}")]
+        # nnU-Net has no others; a copy such as fold_0_old is none
+        found = [name for name in names if name == "all" or (name.isascii() and name.isdigit())]
         try:
             chosen = choose_folds(found, folds)
         except ValueError as error:
@@ -82,7 +88,8 @@ class ModelFolder:
         if len(set(zip(trainers, configurations))) > 1:
             msg = f"folds {', '.join(chosen)} of {root} are of different models: {trainers}, {configurations}"
             raise ValueError(msg)
-        recipe, configuration, trainer_name = read_recipe(root, configurations[0]), configurations[0], trainers[0]
+        configuration, trainer_name = configurations[0], trainers[0]
+        recipe = read_recipe(root, configuration, trust=trust)
         weights = tuple(entries["network_weights"] for entries in read)
         mirror_axes = tuple(int(axis) for axis in read[0][_MIRRORING] or ()) or None
         return cls(root, recipe, configuration, trainer_name, tuple(chosen), checkpoint, weights, mirror_axes)

@@ -23,7 +23,9 @@ __all__ = ["audit_model"]
 _OUTSIDE = -1
 
 
-def audit_model(folder: Path, images: Path, labels: Path, *, device: torch.device, fold: str = "0") -> Audit:
+def audit_model(
+    folder: Path, images: Path, labels: Path, *, device: torch.device, fold: str = "0", trust: bool = False
+) -> Audit:
     """Count which tokens leave where in the cases that a fold was validated on, or in all if it was on none of them.
 
     Args:
@@ -32,12 +34,13 @@ def audit_model(folder: Path, images: Path, labels: Path, *, device: torch.devic
         labels: folder of NAME.
         device: of the network.
         fold: whose checkpoint is taken.
+        trust: whether plans may name code of any package.
 
     Raises:
         ValueError: if the model or the data can't be read, labels are missing or unknown, the model is the second stage
             of a cascade, or its network prunes nothing.
     """
-    model = ModelFolder.read(folder, [fold])
+    model = ModelFolder.read(folder, [fold], trust=trust)
     recipe, network = model.recipe, build_network(model)
     if not isinstance(network, SCDNetwork):
         msg = f"{folder} holds a {type(network).__name__}, which prunes no tokens, so there is nothing to audit"

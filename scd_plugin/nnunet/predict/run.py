@@ -93,11 +93,12 @@ def predict(
 
 def _read_model(folder: Path, settings: PredictSettings) -> ModelFolder:
     """Read the model, and change its recipe as the settings ask."""
-    model = ModelFolder.read(folder, settings.folds or (), settings.checkpoint)
+    model = ModelFolder.read(folder, settings.folds or (), settings.checkpoint, trust=settings.trust)
     recipe, configuration = model.recipe, model.configuration
     check_cascade(recipe, configuration, settings.previous_stage)
     if settings.resampling == "torch":
-        recipe = NnunetRecipe(torch_resampling(recipe.plans.plans, configuration), recipe.dataset, configuration)
+        plans = torch_resampling(recipe.plans.plans, configuration)
+        recipe = NnunetRecipe(plans, recipe.dataset, configuration, trust=settings.trust)
     return replace(model, recipe=recipe)
 
 

@@ -87,6 +87,10 @@ class PredictSettings:
     previous_stage: Annotated[
         Path | None, Option(help="Folder of the first stage's label maps, for the second stage of a cascade.")
     ] = None
+    trust: Annotated[
+        bool,
+        Option("--trust", help="Run code of any package that the model's plans.json names, not of nnU-Net's only."),
+    ] = False
     times: Annotated[
         Path | None, Option("--json", help="File for times and settings; without it, beside the label maps.")
     ] = None

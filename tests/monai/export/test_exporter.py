@@ -252,12 +252,20 @@ class TestDeployment:
 def test_regions_and_stale_names() -> None:
     metadata = copy.deepcopy(METADATA)
     metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = {"0": "background", "1": "liver"}
-    parser = ConfigParser({**INFERENCE, "regions": [1, 2], "_meta_": metadata})
-    deployment = describe(parser, SCDUNETR(**NETWORK))
+    parser = ConfigParser({**INFERENCE, "regions": [1, 2]})
+    deployment = describe(parser, SCDUNETR(**NETWORK), metadata)
     assert deployment["activation"] == "sigmoid"
     assert deployment["outputs"]["pred"]["num_channels"] == 3
     assert deployment["outputs"]["pred"]["channel_def"] == {}
     assert "KeepLargestConnectedComponentd" in [step["_target_"] for step in deployment["postprocessing"]]
+
+
+def test_names_stay_as_they_are() -> None:
+    names = {"0": "background", "1": "lesion #1", "2": "lesion #2"}
+    metadata = {"network_data_format": {"outputs": {"pred": {"channel_def": names}}}}
+    parser = ConfigParser({**INFERENCE, "_meta_": copy.deepcopy(metadata)})
+    deployment = describe(parser, SCDUNETR(**NETWORK), metadata)
+    assert deployment["outputs"]["pred"]["channel_def"] == names
 
 
 def test_config_without_preprocessing() -> None:
@@ -265,7 +273,7 @@ def test_config_without_preprocessing() -> None:
     with pytest.raises(
         ValueError, match=r"inference\.json must have the id 'preprocessing'; it has imports, bundle_root"
     ):
-        describe(parser, SCDUNETR(**NETWORK))
+        describe(parser, SCDUNETR(**NETWORK), METADATA)
 
 
 def test_plain_config_resolves_values_alone() -> None:
