@@ -17,6 +17,8 @@ LAYERS = {
     "complete_files": 0,
     "processor": 0,
     "freed_memory": 0,
+    "folders": 0,
+    "stopping": 0,
     "ops": 1,
     "blocks": 2,
     "networks": 3,
@@ -30,10 +32,9 @@ LAYERS = {
 }
 # the same inside of a host
 ROOMS = {
-    "nnunet": {"token_targets": -1, "planning": 0, "model": 0, "trainers": 1, "predict": 2, "doctor": 3},
+    "nnunet": {"token_targets": -1, "planning": 0, "model": 0, "trainers": 1, "predict": 2, "findings": 2, "doctor": 3},
     "monai": {"dataset": 0, "errors": 0, "training": 1, "export": 1, "runner": 1, "audit": 2},
     "bridge": {
-        "folders": 0,
         "movable_model": 0,
         "movable_network": 0,
         "runtime": 1,

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from scd_plugin.bridge.bundle_files import LICENSE, LOGGING, inference_config, metadata, readme, weights_file
-from scd_plugin.bridge.folders import empty_folder
 from scd_plugin.bridge.movable_network import MovableNetwork, flat_weights, refuse_cascade, trainers_network
-from scd_plugin.nnunet.model.trained_model import CHECKPOINT, ModelFolder
+from scd_plugin.folders import CHECKPOINT, empty_folder
+from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.model.trained_network import check_weights
 
 __all__ = ["to_monai"]
@@ -43,6 +43,7 @@ def to_monai(
     network = trainers_network(model.trainer_name, model.recipe)
     check_weights(model, network.network)
     root = empty_folder(bundle)
+    root.mkdir(parents=True, exist_ok=True)
     for name in ("configs/nnunet", "models", "docs"):
         (root / name).mkdir(parents=True)
     for name in ("plans.json", "dataset.json"):

@@ -1,4 +1,4 @@
-"""The demo's data set: made on the spot, or a folder of the user's, with some cases held out."""
+"""The demo's data set: made on the spot, or a folder of the user's, with some cases held out. Light to import."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
-
-from scd_plugin.demo.synthetic import write_dataset
+from scd_plugin.folders import read_json
 
 __all__ = ["HELD_OUT_IMAGES", "HELD_OUT_LABELS", "check_data", "configuration_for", "hold_out", "prepare_dataset"]
 
@@ -33,6 +31,8 @@ def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., Non
         ValueError: as `check_data`.
     """
     if data is None:
+        from scd_plugin.demo.synthetic import write_dataset
+
         folder = raw / SYNTHETIC
         write_dataset(folder, num_cases=28, seed=0)
         return folder
@@ -58,9 +58,6 @@ def check_data(data: Path) -> dict[str, Any]:
         ValueError: if it is neither, is not named as nnU-Net asks for, its `dataset.json` is damaged or lacks keys, or
             an image was cut off.
     """
-    from scd_plugin.complete_files import cut_off_files
-    from scd_plugin.nnunet.model.recipe import read_json
-
     data = data.resolve()
     file = data / "dataset.json"
     present = {"dataset.json": file.is_file(), **{name: (data / name).is_dir() for name in ("imagesTr", "labelsTr")}}
@@ -88,6 +85,8 @@ def check_data(data: Path) -> dict[str, Any]:
             f"{file} lists its files under 'dataset', which this demo does not read; put them in imagesTr and labelsTr"
         )
         raise ValueError(msg)
+    from scd_plugin.complete_files import cut_off_files
+
     images = sorted(path for name in ("imagesTr", "labelsTr") for path in (data / name).iterdir() if path.is_file())
     if problems := cut_off_files(images):
         more = len(problems) - 1
@@ -147,6 +146,8 @@ def hold_out(folder: Path) -> list[str]:
 
 def configuration_for(folder: Path) -> str:
     """Return `3d_fullres`, or `2d` where the images are flat."""
+    import SimpleITK as sitk
+
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(next((folder / "imagesTr").iterdir())))
     reader.ReadImageInformation()

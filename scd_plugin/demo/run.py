@@ -25,6 +25,7 @@ from scd_plugin.demo.dataset import (
     hold_out,
     prepare_dataset,
 )
+from scd_plugin.folders import check_apart, check_output
 
 __all__ = ["TRAINER", "run_demo"]
 
@@ -92,11 +93,12 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
     """
     from scd_plugin.nnunet.predict.settings import PredictSettings
 
-    device = PredictSettings(device=device).torch_device.type
     output = output.resolve()
     if data is not None:
-        _check_apart(data.resolve(), output)
+        check_apart(data.resolve(), output)
         check_data(data)
+    _check_folder(output)
+    device = PredictSettings(device=device).torch_device.type
     _start_folder(output)
     session = _Session(output, Console())
 
@@ -133,24 +135,20 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
     return _report(session, dataset, predictions, held, tokens, synthetic=data is None)
 
 
-def _check_apart(data: Path, output: Path) -> None:
-    """Refuse folders of which one holds the other: the user's is only read."""
-    if data.is_relative_to(output) or output.is_relative_to(data):
-        msg = (
-            f"data and output must lie apart, for the output is replaced and the data is only read; got data {data} "
-            f"and output {output}, name another with --output (make demo: OUT=)"
-        )
-        raise ValueError(msg)
-
-
-def _start_folder(output: Path) -> None:
-    """Make the demo's folder, in place of an earlier demo's and never of anything else."""
+def _check_folder(output: Path) -> None:
+    """Refuse to replace anything but an earlier demo, and what can't be written to."""
+    check_output(output)
     if output.exists() and not (output.is_dir() and ((output / MARKER).is_file() or not any(output.iterdir()))):
         msg = (
             f"output must be a new folder, an empty one, or one of an earlier demo, which holds the file {MARKER}; "
             f"{output} is none of these, name another with --output (make demo: OUT=) or remove it yourself"
         )
         raise ValueError(msg)
+
+
+def _start_folder(output: Path) -> None:
+    """Make the demo's folder, in place of an earlier demo's and never of anything else."""
+    _check_folder(output)
     if output.exists():
         shutil.rmtree(output)
     output.mkdir(parents=True)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from scd_plugin.demo import dataset as demo_dataset
 from scd_plugin.demo import run as demo_run
+from scd_plugin.demo import synthetic
 from scd_plugin.demo.picture import Views, draw
 
 
@@ -107,7 +107,7 @@ def test_pipeline(
         demo_run, "_audit", lambda _session, *folders, device: audited.append((*folders, device)) or {"mixed_kept": 0.5}
     )
     monkeypatch.setattr(
-        demo_dataset,
+        synthetic,
         "write_dataset",
         lambda folder, *, num_cases, **_: volumes.nnunet(folder, num_cases=num_cases // 3),
     )

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scd_plugin.bridge.folders import empty_folder
 from scd_plugin.bridge.movable_network import MovableNetwork
-from scd_plugin.nnunet.model.trained_model import CHECKPOINT
+from scd_plugin.folders import CHECKPOINT, empty_folder
 from scd_plugin.nnunet.planning.planned_network import architecture_of
 
 __all__ = ["TRAINER", "Moved", "plans_with"]
@@ -48,6 +47,7 @@ class Moved:
             ValueError: if the folder is not empty.
         """
         root = empty_folder(folder)
+        root.mkdir(parents=True, exist_ok=True)
         (root / "plans.json").write_text(json.dumps(self.plans, indent=4) + "\n")
         (root / "dataset.json").write_text(json.dumps(self.dataset, indent=4) + "\n")
         for fold, weights in self.weights.items():

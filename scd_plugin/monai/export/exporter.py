@@ -21,6 +21,7 @@ from monai.bundle import ConfigParser, ckpt_export, onnx_export, trt_export
 from torch import nn
 
 from scd_plugin import __version__
+from scd_plugin.folders import check_exportable, check_output
 from scd_plugin.monai.export.description import describe, find_network
 from scd_plugin.monai.export.exported_parity import load_exported, parity
 from scd_plugin.networks import SCDNetwork
@@ -219,14 +220,7 @@ def _check_requirements(name: str, kind: _Format) -> None:
 def _read(root: Path) -> _Source:
     """Read configs and weights of a bundle, and build its network with them."""
     root = root.resolve()
-    config, metadata, weights = files = [
-        root / name for name in ("configs/inference.json", "configs/metadata.json", "models/model.pt")
-    ]
-    for file in files:
-        if not file.is_file():
-            remedy = "train the bundle first, or copy weights there" if file is weights else "is it a bundle?"
-            msg = f"{root} has no {file.relative_to(root)}; {remedy}"
-            raise ValueError(msg)
+    config, metadata, weights = check_exportable(root)
     parser = ConfigParser()
     parser.read_config(config)
     parser.read_meta(metadata)
@@ -265,6 +259,7 @@ def _output_path(root: Path, kind: _Format, output: str | Path | None) -> Path:
     if path.suffix != suffix:
         msg = f"output must be a file name that ends with {suffix} for this format; got {path}"
         raise ValueError(msg)
+    path = check_output(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -1,0 +1,118 @@
+"""Ctrl-C, and the signal by which batch systems stop a program: one sentence, clean-up, exit code 130 or 143."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["Stopped", "children_end_with_us", "run_program", "say_when_stopped", "stoppable"]
+
+# what a program that nobody has changed does at these; else it is somebody's wish, as that of nohup
+_DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+# of prctl.h
+_PR_SET_PDEATHSIG = 1
+_GRACE_SECONDS = 10.0
+
+
+class Stopped(SystemExit):
+    """Raised in the main thread, wherever it is, so that files and processes are cleaned up; `code` is 130 or 143."""
+
+
+def say_when_stopped(go_on: str | Callable[[], str]) -> dict[signal.Signals, object]:
+    """From now on end with `Stopped` and a sentence when told to stop; a second signal ends the process at once.
+
+    Does nothing outside of the main thread, and at signals that have a handler already or are ignored.
+
+    Args:
+        go_on: what is left and how to go on, or a function that says so.
+
+    Returns:
+        The handlers that were there before, of the signals that are handled now.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    before = {number: signal.getsignal(number) for number in _DEFAULTS}
+    before = {number: handler for number, handler in before.items() if handler == _DEFAULTS[number]}
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_DFL)
+        text = go_on if isinstance(go_on, str) else go_on()
+        # not print, which may be at work just now
+        os.write(2, f"\nstopped ({signal.Signals(number).name}): {text}\n".encode())
+        raise Stopped(128 + number)
+
+    for number in before:
+        signal.signal(number, stop)
+    return dict(before)
+
+
+@contextmanager
+def stoppable(go_on: str | Callable[[], str]) -> Iterator[None]:
+    """Do what `say_when_stopped` does for a while."""
+    before = say_when_stopped(go_on)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def run_program(words: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Run a program to its end; where that is not waited for, it ends, and all that it started.
+
+    It has a session of its own: Ctrl-C in a terminal reaches us alone, and none of its processes shows a stack trace.
+
+    Raises:
+        subprocess.CalledProcessError: if it fails.
+    """
+    process = subprocess.Popen(words, env=dict(environment), start_new_session=True)  # noqa: S603
+    try:
+        status = process.wait()
+    except BaseException:
+        _end(process, signal.SIGTERM)
+        try:
+            process.wait(_GRACE_SECONDS)
+        finally:
+            _end(process, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+        raise
+    if status:
+        raise subprocess.CalledProcessError(status, list(words))
+
+
+def _end(process: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to a program that leads a session, and to all of it."""
+    try:
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, number)
+        else:
+            process.terminate()
+    except ProcessLookupError:
+        pass
+
+
+def children_end_with_us() -> None:
+    """Let processes that are forked from now on end with this one, however it ends; on Linux, elsewhere do nothing.
+
+    Ctrl-C in a terminal reaches them as well; they leave it to this process.
+    """
+    if sys.platform.startswith("linux") and not _tied:
+        _tied.append(os.getpid())
+        os.register_at_fork(after_in_child=_tie)
+
+
+_tied: list[int] = []
+
+
+def _tie() -> None:
+    """In a child, just forked."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
