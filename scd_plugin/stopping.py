@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -41,11 +42,21 @@ def say_when_stopped(go_on: str | Callable[[], str]) -> dict[signal.Signals, obj
     before = {number: signal.getsignal(number) for number in _DEFAULTS}
     before = {number: handler for number, handler in before.items() if handler == _DEFAULTS[number]}
 
+    owner = os.getpid()
+
     def stop(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != owner:
+            # in a process that was forked; Ctrl-C in a terminal reaches it as well, and it ends with us
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
         for one in before:
             signal.signal(one, signal.SIG_DFL)
         text = go_on if isinstance(go_on, str) else go_on()
         # not print, which may be at work just now
+        # engines log a stack trace of whatever ends them
+        logging.disable()
         os.write(2, f"\nstopped ({signal.Signals(number).name}): {text}\n".encode())
         raise Stopped(128 + number)
 
@@ -63,6 +74,7 @@ def stoppable(go_on: str | Callable[[], str]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        logging.disable(logging.NOTSET)
 
 
 def run_program(words: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -99,20 +111,19 @@ def _end(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 def children_end_with_us() -> None:
-    """Let processes that are forked from now on end with this one, however it ends; on Linux, elsewhere do nothing.
-
-    Ctrl-C in a terminal reaches them as well; they leave it to this process.
-    """
-    if sys.platform.startswith("linux") and not _tied:
-        _tied.append(os.getpid())
-        os.register_at_fork(after_in_child=_tie)
+    """Let processes that are forked from now on end with this one, however it ends; on Linux, elsewhere do nothing."""
+    if sys.platform.startswith("linux") and not _parents:
+        _parents.append(os.getpid())
+        os.register_at_fork(before=lambda: _parents.__setitem__(0, os.getpid()), after_in_child=_tie)
 
 
-_tied: list[int] = []
+# the process that forked last
+_parents: list[int] = []
 
 
 def _tie() -> None:
     """In a child, just forked."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.getppid() != _parents[0]:
+        # it has ended before this was asked for
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from scd_plugin.demo.dataset import (
     prepare_dataset,
 )
 from scd_plugin.folders import check_apart, check_output
+from scd_plugin.stopping import run_program
 
 __all__ = ["TRAINER", "run_demo"]
 
@@ -72,7 +72,7 @@ class _Session:
         """Run one of nnU-Net's commands from this Python's environment; raise if it fails."""
         self.console.print(f"$ {shlex.join(words)}", style="bold cyan", highlight=False, soft_wrap=True)
         program = Path(sys.executable).parent / words[0]
-        subprocess.run([str(program), *words[1:]], check=True, env={**os.environ, **self.environment})
+        run_program([str(program), *words[1:]], {**os.environ, **self.environment})
 
 
 def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
@@ -99,8 +99,11 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
         check_data(data)
     _check_folder(output)
     device = PredictSettings(device=device).torch_device.type
+    again = (output / MARKER).exists()
     _start_folder(output)
     session = _Session(output, Console())
+    if again:
+        session.console.print(f"note: the earlier demo in {output} is replaced: this one starts over", soft_wrap=True)
 
     with session.stage("data set"):
         dataset = prepare_dataset(data, session.folders["nnUNet_raw"], session.command)
@@ -149,10 +152,14 @@ def _check_folder(output: Path) -> None:
 def _start_folder(output: Path) -> None:
     """Make the demo's folder, in place of an earlier demo's and never of anything else."""
     _check_folder(output)
-    if output.exists():
-        shutil.rmtree(output)
-    output.mkdir(parents=True)
+    output.mkdir(parents=True, exist_ok=True)
+    # first and last, so that what is left of a demo that was stopped is known for one
     (output / MARKER).touch()
+    for path in output.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != MARKER:
+            path.unlink()
 
 
 def _audit(session: _Session, model: Path, images: Path, labels: Path, *, device: str) -> dict[str, float | None]:

@@ -12,6 +12,8 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
+from scd_plugin.stopping import say_when_stopped
+
 __all__ = ["explained", "show_sentences_on_the_command_line"]
 
 _PACKAGE = Path(__file__).parents[1]
@@ -30,10 +32,11 @@ def explained(error: BaseException | None) -> str | None:
 
 
 def show_sentences_on_the_command_line() -> None:
-    """Show errors as sentences, where MONAI's bundle commands are the program."""
+    """Show errors as sentences, and end with one when stopped, where MONAI's bundle commands are the program."""
     main = getattr(sys.modules.get("__main__"), "__spec__", None)
     if main is not None and main.name.startswith("monai.bundle"):
         sys.excepthook = _show
+        say_when_stopped("a training goes on from its last checkpoint with --resume True, anything else starts over")
 
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -86,8 +86,7 @@ def test_pipeline(
     data = volumes.nnunet(tmp_path / "Dataset027_A-2", num_cases=8) if raw_folder else None
     output, ran = tmp_path / "out", []
 
-    def run(words: list[str], *, check: bool, env: dict[str, str]) -> None:
-        assert check
+    def run(words: list[str], env: dict[str, str]) -> None:
         assert Path(words[0]).parent == Path(sys.executable).parent
         assert env["nnUNet_raw"] == str(output / "nnUNet_raw")
         ran.append([Path(words[0]).name, *words[1:]])
@@ -98,7 +97,7 @@ def test_pipeline(
             (predictions / "summary.json").write_text(json.dumps(summary))
 
     pictured = []
-    monkeypatch.setattr(demo_run.subprocess, "run", run)
+    monkeypatch.setattr(demo_run, "run_program", run)
     monkeypatch.setattr(
         demo_run, "_picture", lambda _session, _dataset, model, *, device: pictured.append((model, device))
     )

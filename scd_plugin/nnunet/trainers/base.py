@@ -35,6 +35,7 @@ from scd_plugin.nnunet.trainers.nonfinite import NonFiniteWatch
 from scd_plugin.nnunet.trainers.unknown_labels import explain_unknown_labels
 from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss
 from scd_plugin.processor import slow_bfloat16_note
+from scd_plugin.stopping import children_end_with_us, say_when_stopped
 
 __all__ = ["PruningTrainer", "logits_in_float32"]
 
@@ -241,6 +242,10 @@ class PruningTrainer(AbstractPrimus):
             super().load_checkpoint(source)
 
     def on_train_start(self) -> None:
+        # before the processes of augmentation are there, which would outlive a training that is killed
+        children_end_with_us()
+        if not self.is_ddp:
+            say_when_stopped("nnUNetv2_train ... --c goes on from the last checkpoint, which is whole")
         super().on_train_start()
         # processes of augmentation are there by now, and stay as they are
         keep_freed_memory(self.device)
