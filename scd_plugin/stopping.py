@@ -58,6 +58,9 @@ def say_when_stopped(go_on: str | Callable[[], str]) -> dict[signal.Signals, obj
         # engines log a stack trace of whatever ends them
         logging.disable()
         os.write(2, f"\nstopped ({signal.Signals(number).name}): {text}\n".encode())
+        if _put_off:
+            _put_off[-1] = 128 + number
+            return
         raise Stopped(128 + number)
 
     for number in before:
@@ -77,6 +80,22 @@ def stoppable(go_on: str | Callable[[], str]) -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
+# exit codes of signals that came within `_told_later`, 0 where none did
+_put_off: list[int] = []
+
+
+@contextmanager
+def _told_later() -> Iterator[None]:
+    """Put `Stopped` off to the end of what is done inside, which must be short."""
+    _put_off.append(0)
+    try:
+        yield
+    finally:
+        code = _put_off.pop()
+        if code:
+            raise Stopped(code)
+
+
 def run_program(words: Sequence[str], environment: Mapping[str, str]) -> None:
     """Run a program to its end; where that is not waited for, it ends, and all that it started.
 
@@ -85,29 +104,34 @@ def run_program(words: Sequence[str], environment: Mapping[str, str]) -> None:
     Raises:
         subprocess.CalledProcessError: if it fails.
     """
-    process = subprocess.Popen(words, env=dict(environment), start_new_session=True)  # noqa: S603
+    process: subprocess.Popen[bytes] | None = None
     try:
+        # or it would run on where we do not know of it yet
+        with _told_later():
+            process = subprocess.Popen(words, env=dict(environment), start_new_session=True)  # noqa: S603
         status = process.wait()
     except BaseException:
-        _end(process, signal.SIGTERM)
-        try:
-            process.wait(_GRACE_SECONDS)
-        finally:
-            _end(process, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+        if process is not None:
+            _end(process)
         raise
     if status:
         raise subprocess.CalledProcessError(status, list(words))
 
 
-def _end(process: subprocess.Popen[bytes], number: int) -> None:
-    """Send a signal to a program that leads a session, and to all of it."""
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program that leads a session, and all of it."""
+    if not hasattr(os, "killpg"):
+        process.terminate()
+        return
     try:
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, number)
-        else:
-            process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(_GRACE_SECONDS)
+        # what it started may be slower
+        os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def children_end_with_us() -> None:
