@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from scd_plugin.folders import (
 from scd_plugin.nnunet.predict.jobs import check_paths
 from scd_plugin.nnunet.predict.settings import PredictSettings
 from scd_plugin.stopping import stoppable
+from scd_plugin.whole_files import in_words
 
 __all__ = ["app"]
 
@@ -58,12 +60,27 @@ def _errors_in_one_sentence() -> Iterator[None]:
         typer.echo(f"error: {Path(error.cmd[0]).name} ended with exit code {error.returncode}, see above", err=True)
         raise typer.Exit(1) from None
     except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {_sentence(error)}", err=True)
         raise typer.Exit(2) from None
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says; of the system's own, whose text begins with a number, what it is about and the reason."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    return f"{error.filename or 'a file'}: {in_words(error)}; mend that, or name another place"
 
 
 class _Commands(TyperGroup):
     """What all commands share: errors in a sentence, an end when told to stop, no warnings of other packages."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As in typer; where even help can't be written, say so."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            typer.echo(f"error: {_sentence(error)}", err=True)
+            sys.exit(2)
 
     def invoke(self, ctx: Any) -> Any:
         warnings.filterwarnings("ignore", NOISE, FutureWarning)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 __all__ = [
     "CHECKPOINT",
+    "PARTIAL",
     "bundle_config",
     "check_apart",
     "check_auditable",
@@ -20,6 +22,7 @@ __all__ = [
     "check_labelled",
     "check_output",
     "check_output_file",
+    "check_room",
     "choose_folds",
     "empty_folder",
     "find_folds",
@@ -28,6 +31,8 @@ __all__ = [
 ]
 
 CHECKPOINT = "checkpoint_final.pth"
+PARTIAL = ".scd_partial"
+"""Beginning of the name of what is being written; left behind by a process that was killed, it is in nobody's way."""
 _BUNDLE_CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
 
 
@@ -165,6 +170,18 @@ def check_output_file(path: str | Path, what: str) -> Path:
     return output
 
 
+def check_room(path: Path, needed: float, what: str) -> None:
+    """Raise ValueError if a disk has not as many bytes free as are needed for `what` is written to a path on it."""
+    there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        msg = (
+            f"{what} needs about {needed / 1e6:.0f} MB, and on the disk of {path} are {free / 1e6:.0f} MB free; make "
+            "room, or name another place"
+        )
+        raise ValueError(msg)
+
+
 def empty_folder(path: str | Path) -> Path:
     """Check a folder to write a model to, which may not be there yet.
 
@@ -172,7 +189,8 @@ def empty_folder(path: str | Path) -> Path:
         ValueError: if it holds something, or is a file: nothing is written over; or as `check_output`.
     """
     folder = Path(path).expanduser()
-    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+    taken = not folder.is_dir() or any(not path.name.startswith(PARTIAL) for path in folder.iterdir())
+    if os.path.lexists(folder) and taken:
         msg = f"{folder} is there already and not empty; nothing is written over, so name a new folder"
         raise ValueError(msg)
     return check_output(folder)

@@ -14,10 +14,11 @@ import scd_plugin
 PACKAGE = Path(__file__).parents[1] / "scd_plugin"
 # a part may import parts with a smaller number; parts of the same number do not know each other
 LAYERS = {
+    "folders": -1,
+    "whole_files": 0,
     "complete_files": 0,
     "processor": 0,
     "freed_memory": 0,
-    "folders": 0,
     "stopping": 0,
     "ops": 1,
     "blocks": 2,

@@ -15,6 +15,7 @@ from scd_plugin.bridge.movable_network import MovableNetwork, flat_weights, refu
 from scd_plugin.folders import CHECKPOINT, empty_folder
 from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.model.trained_network import check_weights
+from scd_plugin.whole_files import whole_folder
 
 __all__ = ["to_monai"]
 
@@ -36,22 +37,24 @@ def to_monai(
     Raises:
         ValueError: if the model is none of SCD's, is a cascade's second stage, or files are missing or damaged, or the
             bundle's folder is not empty; see also `ModelFolder.read`.
+        OSError: as `whole_folder`.
     """
     model = ModelFolder.read(model_folder, folds, checkpoint)
     refuse_cascade(model.recipe, model.configuration)
     model = replace(model, weights=tuple(flat_weights(weights) for weights in model.weights))
     network = trainers_network(model.trainer_name, model.recipe)
     check_weights(model, network.network)
-    root = empty_folder(bundle)
-    root.mkdir(parents=True, exist_ok=True)
-    for name in ("configs/nnunet", "models", "docs"):
-        (root / name).mkdir(parents=True)
-    for name in ("plans.json", "dataset.json"):
-        shutil.copyfile(model.folder / name, root / "configs" / "nnunet" / name)
-    for number, (fold, weights) in enumerate(zip(model.folds, model.weights)):
-        torch.save(weights, root / "models" / weights_file(number, fold))
-    _write_texts(root, model, network)
-    return root
+    folder = empty_folder(bundle)
+    with whole_folder(folder) as root:
+        for name in ("configs/nnunet", "models", "docs"):
+            (root / name).mkdir(parents=True)
+        for name in ("plans.json", "dataset.json"):
+            shutil.copyfile(model.folder / name, root / "configs" / "nnunet" / name)
+        for number, (fold, weights) in enumerate(zip(model.folds, model.weights)):
+            with (root / "models" / weights_file(number, fold)).open("wb") as file:
+                torch.save(weights, file)
+        _write_texts(root, model, network)
+    return folder
 
 
 def _write_texts(root: Path, model: ModelFolder, network: MovableNetwork) -> None:

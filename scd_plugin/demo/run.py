@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from scd_plugin.demo.dataset import (
     hold_out,
     prepare_dataset,
 )
-from scd_plugin.folders import check_apart, check_output
+from scd_plugin.folders import check_apart, check_output, check_room
 from scd_plugin.stopping import run_program
 
 __all__ = ["TRAINER", "run_demo"]
@@ -33,6 +34,8 @@ TRAINER = "nnUNetTrainerSCD_demo"
 PLANS = "nnUNetPlans"
 # What the synthetic data set must reach on its held-out cases for the demo to count as passed.
 MIN_SYNTHETIC_DICE = 0.80
+# bytes; the synthetic data set, preprocessed, trained and predicted, takes a third of it
+ROOM, LEAST_ROOM = 200e6, 10e6
 # File that the demo puts into its folder; no folder without it is ever removed.
 MARKER = ".scd_demo"
 
@@ -72,7 +75,12 @@ class _Session:
         """Run one of nnU-Net's commands from this Python's environment; raise if it fails."""
         self.console.print(f"$ {shlex.join(words)}", style="bold cyan", highlight=False, soft_wrap=True)
         program = Path(sys.executable).parent / words[0]
-        run_program([str(program), *words[1:]], {**os.environ, **self.environment})
+        try:
+            run_program([str(program), *words[1:]], {**os.environ, **self.environment})
+        except subprocess.CalledProcessError:
+            # which it says somewhere in its stack trace
+            check_room(self.output, LEAST_ROOM, f"{words[0]}, which failed,")
+            raise
 
 
 def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
@@ -98,6 +106,7 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
         check_apart(data.resolve(), output)
         check_data(data)
     _check_folder(output)
+    check_room(output, ROOM, "the demo")
     device = PredictSettings(device=device).torch_device.type
     again = (output / MARKER).exists()
     _start_folder(output)

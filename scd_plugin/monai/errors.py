@@ -7,23 +7,32 @@ that run bundles get the exceptions as they are.
 
 from __future__ import annotations
 
+import errno
+import logging
 import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from scd_plugin.stopping import say_when_stopped
+from scd_plugin.whole_files import in_words
 
 __all__ = ["explained", "show_sentences_on_the_command_line"]
 
+# a disk that is full, over its quota or read-only, a file that may not grow, and failing hardware
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 _PACKAGE = Path(__file__).parents[1]
 
 
 def explained(error: BaseException | None) -> str | None:
-    """Return the sentence of the `ValueError` or `OSError` from this package that `error` goes back to, if any."""
+    """Return a sentence for what is behind `error`: a `ValueError` or `OSError` of this package, or the disk's own."""
     while error is not None:
         frames = traceback.extract_tb(error.__traceback__)
         # the system's own errors have a number
+        if isinstance(error, OSError) and error.errno in _DISK:
+            where = f"{error.filename} can't be written" if error.filename else "a file can't be written"
+            return f"{where} ({in_words(error)}); make room or name another place"
         ours = isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno is None)
         if ours and frames and _PACKAGE in Path(frames[-1].filename).parents:
             return str(error)
@@ -36,7 +45,16 @@ def show_sentences_on_the_command_line() -> None:
     main = getattr(sys.modules.get("__main__"), "__spec__", None)
     if main is not None and main.name.startswith("monai.bundle"):
         sys.excepthook = _show
+        logging.setLogRecordFactory(_without_explained_trace)
         say_when_stopped("a training goes on from its last checkpoint with --resume True, anything else starts over")
+
+
+def _without_explained_trace(*args: Any, **kwargs: Any) -> logging.LogRecord:
+    """Make a line of the log; engines log a stack trace of what ends them."""
+    record = logging.LogRecord(*args, **kwargs)
+    if isinstance(record.exc_info, tuple) and explained(record.exc_info[1]) is not None:
+        record.exc_info = None
+    return record
 
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
