@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -37,6 +37,16 @@ for _ in range(2):
     multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon={daemon}).start()
 """
 STOPS = [pytest.param(signal.SIGINT, 130, id="Ctrl-C"), pytest.param(signal.SIGTERM, 143, id="SIGTERM")]
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """Those of a new program, whatever tests before have left."""
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in defaults.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def start(before: str = SAY, wait: str = "time.sleep(60)") -> tuple[subprocess.Popen[str], list[psutil.Process]]:
@@ -143,12 +153,8 @@ def test_handlers_and_logging_come_back(capfd: pytest.CaptureFixture[str]) -> No
 
 def test_handlers_of_others_stay() -> None:
     own: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda number, _: own.append(number)) for number in numbers]
-    try:
-        assert say_when_stopped("") == {}
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert own == [signal.SIGTERM]
-    finally:
-        for number, handler in zip(numbers, before):
-            signal.signal(number, handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: own.append(number))
+    assert say_when_stopped("") == {}
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert own == [signal.SIGTERM]

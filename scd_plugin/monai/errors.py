@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
+import threading
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +22,8 @@ from scd_plugin.whole_files import in_words
 
 __all__ = ["explained", "show_sentences_on_the_command_line"]
 
-# a disk that is full, over its quota or read-only, a file that may not grow, and failing hardware
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+# a disk that is full, over its quota, read-only or failing, a file that may not grow or stands where a folder must be
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EEXIST, errno.ENOTDIR, errno.EACCES)
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -31,8 +33,8 @@ def explained(error: BaseException | None) -> str | None:
         frames = traceback.extract_tb(error.__traceback__)
         # the system's own errors have a number
         if isinstance(error, OSError) and error.errno in _DISK:
-            where = f"{error.filename} can't be written" if error.filename else "a file can't be written"
-            return f"{where} ({in_words(error)}); make room or name another place"
+            where = os.fsdecode(error.filename) if error.filename else "a file"
+            return f"{where} can't be used ({in_words(error)}); make room or name another place"
         ours = isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno is None)
         if ours and frames and _PACKAGE in Path(frames[-1].filename).parents:
             return str(error)
@@ -45,6 +47,7 @@ def show_sentences_on_the_command_line() -> None:
     main = getattr(sys.modules.get("__main__"), "__spec__", None)
     if main is not None and main.name.startswith("monai.bundle"):
         sys.excepthook = _show
+        threading.excepthook = lambda args: _show(args.exc_type, args.exc_value, args.exc_traceback)
         logging.setLogRecordFactory(_without_explained_trace)
         say_when_stopped("a training goes on from its last checkpoint with --resume True, anything else starts over")
 
@@ -57,9 +60,9 @@ def _without_explained_trace(*args: Any, **kwargs: Any) -> logging.LogRecord:
     return record
 
 
-def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _show(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
     sentence = explained(error)
     if sentence is None:
-        sys.__excepthook__(kind, error, trace)
+        sys.__excepthook__(kind, error or kind(), trace)
     else:
         sys.stderr.write(f"error: {sentence}\n")

@@ -40,12 +40,12 @@ class TestExplained:
         assert explained(caught.value) is None
 
     def test_a_full_disk_whoever_finds_it(self) -> None:
-        full = OSError(errno.ENOSPC, "No space left on device", "eval/events.out")
+        full = OSError(errno.ENOSPC, "No space left on device", b"eval/events.out")
         assert explained(full) == (
-            "eval/events.out can't be written (No space left on device); make room or name another place"
+            "eval/events.out can't be used (No space left on device); make room or name another place"
         )
         assert explained(OSError(errno.EROFS, "Read-only file system")) == (
-            "a file can't be written (Read-only file system); make room or name another place"
+            "a file can't be used (Read-only file system); make room or name another place"
         )
         assert explained(OSError(errno.ENOENT, "No such file or directory", "a")) is None
 
