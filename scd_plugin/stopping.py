@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 __all__ = ["Stopped", "children_end_with_us", "run_program", "say_when_stopped", "stoppable"]
@@ -119,19 +119,13 @@ def run_program(words: Sequence[str], environment: Mapping[str, str]) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a program that leads a session, and all of it."""
-    if not hasattr(os, "killpg"):
-        process.terminate()
-        return
-    try:
-        os.killpg(process.pid, signal.SIGTERM)
+    """End a program that leads a session: it first, by itself, then what is left of what it started."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE_SECONDS)
-        # what it started may be slower
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def children_end_with_us() -> None:
