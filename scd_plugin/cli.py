@@ -1,19 +1,38 @@
-"""The command `scd`. Thin: every command calls one function."""
+"""The command `scd`. Thin: every command looks at its paths, then imports and calls one function."""
 
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from scd_plugin import __version__
 from scd_plugin.bench.command import bench
+from scd_plugin.folders import (
+    bundle_config,
+    check_auditable,
+    check_exportable,
+    check_labelled,
+    check_output,
+    check_output_file,
+    empty_folder,
+    find_folds,
+    is_bundle,
+    read_json,
+)
+from scd_plugin.nnunet.predict.jobs import check_paths
 from scd_plugin.nnunet.predict.settings import PredictSettings
+from scd_plugin.stopping import stoppable
+from scd_plugin.whole_files import in_words
 
 __all__ = ["app"]
 
@@ -23,8 +42,13 @@ Trust = Annotated[
 ]
 Command = TypeVar("Command", bound=Callable[..., None])
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Token-pruning segmentation for nnU-Net and MONAI.")
-app.command("bench")(bench)
+# of timm and PyTorch; of no use to who types a command
+NOISE = "`torch.jit.interface` is deprecated"
+GO_ON = {
+    "predict": "label maps that are written are whole; the same command with --continue predicts the others",
+    "demo": "the same command starts over",
+}
+NOTHING_LEFT = "nothing half-made is left; the same command starts over"
 
 
 @contextmanager
@@ -39,8 +63,43 @@ def _errors_in_one_sentence() -> Iterator[None]:
         typer.echo(f"error: {Path(error.cmd[0]).name} ended with exit code {error.returncode}, see above", err=True)
         raise typer.Exit(1) from None
     except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {_sentence(error)}", err=True)
         raise typer.Exit(2) from None
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says; of the system's own, whose text begins with a number, what it is about and the reason."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    return f"{error.filename or 'a file'}: {in_words(error)}; mend that, or name another place"
+
+
+class _Commands(TyperGroup):
+    """What all commands share: errors in a sentence, an end when told to stop, no warnings of other packages."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As in typer; where even help can't be written, say so."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            typer.echo(f"error: {_sentence(error)}", err=True)
+            sys.exit(2)
+
+    def invoke(self, ctx: Any) -> Any:
+        warnings.filterwarnings("ignore", NOISE, FutureWarning)
+        # for the programs that a command starts
+        os.environ.setdefault("PYTHONWARNINGS", f"ignore:{NOISE}:FutureWarning")
+        with (
+            stoppable(lambda: GO_ON.get(ctx.invoked_subcommand, NOTHING_LEFT)),
+            _errors_in_one_sentence(),
+        ):
+            return super().invoke(ctx)
+
+
+# plain, as our own sentences are
+LOOK: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "rich_markup_mode": None}
+app = typer.Typer(cls=_Commands, help="Token-pruning segmentation for nnU-Net and MONAI.", **LOOK)
+app.command("bench")(bench)
 
 
 def _with_options_of(settings: type) -> Callable[[Command], Command]:
@@ -72,7 +131,6 @@ def main(
 
 
 @app.command()
-@_errors_in_one_sentence()
 def demo(
     data: Annotated[
         Path | None, typer.Option(help="Decathlon task or nnU-Net raw data set; a synthetic one is made without it.")
@@ -80,7 +138,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path("demo_output"),
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
 ) -> None:
-    """Train, predict and evaluate through nnU-Net's own commands, in minutes."""
+    """Train, predict and evaluate with nnU-Net's commands, in minutes."""
     from scd_plugin.demo.run import run_demo
 
     if not run_demo(data, output, device=device):
@@ -88,20 +146,28 @@ def demo(
 
 
 @app.command()
-@_errors_in_one_sentence()
 def doctor(
     data: Annotated[
         Path | None,
         typer.Argument(help="A data set or a folder of images: find files that were cut off or hold NaN instead."),
     ] = None,
 ) -> None:
-    """Say what is installed, whether nnU-Net finds the trainer, and what to type where not; or look at data."""
+    """Say what is installed and what to mend, or look at data.
+
+    Whether nnU-Net finds the trainer, and what to type where not; with data, which image files were cut off.
+    """
     from rich.console import Console
     from rich.text import Text
 
-    from scd_plugin.nnunet.doctor import examine, examine_data
+    from scd_plugin.nnunet.findings import examine_data
 
-    findings, console = examine() if data is None else examine_data(data), Console(soft_wrap=True)
+    if data is None:
+        from scd_plugin.nnunet.doctor import examine
+
+        findings = examine()
+    else:
+        findings = examine_data(data)
+    console = Console(soft_wrap=True)
     for finding in findings:
         console.print(Text.assemble((f"{finding.mark:5}", COLOURS[finding.mark]), f"{finding.what}: {finding.detail}"))
         if finding.remedy:
@@ -110,12 +176,11 @@ def doctor(
         raise typer.Exit(1)
 
 
-_bridge = typer.Typer(no_args_is_help=True, help="Move a model between nnU-Net and MONAI.")
+_bridge = typer.Typer(help="Move a model between nnU-Net and MONAI.", **LOOK)
 app.add_typer(_bridge, name="bridge")
 
 
 @_bridge.command("to-monai")
-@_errors_in_one_sentence()
 def bridge_to_monai(
     model_folder: Annotated[Path, typer.Argument(help="TRAINER__PLANS__CONFIGURATION in nnUNet_results.")],
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle; must not hold anything yet.")],
@@ -126,6 +191,8 @@ def bridge_to_monai(
     trust: Trust = False,
 ) -> None:
     """Make a MONAI bundle of a trained nnU-Net model; it predicts the same."""
+    find_folds(model_folder, fold or (), checkpoint)
+    empty_folder(bundle)
     from scd_plugin.bridge.to_monai import to_monai
 
     root = to_monai(model_folder, bundle, fold or (), checkpoint, trust=trust)
@@ -133,7 +200,6 @@ def bridge_to_monai(
 
 
 @_bridge.command("to-nnunet")
-@_errors_in_one_sentence()
 def bridge_to_nnunet(
     source: Annotated[Path, typer.Argument(help="MONAI bundle, or a file of weights.")],
     model_folder: Annotated[Path, typer.Argument(help="Folder of the model; must not hold anything yet.")],
@@ -154,21 +220,27 @@ def bridge_to_nnunet(
     trust: Trust = False,
 ) -> None:
     """Make a folder for nnUNetv2_predict_from_modelfolder of a bundle, whose configs are run, or of weights."""
-    from scd_plugin.bridge.from_monai.weights_alone import weights_to_nnunet
-    from scd_plugin.bridge.to_nnunet import bundle_to_nnunet
-
     if not source.exists():
         msg = f"{source} is missing; name a MONAI bundle or a file of weights"
         raise ValueError(msg)
-    if source.is_dir():
-        of_weights = {"plans": plans, "configuration": configuration, "mirror-axis": mirror_axis}
-        if given := [f"--{name}" for name, value in of_weights.items() if value not in (None, [], "3d_fullres")]:
-            msg = f"{', '.join(given)} goes with a file of weights; what a bundle's plans hold follows from its configs"
-            raise ValueError(msg)
-        moved = bundle_to_nnunet(source, trainer=trainer, dataset_json=dataset_json, trust=trust)
-    elif plans is None or dataset_json is None:
+    of_weights = {"plans": plans, "configuration": configuration, "mirror-axis": mirror_axis}
+    given = [f"--{name}" for name, value in of_weights.items() if value not in (None, [], "3d_fullres")]
+    if source.is_dir() and given:
+        msg = f"{', '.join(given)} goes with a file of weights; what a bundle's plans hold follows from its configs"
+        raise ValueError(msg)
+    if not source.is_dir() and (plans is None or dataset_json is None):
         msg = f"weights alone ({source}) need --plans and --dataset-json of the model that they are for"
         raise ValueError(msg)
+    for file in filter(None, (plans, dataset_json)):
+        read_json(file)
+    empty_folder(model_folder)
+    if source.is_dir():
+        bundle_config(source)
+    from scd_plugin.bridge.from_monai.weights_alone import weights_to_nnunet
+    from scd_plugin.bridge.to_nnunet import bundle_to_nnunet
+
+    if plans is None or dataset_json is None:
+        moved = bundle_to_nnunet(source, trainer=trainer, dataset_json=dataset_json, trust=trust)
     else:
         moved = weights_to_nnunet(
             source,
@@ -187,7 +259,6 @@ def bridge_to_nnunet(
 
 
 @app.command()
-@_errors_in_one_sentence()
 @_with_options_of(PredictSettings)
 def predict(
     images: Annotated[Path, typer.Option("--input", "-i", help="Folder of images named for nnU-Net, or one image.")],
@@ -195,7 +266,8 @@ def predict(
     model: Annotated[Path, typer.Option("--model", "-m", help="TRAINER__PLANS__CONFIGURATION in nnUNet_results.")],
     **options: Any,
 ) -> None:
-    """Predict with a model folder of nnU-Net, as nnUNetv2_predict does, and say where the time goes."""
+    """Predict as nnUNetv2_predict does, and say where the time goes."""
+    check_paths(images, output, model, **options)
     from rich.console import Console
 
     from scd_plugin.nnunet.predict.clock import times_table
@@ -213,7 +285,6 @@ def predict(
 
 
 @app.command()
-@_errors_in_one_sentence()
 def audit(
     model: Annotated[Path, typer.Argument(help="TRAINER__PLANS__CONFIGURATION in nnUNet_results, or a bundle.")],
     data: Annotated[Path, typer.Argument(help="Labelled cases: a raw data set of nnU-Net, or the bundle's data.")],
@@ -222,18 +293,26 @@ def audit(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
     trust: Trust = False,
 ) -> None:
-    """Count which tokens leave where in labelled cases, and what that does to the segmentation.
+    """Count which tokens leave where in labelled cases.
 
-    Of a bundle it runs the configs, which are code.
+    And what that does to the segmentation. Of a bundle it runs the configs, which are code.
     """
+    bundle = is_bundle(model)
+    if bundle:
+        check_auditable(model, fold)
+        check_labelled(data)
+    else:
+        find_folds(model, [fold])
+        check_labelled(data, "imagesTr", "labelsTr")
+    if output is not None:
+        check_output(output)
     from rich.console import Console
 
     from scd_plugin.measure.audit_files import write_audit
     from scd_plugin.measure.audit_table import audit_table
 
     chosen = PredictSettings(device=device).torch_device
-    # the configs of a bundle are code, those beside the plans of a model are not looked at
-    if (model / "configs").is_dir() and not (model / "plans.json").is_file():
+    if bundle:
         from scd_plugin.monai.audit import audit_bundle
 
         counted = audit_bundle(model, data, device=chosen, fold=fold)
@@ -248,7 +327,6 @@ def audit(
 
 
 @app.command()
-@_errors_in_one_sentence()
 def export(
     bundle: Annotated[Path, typer.Argument(help="Folder of a trained MONAI bundle.")],
     model_format: Annotated[
@@ -267,10 +345,13 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Export a bundle's network for deployment, and check that the written file answers as the network does.
+    """Export a bundle's network for deployment.
 
-    It runs the bundle's configs, which are code.
+    And check that the written file answers as the network does. It runs the bundle's configs, which are code.
     """
+    check_exportable(bundle)
+    if output is not None:
+        check_output_file(output, "output")
     from scd_plugin.monai.export.exporter import ParityError, export_bundle
 
     try:

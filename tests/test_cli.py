@@ -58,7 +58,8 @@ def test_failed_command_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 @pytest.mark.parametrize(
     ("error", "exit_code", "said"),
     [
-        (PermissionError(13, "Permission denied", "out"), 2, "error: [Errno 13] Permission denied: 'out'\n"),
+        (PermissionError(13, "Permission denied", "out"), 2, "error: out: Permission denied; mend that, or name"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "error: a file: No space left on device; mend that, or"),
         # who read the output has left
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, ""),
     ],
@@ -71,7 +72,9 @@ def test_errors_of_the_system(
 
     monkeypatch.setattr(demo_run, "run_demo", run)
     result = CliRunner().invoke(app, ["demo", "--output", str(tmp_path)])
-    assert (result.exit_code, result.stderr) == (exit_code, said)
+    assert result.exit_code == exit_code
+    assert result.stderr.startswith(said)
+    assert bool(result.stderr) is bool(said)
 
 
 def test_configs_beside_the_plans_of_a_model_are_not_run(tmp_path: Path) -> None:

@@ -14,13 +14,16 @@ import scd_plugin
 PACKAGE = Path(__file__).parents[1] / "scd_plugin"
 # a part may import parts with a smaller number; parts of the same number do not know each other
 LAYERS = {
+    "folders": -1,
     "complete_files": -1,
+    "whole_files": 0,
     "channel_files": 0,
     "dataset_layout": 0,
     "voxel_values": 0,
     "reader_errors": 0,
     "processor": 0,
     "freed_memory": 0,
+    "stopping": 0,
     "ops": 1,
     "blocks": 2,
     "networks": 3,
@@ -34,7 +37,7 @@ LAYERS = {
 }
 # the same inside of a host
 ROOMS = {
-    "nnunet": {"token_targets": -1, "planning": 0, "model": 0, "trainers": 1, "predict": 2, "doctor": 3},
+    "nnunet": {"token_targets": -1, "planning": 0, "model": 0, "trainers": 1, "predict": 2, "findings": 2, "doctor": 3},
     "monai": {
         "plain_text": -1,
         "command_line": -1,
@@ -47,7 +50,6 @@ ROOMS = {
         "audit": 2,
     },
     "bridge": {
-        "folders": 0,
         "movable_model": 0,
         "movable_network": 0,
         "runtime": 1,

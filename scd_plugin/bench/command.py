@@ -41,6 +41,9 @@ def with_settings(kind: type[BenchSettings]) -> Callable[[Any], Callable[..., No
         def with_options(**given: Any) -> None:
             typed = {name: given.pop(name) for name in options}
             try:
+                # before PyTorch is imported
+                if given.get("output") is not None:
+                    _must_be_writable(given["output"])
                 command(settings=settings_from_options(kind, **typed), **given)
             except ValueError as error:
                 typer.echo(f"error: {error}", err=True)
@@ -95,7 +98,10 @@ def bench(
     settings: BenchSettings,
     output: Output = None,
 ) -> None:
-    """Networks side by side: speed, memory, operations, and where the time goes. Prints Markdown."""
+    """Measure networks side by side, and print Markdown.
+
+    Speed, memory, operations, and where the time goes.
+    """
     from scd_plugin.bench.contestants import CONTESTANTS, parse_contestants
     from scd_plugin.bench.tables import markdown
     from scd_plugin.bench.timed_steps import MODES

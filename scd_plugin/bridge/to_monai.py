@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 
 from scd_plugin.bridge.bundle_files import LICENSE, LOGGING, inference_config, metadata, readme, weights_file
-from scd_plugin.bridge.folders import empty_folder
 from scd_plugin.bridge.movable_network import MovableNetwork, flat_weights, refuse_cascade, trainers_network
+from scd_plugin.folders import CHECKPOINT, empty_folder
 from scd_plugin.monai.plain_text import check_plain_text
-from scd_plugin.nnunet.model.trained_model import CHECKPOINT, ModelFolder
+from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.model.trained_network import check_weights
+from scd_plugin.whole_files import whole_folder
 
 __all__ = ["to_monai"]
 
@@ -43,6 +44,7 @@ def to_monai(
     Raises:
         ValueError: if the model is none of SCD's, is a cascade's second stage, or files are missing or damaged, or the
             bundle's folder is not empty, or a name would be code in a config of MONAI; see also `ModelFolder.read`.
+        OSError: as `whole_folder`.
     """
     model = ModelFolder.read(model_folder, folds, checkpoint, trust=trust)
     refuse_cascade(model.recipe, model.configuration)
@@ -50,15 +52,17 @@ def to_monai(
     network = trainers_network(model.trainer_name, model.recipe)
     check_weights(model, network.network)
     _check_names(model, network)
-    root = empty_folder(bundle)
-    for name in ("configs/nnunet", "models", "docs"):
-        (root / name).mkdir(parents=True)
-    for name in ("plans.json", "dataset.json"):
-        shutil.copyfile(model.folder / name, root / "configs" / "nnunet" / name)
-    for number, (fold, weights) in enumerate(zip(model.folds, model.weights)):
-        torch.save(weights, root / "models" / weights_file(number, fold))
-    _write_texts(root, model, network)
-    return root
+    folder = empty_folder(bundle)
+    with whole_folder(folder) as root:
+        for name in ("configs/nnunet", "models", "docs"):
+            (root / name).mkdir(parents=True)
+        for name in ("plans.json", "dataset.json"):
+            shutil.copyfile(model.folder / name, root / "configs" / "nnunet" / name)
+        for number, (fold, weights) in enumerate(zip(model.folds, model.weights)):
+            with (root / "models" / weights_file(number, fold)).open("wb") as file:
+                torch.save(weights, file)
+        _write_texts(root, model, network)
+    return folder
 
 
 def _check_names(model: ModelFolder, network: MovableNetwork) -> None:

@@ -9,7 +9,8 @@ from scd_plugin.bridge.from_monai.bundle_reader import Bundle, read_weights
 from scd_plugin.bridge.from_monai.made_for_monai import made_for_monai
 from scd_plugin.bridge.from_monai.moved_model import TRAINER, Moved, plans_with
 from scd_plugin.bridge.runtime.inferer import NnunetInferer
-from scd_plugin.nnunet.model.recipe import NnunetRecipe, read_json, read_recipe
+from scd_plugin.folders import read_json
+from scd_plugin.nnunet.model.recipe import NnunetRecipe, read_recipe
 
 __all__ = ["bundle_to_nnunet"]
 

@@ -1,4 +1,4 @@
-"""The demo's data set: made on the spot, or a folder of the user's, with some cases held out."""
+"""The demo's data set: made on the spot, or a folder of the user's, with some cases held out. Light to import."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
-
 from scd_plugin.channel_files import channel_files, without_channel
 from scd_plugin.dataset_layout import DECATHLON, layout_of, left_out
-from scd_plugin.demo.synthetic import write_dataset
+from scd_plugin.folders import read_json
 
 __all__ = [
     "HELD_OUT_IMAGES",
@@ -42,6 +40,8 @@ def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., Non
         ValueError: as `check_data`.
     """
     if data is None:
+        from scd_plugin.demo.synthetic import write_dataset
+
         folder = raw / SYNTHETIC
         write_dataset(folder, num_cases=28, seed=0)
         return folder
@@ -85,8 +85,6 @@ def check_data(data: Path) -> dict[str, Any]:
         ValueError: if it is neither, its `dataset.json` is damaged or lacks keys, a file is missing, or an image was
             cut off or holds voxels of NaN.
     """
-    from scd_plugin.voxel_values import unusable_files
-
     file = data / "dataset.json"
     if not file.is_file():
         msg = (
@@ -105,6 +103,8 @@ def check_data(data: Path) -> dict[str, Any]:
     else:
         cases = _training_files(data, description).values()
         files = [path for images, label in cases for path in (*images, label)]
+    from scd_plugin.voxel_values import unusable_files
+
     if problems := unusable_files(sorted(files)):
         more = len(problems) - 1
         others = f"; so {'is 1 other' if more == 1 else f'are {more} others'}, see scd doctor {data}" if more else ""
@@ -124,11 +124,7 @@ def what_is_left_out(data: Path) -> list[str]:
 
 
 def _read_description(file: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        msg = f"{file} is no JSON: {error}"
-        raise ValueError(msg) from None
+    description = read_json(file)
     if not isinstance(description, dict):
         msg = f"{file} must hold one JSON object; got a {type(description).__name__}"
         raise ValueError(msg)
@@ -207,6 +203,8 @@ def images_of(case: str, folder: Path, ending: str) -> list[Path]:
 
 def configuration_for(folder: Path) -> str:
     """Return `3d_fullres`, or `2d` where the images are flat."""
+    import SimpleITK as sitk
+
     ending = _read_description(folder / "dataset.json")["file_ending"]
     name = next(path.name for path in (folder / "imagesTr").iterdir() if path.name.endswith(ending))
     reader = sitk.ImageFileReader()

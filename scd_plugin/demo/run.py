@@ -27,6 +27,8 @@ from scd_plugin.demo.dataset import (
     prepare_dataset,
     what_is_left_out,
 )
+from scd_plugin.folders import check_apart, check_output, check_room
+from scd_plugin.stopping import run_program
 
 __all__ = ["TRAINER", "run_demo"]
 
@@ -34,6 +36,8 @@ TRAINER = "nnUNetTrainerSCD_demo"
 PLANS = "nnUNetPlans"
 # What the synthetic data set must reach on its held-out cases for the demo to count as passed.
 MIN_SYNTHETIC_DICE = 0.80
+# bytes; the synthetic data set, preprocessed, trained and predicted, takes a third of it
+ROOM, LEAST_ROOM = 200e6, 10e6
 # File that the demo puts into its folder; no folder without it is ever removed.
 MARKER = ".scd_demo"
 
@@ -73,7 +77,12 @@ class _Session:
         """Run one of nnU-Net's commands from this Python's environment; raise if it fails."""
         self.console.print(f"$ {shlex.join(words)}", style="bold cyan", highlight=False, soft_wrap=True)
         program = Path(sys.executable).parent / words[0]
-        subprocess.run([str(program), *words[1:]], check=True, env={**os.environ, **self.environment})
+        try:
+            run_program([str(program), *words[1:]], {**os.environ, **self.environment})
+        except subprocess.CalledProcessError:
+            # which it says somewhere in its stack trace
+            check_room(self.output, LEAST_ROOM, f"{words[0]}, which failed,")
+            raise
 
 
 def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
@@ -94,13 +103,18 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
     """
     from scd_plugin.nnunet.predict.settings import PredictSettings
 
-    device = PredictSettings(device=device).torch_device.type
     output = output.resolve()
     if data is not None:
-        _check_apart(data.resolve(), output)
+        check_apart(data.resolve(), output)
         check_data(data)
+    _check_folder(output)
+    check_room(output, ROOM, "the demo")
+    device = PredictSettings(device=device).torch_device.type
+    again = (output / MARKER).exists()
     _start_folder(output)
     session = _Session(output, Console())
+    if again:
+        session.console.print(f"note: the earlier demo in {output} is replaced: this one starts over", soft_wrap=True)
 
     for line in what_is_left_out(data) if data is not None else ():
         session.console.print(f"note: {line}", soft_wrap=True)
@@ -137,28 +151,28 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
     return _report(session, dataset, predictions, held, tokens, synthetic=data is None)
 
 
-def _check_apart(data: Path, output: Path) -> None:
-    """Refuse folders of which one holds the other: the user's is only read."""
-    if data.is_relative_to(output) or output.is_relative_to(data):
-        msg = (
-            f"data and output must lie apart, for the output is replaced and the data is only read; got data {data} "
-            f"and output {output}, name another with --output (make demo: OUT=)"
-        )
-        raise ValueError(msg)
-
-
-def _start_folder(output: Path) -> None:
-    """Make the demo's folder, in place of an earlier demo's and never of anything else."""
+def _check_folder(output: Path) -> None:
+    """Refuse to replace anything but an earlier demo, and what can't be written to."""
+    check_output(output)
     if output.exists() and not (output.is_dir() and ((output / MARKER).is_file() or not any(output.iterdir()))):
         msg = (
             f"output must be a new folder, an empty one, or one of an earlier demo, which holds the file {MARKER}; "
             f"{output} is none of these, name another with --output (make demo: OUT=) or remove it yourself"
         )
         raise ValueError(msg)
-    if output.exists():
-        shutil.rmtree(output)
-    output.mkdir(parents=True)
+
+
+def _start_folder(output: Path) -> None:
+    """Make the demo's folder, in place of an earlier demo's and never of anything else."""
+    _check_folder(output)
+    output.mkdir(parents=True, exist_ok=True)
+    # first and last, so that what is left of a demo that was stopped is known for one
     (output / MARKER).touch()
+    for path in output.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != MARKER:
+            path.unlink()
 
 
 def _audit(session: _Session, model: Path, images: Path, labels: Path, *, device: str) -> dict[str, float | None]:

@@ -10,6 +10,7 @@ from monai.bundle import ConfigParser
 from monai.utils import convert_to_tensor
 from tqdm import tqdm
 
+from scd_plugin.folders import check_auditable
 from scd_plugin.measure.audit import Audit
 from scd_plugin.measure.image_audit import ImageAudit
 from scd_plugin.monai.errors import explained
@@ -25,20 +26,7 @@ def audit_bundle(folder: Path, data: Path, *, device: torch.device, fold: str = 
             do not fit; if the network prunes nothing.
     """
     root = folder.resolve()
-    configs = [root / "configs" / name for name in ("train.json", "evaluate.json")]
-    if missing := [file.name for file in configs if not file.is_file()]:
-        msg = (
-            f"{folder} has no configs/{missing[0]}, by which its labelled cases would be read; if it was moved from "
-            "nnU-Net, audit the model folder that it was made of"
-        )
-        raise ValueError(msg)
-    if not fold.isdigit():
-        msg = f"the fold of a bundle must be a number; got {fold!r}"
-        raise ValueError(msg)
-    weights = root / "models" / "model.pt"
-    if not weights.is_file():
-        msg = f"there are no weights in {weights}: train the bundle first, or copy a state dict there"
-        raise ValueError(msg)
+    configs, weights = check_auditable(root, fold)
     parser = ConfigParser()
     parser.read_config([str(file) for file in configs])
     parser.read_meta(str(root / "configs" / "metadata.json"))

@@ -7,25 +7,37 @@ that run bundles get the exceptions as they are.
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 import sys
+import threading
 import traceback
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from scd_plugin.monai.command_line import is_bundle_command
+from scd_plugin.stopping import say_when_stopped
+from scd_plugin.whole_files import in_words
 
 __all__ = ["explained", "show_sentences_on_the_command_line"]
 
+# a disk that is full, over its quota, read-only or failing, a file that may not grow or stands where a folder must be
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EEXIST, errno.ENOTDIR, errno.EACCES)
 _PACKAGE = Path(__file__).parents[1]
 
 
 def explained(error: BaseException | None) -> str | None:
-    """Return the sentence of the `ValueError` or `OSError` from this package that `error` goes back to, if any."""
+    """Return a sentence for what is behind `error`: a `ValueError` or `OSError` of this package, or the disk's own."""
     while error is not None:
         if sentence := _quoted(str(error)):
             return sentence
         frames = traceback.extract_tb(error.__traceback__)
         # the system's own errors have a number
+        if isinstance(error, OSError) and error.errno in _DISK:
+            where = os.fsdecode(error.filename) if error.filename else "a file"
+            return f"{where} can't be used ({in_words(error)}); make room or name another place"
         ours = isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno is None)
         if ours and frames and _PACKAGE in Path(frames[-1].filename).parents:
             return str(error)
@@ -43,14 +55,25 @@ def _quoted(message: str) -> str:
 
 
 def show_sentences_on_the_command_line() -> None:
-    """Show errors as sentences, where MONAI's bundle commands are the program."""
+    """Show errors as sentences, and end with one when stopped, where MONAI's bundle commands are the program."""
     if is_bundle_command():
         sys.excepthook = _show
+        threading.excepthook = lambda args: _show(args.exc_type, args.exc_value, args.exc_traceback)
+        logging.setLogRecordFactory(_without_explained_trace)
+        say_when_stopped("a training goes on from its last checkpoint with --resume True, anything else starts over")
 
 
-def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _without_explained_trace(*args: Any, **kwargs: Any) -> logging.LogRecord:
+    """Make a line of the log; engines log a stack trace of what ends them."""
+    record = logging.LogRecord(*args, **kwargs)
+    if isinstance(record.exc_info, tuple) and explained(record.exc_info[1]) is not None:
+        record.exc_info = None
+    return record
+
+
+def _show(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
     sentence = explained(error)
     if sentence is None:
-        sys.__excepthook__(kind, error, trace)
+        sys.__excepthook__(kind, error or kind(), trace)
     else:
         sys.stderr.write(f"error: {sentence}\n")

@@ -7,7 +7,6 @@ import pkgutil
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -17,10 +16,10 @@ import torch
 from packaging.requirements import Requirement
 
 from scd_plugin.freed_memory import SWITCH, can_keep_freed_memory
+from scd_plugin.nnunet.findings import Finding
 from scd_plugin.processor import bfloat16_instructions
-from scd_plugin.voxel_values import unusable_files
 
-__all__ = ["Finding", "examine", "examine_data"]
+__all__ = ["examine"]
 
 TRAINER = "nnUNetTrainerSCD"
 PACKAGES = ("scd-plugin", "nnunetv2", "monai", "timm", "torch")
@@ -30,23 +29,6 @@ FOLDERS = {
     "nnUNet_results": "where trained models go",
 }
 OWN = "nnUNet_extTrainer"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report."""
-
-    what: str
-    detail: str
-    remedy: str = ""
-    """What to type; empty where nothing is wrong."""
-    ok: bool = True
-    """False only where training or prediction could not run."""
-
-    @property
-    def mark(self) -> str:
-        """The finding in a word: ok, note where something could be better, or bad."""
-        return "bad" if not self.ok else "note" if self.remedy else "ok"
 
 
 def examine() -> list[Finding]:
@@ -64,21 +46,6 @@ def examine() -> list[Finding]:
         _trainer_found_by("MONAI's nnU-Net wrapper", _as_monai_looks),
         *_own_trainers(),
     ]
-
-
-def examine_data(folder: Path) -> list[Finding]:
-    """Look for image files that were cut off or hold NaN, anywhere in a folder; nnU-Net would read both as 0.
-
-    Raises:
-        ValueError: if there is no such folder, or it holds no file.
-    """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    if not files:
-        msg = f"the data must be a folder of images, such as a data set in nnUNet_raw; {folder} holds no file"
-        raise ValueError(msg)
-    problems = unusable_files(files)
-    whole = Finding("files", f"{len(files)} in {folder}, {len(problems) or 'none'} of them unusable", ok=not problems)
-    return [*(Finding("file", problem, ok=False) for problem in problems), whole]
 
 
 def _package(name: str) -> Finding:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from scd_plugin.demo import dataset as demo_dataset
 from scd_plugin.demo import run as demo_run
+from scd_plugin.demo import synthetic
 from scd_plugin.demo.picture import Views, draw
 
 
@@ -23,6 +24,38 @@ class TestOutputFolder:
         (output / "nnUNet_raw").mkdir()
         demo_run._start_folder(output)
         assert [path.name for path in output.iterdir()] == [demo_run.MARKER]
+
+    def test_what_a_stopped_replacement_left_is_replaced(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        demo_run._start_folder(tmp_path)
+        (tmp_path / "nnUNet_raw").mkdir()
+
+        def stopped(_folder: Path) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(demo_run.shutil, "rmtree", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                demo_run._start_folder(tmp_path)
+        demo_run._start_folder(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [demo_run.MARKER]
+
+    def test_full_disk_is_said_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(demo_run, "ROOM", 1e18)
+        with pytest.raises(ValueError, match=r"the demo needs about .* MB, and on the disk of .*out are \d+ MB free"):
+            demo_run.run_demo(None, tmp_path / "out", device="cpu")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_full_disk_explains_a_command_that_failed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(words: list[str], _environment: dict[str, str]) -> None:
+            raise subprocess.CalledProcessError(1, words)
+
+        monkeypatch.setattr(demo_run, "run_program", fail)
+        session = demo_run._Session(tmp_path, Console(record=True))
+        with pytest.raises(subprocess.CalledProcessError, match="nnUNetv2_train"):
+            session.command("nnUNetv2_train", "1")
+        monkeypatch.setattr(demo_run, "LEAST_ROOM", 1e18)
+        with pytest.raises(ValueError, match=r"^nnUNetv2_train, which failed, needs about"):
+            session.command("nnUNetv2_train", "1")
 
     def test_empty_folder_is_taken(self, tmp_path: Path) -> None:
         demo_run._start_folder(tmp_path)
@@ -86,8 +119,7 @@ def test_pipeline(
     data = volumes.nnunet(tmp_path / "Dataset027_A-2", num_cases=8) if raw_folder else None
     output, ran = tmp_path / "out", []
 
-    def run(words: list[str], *, check: bool, env: dict[str, str]) -> None:
-        assert check
+    def run(words: list[str], env: dict[str, str]) -> None:
         assert Path(words[0]).parent == Path(sys.executable).parent
         assert env["nnUNet_raw"] == str(output / "nnUNet_raw")
         ran.append([Path(words[0]).name, *words[1:]])
@@ -98,7 +130,7 @@ def test_pipeline(
             (predictions / "summary.json").write_text(json.dumps(summary))
 
     pictured = []
-    monkeypatch.setattr(demo_run.subprocess, "run", run)
+    monkeypatch.setattr(demo_run, "run_program", run)
     monkeypatch.setattr(
         demo_run, "_picture", lambda _session, _dataset, model, *, device: pictured.append((model, device))
     )
@@ -107,7 +139,7 @@ def test_pipeline(
         demo_run, "_audit", lambda _session, *folders, device: audited.append((*folders, device)) or {"mixed_kept": 0.5}
     )
     monkeypatch.setattr(
-        demo_dataset,
+        synthetic,
         "write_dataset",
         lambda folder, *, num_cases, **_: volumes.nnunet(folder, num_cases=num_cases // 3),
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 from pathlib import Path
 
 import pytest
 
 from scd_plugin.monai import last_checkpoint
-from scd_plugin.monai.errors import explained
-from scd_plugin.monai.training.whole_files import write_json
+from scd_plugin.monai.errors import _without_explained_trace, explained
+from scd_plugin.whole_files import write_json
 
 
 class TestExplained:
@@ -36,3 +38,22 @@ class TestExplained:
         with pytest.raises(ValueError, match="invalid literal") as caught:
             int("x")
         assert explained(caught.value) is None
+
+    def test_a_full_disk_whoever_finds_it(self) -> None:
+        full = OSError(errno.ENOSPC, "No space left on device", b"eval/events.out")
+        assert explained(full) == (
+            "eval/events.out can't be used (No space left on device); make room or name another place"
+        )
+        assert explained(OSError(errno.EROFS, "Read-only file system")) == (
+            "a file can't be used (Read-only file system); make room or name another place"
+        )
+        assert explained(OSError(errno.ENOENT, "No such file or directory", "a")) is None
+
+    def test_log_has_no_trace_of_what_is_explained(self) -> None:
+        def line(error: Exception) -> str:
+            trace = (type(error), error, error.__traceback__)
+            made = _without_explained_trace("engine", logging.ERROR, "engine.py", 1, "ends: %s", (error,), trace)
+            return logging.Formatter().format(made)
+
+        assert line(OSError(errno.ENOSPC, "full")) == "ends: [Errno 28] full"
+        assert line(KeyError("x")) == "ends: 'x'\nKeyError: 'x'"

@@ -79,7 +79,12 @@ def test_other_values_pass() -> None:
 LAYOUTS = {
     "channel_names": {"channel_names": {"0": "*"}, "labels": {"background": 0, "liver": 1}, "file_ending": ".mha"},
     "labels": {"channel_names": {"0": "CT"}, "labels": {"background": 0, "*": 1}, "file_ending": ".mha"},
-    "labels ": {"channel_names": {"0": "CT"}, "labels": {"a": [1, 2], "*": 1}, "regions_class_order": [1, 2], "file_ending": ".mha"},
+    "labels ": {
+        "channel_names": {"0": "CT"},
+        "labels": {"a": [1, 2], "*": 1},
+        "regions_class_order": [1, 2],
+        "file_ending": ".mha",
+    },
     "modality": {"modality": {"0": "*"}, "labels": {"0": "background", "1": "liver"}, "training": []},
     "labels  ": {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "*"}, "training": []},
 }

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from scd_plugin.cli import app
 from scd_plugin.nnunet import doctor
+from scd_plugin.nnunet.findings import Finding
 
 pytest.importorskip("nnunetv2")
 
@@ -33,7 +34,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def by_name() -> dict[str, doctor.Finding]:
+def by_name() -> dict[str, Finding]:
     return {finding.what: finding for finding in doctor.examine()}
 
 
@@ -215,5 +216,5 @@ def test_files_that_were_cut_off(tmp_path: Path) -> None:
     assert (empty.exit_code, empty.stderr) == (
         2,
         "error: the data must be a folder of images, such as a data set in nnUNet_raw; "
-        f"{tmp_path / 'labelsTr'} holds no file\n",
+        f"there is no folder {tmp_path / 'labelsTr'}\n",
     )

@@ -14,12 +14,11 @@ from torch import Tensor
 from scd_plugin.bridge.from_monai.components import components_for
 from scd_plugin.bridge.from_monai.preprocessing import Component
 from scd_plugin.bridge.movable_network import MovableNetwork, flat_weights
+from scd_plugin.folders import bundle_config, read_json
 from scd_plugin.nnunet.model.checkpoint import read_checkpoint
-from scd_plugin.nnunet.model.recipe import read_json
 
 __all__ = ["Bundle", "read_weights"]
 
-_CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
 # where training programs keep a state dict inside their checkpoints
 _ENTRIES = ("model", "state_dict", "network_weights")
 
@@ -55,10 +54,7 @@ class Bundle:
             ValueError: if a file or one of the ids is missing, or the network is none of SCD's.
         """
         root = Path(folder).expanduser()
-        config = next((root / "configs" / name for name in _CONFIGS if (root / "configs" / name).is_file()), None)
-        if config is None:
-            msg = f"{root} is no MONAI bundle: it has no configs/inference.json"
-            raise ValueError(msg)
+        config = bundle_config(root)
         parser = ConfigParser()
         parser.read_config(str(config))
         needed = ("network_def", "preprocessing", "postprocessing", "inferer")

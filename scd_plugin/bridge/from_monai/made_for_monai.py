@@ -13,7 +13,8 @@ from scd_plugin.bridge.from_monai.moved_model import TRAINER, Moved
 from scd_plugin.bridge.from_monai.new_plans import CONFIGURATION, build_dataset, build_plans, build_region_dataset
 from scd_plugin.bridge.from_monai.postprocessing import in_painting_order, region_painting, window_notes
 from scd_plugin.bridge.from_monai.preprocessing import express
-from scd_plugin.nnunet.model.recipe import NnunetRecipe, read_json
+from scd_plugin.folders import read_json
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
 
 __all__ = ["made_for_monai"]
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scd_plugin.bridge.folders import empty_folder
 from scd_plugin.bridge.movable_network import MovableNetwork
-from scd_plugin.nnunet.model.trained_model import CHECKPOINT
+from scd_plugin.folders import CHECKPOINT, empty_folder
 from scd_plugin.nnunet.planning.planned_network import architecture_of
+from scd_plugin.whole_files import whole_folder
 
 __all__ = ["TRAINER", "Moved", "plans_with"]
 
@@ -46,21 +46,24 @@ class Moved:
 
         Raises:
             ValueError: if the folder is not empty.
+            OSError: as `whole_folder`.
         """
-        root = empty_folder(folder)
-        (root / "plans.json").write_text(json.dumps(self.plans, indent=4) + "\n")
-        (root / "dataset.json").write_text(json.dumps(self.dataset, indent=4) + "\n")
-        for fold, weights in self.weights.items():
-            # what nnU-Net's prediction reads; the rest of a checkpoint describes a training, and there was none
-            checkpoint = {
-                "network_weights": dict(weights),
-                "trainer_name": self.trainer_name,
-                "init_args": {"configuration": self.configuration, "fold": fold},
-                "inference_allowed_mirroring_axes": self.mirror_axes,
-            }
-            (root / f"fold_{fold}").mkdir()
-            torch.save(checkpoint, root / f"fold_{fold}" / CHECKPOINT)
-        return root
+        place = empty_folder(folder)
+        with whole_folder(place) as root:
+            (root / "plans.json").write_text(json.dumps(self.plans, indent=4) + "\n")
+            (root / "dataset.json").write_text(json.dumps(self.dataset, indent=4) + "\n")
+            for fold, weights in self.weights.items():
+                # what nnU-Net's prediction reads; the rest of a checkpoint describes a training, and there was none
+                checkpoint = {
+                    "network_weights": dict(weights),
+                    "trainer_name": self.trainer_name,
+                    "init_args": {"configuration": self.configuration, "fold": fold},
+                    "inference_allowed_mirroring_axes": self.mirror_axes,
+                }
+                (root / f"fold_{fold}").mkdir()
+                with (root / f"fold_{fold}" / CHECKPOINT).open("wb") as file:
+                    torch.save(checkpoint, file)
+        return place
 
 
 def plans_with(plans: Mapping[str, Any], configuration: str, network: MovableNetwork) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from scd_plugin.bridge.from_monai.bundle_reader import read_weights
 from scd_plugin.bridge.from_monai.moved_model import TRAINER, Moved, plans_with
 from scd_plugin.bridge.from_monai.new_plans import CONFIGURATION
 from scd_plugin.bridge.movable_network import refuse_cascade, trainers_network
-from scd_plugin.nnunet.model.recipe import NnunetRecipe, read_json
+from scd_plugin.folders import read_json
+from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.planning.planned_network import planned_network
 
 __all__ = ["weights_to_nnunet"]

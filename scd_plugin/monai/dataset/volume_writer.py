@@ -9,6 +9,8 @@ import nibabel as nib
 import numpy as np
 from monai.data import NibabelWriter
 
+from scd_plugin.whole_files import moved_into_place
+
 __all__ = ["VolumeWriter"]
 
 
@@ -28,23 +30,21 @@ class VolumeWriter(NibabelWriter):
             self.data_obj = self.data_obj[..., 0]
 
     def write(self, filename: Any, verbose: bool = False, **options: Any) -> None:
-        """Write to a hidden file beside, read it back, and rename it.
+        """Write beside, read back, and move into place.
 
         Raises:
-            OSError: if it could not be written whole; nothing is left of it then, and a file of this name stays.
+            OSError: as `moved_into_place`.
         """
-        path = Path(filename)
-        beside = path.with_name(f".partial_{path.name}")
-        try:
-            super().write(beside, verbose, **options)
-            # both are images of nibabel's
-            written: Any = nib.load(beside)
-            if not np.array_equal(np.asanyarray(written.dataobj), np.asanyarray(self.data_obj.dataobj)):
-                msg = "it could not be read back as it was written"
+        with moved_into_place(Path(filename)) as partial:
+            super().write(partial, verbose, **options)
+            if not self._was_written(partial):
+                msg = "it could not be read back as it was written; is the disk full?"
                 raise OSError(msg)
-            beside.replace(path)
-        except Exception as error:  # noqa: BLE001  (nibabel raises errors of its own)
-            beside.unlink(missing_ok=True)
-            reason = getattr(error, "strerror", None) or error
-            msg = f"the label map {path} could not be written ({reason}): is the disk full, or the folder read-only?"
-            raise OSError(msg) from None
+
+    def _was_written(self, file: Path) -> bool:
+        try:
+            # both are images of nibabel's
+            written: Any = nib.load(file)
+            return np.array_equal(np.asanyarray(written.dataobj), np.asanyarray(self.data_obj.dataobj))
+        except Exception:  # noqa: BLE001  (of a broken file nibabel and gzip raise errors of many kinds)
+            return False

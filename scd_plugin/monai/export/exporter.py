@@ -21,9 +21,11 @@ from monai.bundle import ConfigParser, ckpt_export, onnx_export, trt_export
 from torch import nn
 
 from scd_plugin import __version__
+from scd_plugin.folders import check_exportable, check_output
 from scd_plugin.monai.export.description import describe, find_network
 from scd_plugin.monai.export.exported_parity import load_exported, parity
 from scd_plugin.networks import SCDNetwork
+from scd_plugin.whole_files import moved_into_place
 
 __all__ = ["FORMATS", "Exported", "ParityError", "export_bundle"]
 
@@ -33,6 +35,9 @@ TOLERANCE = 1e-4
 TENSORRT_TOLERANCE = 1e-2
 # at a batch of one exporters take the batch for a constant
 EXAMPLE_BATCH = 2
+# what an exported file takes, with some to spare, as a multiple of the weights and bytes beside; 1.3 were seen. PyTorch
+# aborts the process where TorchScript finds the disk full
+ROOM, MORE_ROOM = 1.5, 2**20
 TENSORRT_BATCHES = (1, 1, 4)
 
 
@@ -94,6 +99,7 @@ def export_bundle(
         ValueError: if the format is unknown, a file of the bundle is missing or does not fit, the format needs a
             package or a device that is not there, or its exporter can't take the network.
         ParityError: if the written file answers differently; nothing is removed.
+        OSError: as `moved_into_place`.
     """
     if format not in FORMATS:
         msg = f"format must be one of {', '.join(FORMATS)}; got {format!r}"
@@ -104,28 +110,19 @@ def export_bundle(
     path = _output_path(source.root, kind, output)
     metadata = ConfigParser.load_config_file(source.arguments["meta_file"])
     description = describe(source.parser, source.model, metadata)
-    try:
-        with warnings.catch_warnings(), _quiet(logging.getLogger("monai.bundle.scripts")):
-            # exporters warn of their own future, and of checks of the image's shape that hold
-            warnings.simplefilter("ignore")
-            kind.write(source, path)
-            exported = load_exported(path, device="cuda" if kind.needs_gpu else "cpu")
-            difference, scale = parity(source.model, exported, source.network.image_shape)
-    except Exception as error:
-        # exporters fail in as many ways as networks are built
-        msg = f"format {format!r} does not work for this {type(source.network).__name__}, try another: {_reason(error)}"
-        raise ValueError(msg) from error
-    allowed = (tolerance if tolerance is not None else kind.tolerance) * max(1.0, scale)
-    deployment = path.with_name(f"{path.name}.deploy.json")
     weights = source.root / "models" / "model.pt"
-    description |= {
-        "format": format,
-        "file": {"name": path.name, "sha256": _sha256(path)},
-        "weights": {"name": "models/model.pt", "sha256": _sha256(weights)},
-        "parity": {"largest_difference": difference, "allowed": allowed},
-        "versions": {"scd-plugin": __version__, "torch": torch.__version__, "monai": monai.__version__},
-    }
-    deployment.write_text(json.dumps(description, indent=4) + "\n")
+    with moved_into_place(path, room=int(ROOM * weights.stat().st_size) + MORE_ROOM) as partial:
+        difference, scale = _written_and_compared(source, kind, partial, format)
+        allowed = (tolerance if tolerance is not None else kind.tolerance) * max(1.0, scale)
+        description |= {
+            "format": format,
+            "file": {"name": path.name, "sha256": _sha256(partial)},
+            "weights": {"name": "models/model.pt", "sha256": _sha256(weights)},
+            "parity": {"largest_difference": difference, "allowed": allowed},
+            "versions": {"scd-plugin": __version__, "torch": torch.__version__, "monai": monai.__version__},
+        }
+        deployment = path.with_name(f"{path.name}.deploy.json")
+        partial.with_name(deployment.name).write_text(json.dumps(description, indent=4) + "\n")
     if not difference <= allowed:
         msg = (
             f"{path} was written but answers differently from {weights}: logits differ by up to {difference:.1e}, "
@@ -133,6 +130,23 @@ def export_bundle(
         )
         raise ParityError(msg)
     return Exported(path, deployment, difference, allowed)
+
+
+def _written_and_compared(source: _Source, kind: _Format, path: Path, name: str) -> tuple[float, float]:
+    """Write the file; return how far its answers are from the network's, and how large those are."""
+    try:
+        with warnings.catch_warnings(), _quiet(logging.getLogger("monai.bundle.scripts")):
+            # exporters warn of their own future, and of checks of the image's shape that hold
+            warnings.simplefilter("ignore")
+            kind.write(source, path)
+            exported = load_exported(path, device="cuda" if kind.needs_gpu else "cpu")
+            return parity(source.model, exported, source.network.image_shape)
+    except OSError:
+        raise
+    except Exception as error:
+        # exporters fail in as many ways as networks are built
+        msg = f"format {name!r} does not work for this {type(source.network).__name__}, try another: {_reason(error)}"
+        raise ValueError(msg) from error
 
 
 @contextmanager
@@ -222,14 +236,7 @@ def _check_requirements(name: str, kind: _Format) -> None:
 def _read(root: Path) -> _Source:
     """Read configs and weights of a bundle, and build its network with them."""
     root = root.resolve()
-    config, metadata, weights = files = [
-        root / name for name in ("configs/inference.json", "configs/metadata.json", "models/model.pt")
-    ]
-    for file in files:
-        if not file.is_file():
-            remedy = "train the bundle first, or copy weights there" if file is weights else "is it a bundle?"
-            msg = f"{root} has no {file.relative_to(root)}; {remedy}"
-            raise ValueError(msg)
+    config, metadata, weights = check_exportable(root)
     parser = ConfigParser()
     parser.read_config(config)
     parser.read_meta(metadata)
@@ -268,6 +275,7 @@ def _output_path(root: Path, kind: _Format, output: str | Path | None) -> Path:
     if path.suffix != suffix:
         msg = f"output must be a file name that ends with {suffix} for this format; got {path}"
         raise ValueError(msg)
+    path = check_output(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -13,8 +13,8 @@ from ignite.engine import Engine, Events
 from monai.handlers import CheckpointLoader
 
 from scd_plugin.monai.training.record import network_config, record
-from scd_plugin.monai.training.whole_files import write_json, write_whole
 from scd_plugin.networks import SCDNetwork
+from scd_plugin.whole_files import write_json, write_whole
 
 __all__ = ["BestModel", "need_weights"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from ignite.handlers import Checkpoint
 
-from scd_plugin.monai.training.whole_files import write_whole
+from scd_plugin.whole_files import write_whole
 
 _LOGGER = logging.getLogger(__name__)
 

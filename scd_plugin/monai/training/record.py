@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from scd_plugin.monai.dataset.describe import intensity_config
-from scd_plugin.monai.training.whole_files import write_json
 from scd_plugin.networks import SCDNetwork
 from scd_plugin.networks.builder import NETWORKS, changes_in_words, complete_arguments, plain_value
+from scd_plugin.whole_files import write_json
 
 __all__ = ["network_config", "record", "recorded"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from scd_plugin.complete_files import check_complete
+from scd_plugin.folders import read_json
 from scd_plugin.nnunet.model.named_code import check_named_code
 from scd_plugin.reader_errors import reading_error
 from scd_plugin.voxel_values import check_stored_values, wrong_values
 
-__all__ = ["NnunetRecipe", "read_json", "read_recipe"]
+__all__ = ["NnunetRecipe", "read_recipe"]
 
 Array = npt.NDArray[Any]
 _TAKE_THOSE = "take plans.json and dataset.json of the training"
@@ -241,16 +241,4 @@ def read_recipe(folder: str | Path, configuration: str, *, trust: bool = False) 
         return NnunetRecipe(plans, dataset, configuration, trust=trust)
     except ValueError as error:
         msg = f"{root}: {error}"
-        raise ValueError(msg) from None
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file; raise ValueError if it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        msg = f"{path} is missing"
-        raise ValueError(msg) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path} is no JSON: {error}"
         raise ValueError(msg) from None

@@ -9,33 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
+from scd_plugin.folders import CHECKPOINT, find_folds
 from scd_plugin.nnunet.model.checkpoint import read_checkpoint
 from scd_plugin.nnunet.model.recipe import NnunetRecipe, read_recipe
 
-__all__ = ["CHECKPOINT", "ModelFolder", "choose_folds"]
+__all__ = ["ModelFolder"]
 
-CHECKPOINT = "checkpoint_final.pth"
 _NEEDS = ("network_weights", "init_args", "trainer_name")
 _MIRRORING = "inference_allowed_mirroring_axes"
-
-
-def choose_folds(found: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Choose, by names without `fold_`, the folds to predict with.
-
-    Without any that are wanted these are all that have a checkpoint, as in nnU-Net: the numbered ones, else `all`.
-
-    Raises:
-        ValueError: if a fold that is asked for was not found, or none was found.
-    """
-    if missing := [fold for fold in wanted if fold not in found]:
-        msg = f"fold {', '.join(missing)} has no checkpoint; folds with one: {', '.join(sorted(found)) or 'none'}"
-        raise ValueError(msg)
-    numbered = sorted((fold for fold in found if fold.isdigit()), key=int)
-    chosen = list(dict.fromkeys(wanted)) or numbered or list(found)
-    if not chosen:
-        msg = "no fold has a checkpoint"
-        raise ValueError(msg)
-    return chosen
 
 
 @dataclass(frozen=True)
@@ -60,28 +41,13 @@ class ModelFolder:
     ) -> ModelFolder:
         """Read a model folder, TRAINER__PLANS__CONFIGURATION of nnU-Net's results.
 
-        For folds see `choose_folds`, for trust `NnunetRecipe`.
+        For folds see `find_folds`, for trust `NnunetRecipe`.
 
         Raises:
-            ValueError: if it is no model folder, if a file is missing or damaged, if a checkpoint holds more than
-                tensors and numbers, if folds are of different trainers, or if plans name code that needs trust.
+            ValueError: as `find_folds`, if a file is missing or damaged, if a checkpoint holds more than tensors and
+                numbers, if folds are of different trainers, or if plans name code that needs trust.
         """
-        root = Path(folder).expanduser()
-        for name in ("plans.json", "dataset.json"):
-            if not (root / name).is_file():
-                msg = (
-                    f"{root} is no model folder of nnU-Net: it has no {name}. Name the folder "
-                    "TRAINER__PLANS__CONFIGURATION of nnUNet_results, which holds plans.json, dataset.json and fold_0"
-                )
-                raise ValueError(msg)
-        names = [path.parent.name.removeprefix("fold_") for path in root.glob(f"fold_*/{checkpoint}")]
-        # nnU-Net has no others; a copy such as fold_0_old is none
-        found = [name for name in names if name == "all" or (name.isascii() and name.isdigit())]
-        try:
-            chosen = choose_folds(found, folds)
-        except ValueError as error:
-            msg = f"{root}: {error} ({checkpoint})"
-            raise ValueError(msg) from None
+        root, chosen = Path(folder).expanduser(), find_folds(folder, folds, checkpoint)
         read = [_entries(root / f"fold_{fold}" / checkpoint) for fold in chosen]
         trainers = [entries["trainer_name"] for entries in read]
         configurations = [entries["init_args"]["configuration"] for entries in read]

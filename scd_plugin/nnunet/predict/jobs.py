@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scd_plugin.channel_files import channel_files, in_order
-from scd_plugin.nnunet.model.recipe import NnunetRecipe
+from scd_plugin.folders import check_output, check_output_file, find_folds, read_json
 
-__all__ = ["Case", "check_cascade", "find_cases", "left_to_do"]
+if TYPE_CHECKING:
+    from scd_plugin.nnunet.model.recipe import NnunetRecipe
+
+__all__ = ["TIMES", "Case", "check_cascade", "check_paths", "find_cases", "find_images", "left_to_do"]
+
+TIMES = "the file for the times"
 
 
 @dataclass(frozen=True)
@@ -43,15 +49,36 @@ class Case:
             raise ValueError(msg)
 
 
-def find_cases(
-    images: Path, output: Path, file_ending: str, *, previous_stage: Path | None = None, endings: Sequence[str] = ()
-) -> list[Case]:
-    """Find the cases of a folder, or the one case that a file is of, whose other channels are looked for beside it.
-
-    Only for a file may `output` be one; it is if it has any of the `endings` of image files.
+def check_paths(
+    images: Path,
+    output: Path,
+    model_folder: Path,
+    *,
+    folds: Sequence[str] | None,
+    checkpoint: str,
+    times: Path | None = None,
+    **_settings: object,
+) -> None:
+    """Refuse paths of `scd predict` by what is there, before anything is imported that takes seconds.
 
     Raises:
-        ValueError: if there is nothing to predict, or if a label map would be written over an image.
+        ValueError: as `find_folds`, `find_images`, `check_output` and `check_output_file`.
+    """
+    find_folds(model_folder, folds or (), checkpoint)
+    description = read_json(model_folder.expanduser() / "dataset.json")
+    # what is wrong with it is said where it is read
+    if isinstance(description, dict) and description.keys() >= {"labels", "file_ending"}:
+        find_images(images.expanduser(), str(description["file_ending"]))
+    check_output(output)
+    if times is not None:
+        check_output_file(times, TIMES)
+
+
+def find_images(images: Path, file_ending: str) -> dict[str, list[str]]:
+    """Find the files of each case in a folder, or of the one case that a file is of.
+
+    Raises:
+        ValueError: if there is nothing to predict.
     """
     folder = images.parent if images.is_file() else images
     if not folder.is_dir():
@@ -66,7 +93,21 @@ def find_cases(
             f"channel's number before (NAME_0000{file_ending}, ...)"
         )
         raise ValueError(msg)
-    file = _as_file(output, images, file_ending, endings)
+    return found
+
+
+def find_cases(
+    images: Path, output: Path, file_ending: str, *, previous_stage: Path | None = None, endings: Sequence[str] = ()
+) -> list[Case]:
+    """Find the cases of a folder, or the one case that a file is of, whose other channels are looked for beside it.
+
+    Only for a file may `output` be one; it is if it has any of the `endings` of image files.
+
+    Raises:
+        ValueError: as `find_images` and `check_output`, or if a label map would be written over an image.
+    """
+    found, folder = find_images(images, file_ending), images.parent if images.is_file() else images
+    file = _as_file(check_output(output), images, file_ending, endings)
     cases = []
     for name, files in found.items():
         label_map = f"{name}{file_ending}"

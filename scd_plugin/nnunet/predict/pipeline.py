@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 
 from scd_plugin.nnunet.predict.jobs import Case
 from scd_plugin.nnunet.predict.steps import Steps
 
 __all__ = ["run_pipeline"]
+
+
+@contextmanager
+def _nothing_more(pool: ThreadPoolExecutor) -> Iterator[None]:
+    """Do not begin what waits in a pool once the work is given up, as when the program is stopped."""
+    try:
+        yield
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def run_pipeline(cases: Sequence[Case], steps: Steps) -> None:
@@ -19,7 +29,7 @@ def run_pipeline(cases: Sequence[Case], steps: Steps) -> None:
     Threads suffice: what takes time is done by NumPy, SciPy, ITK and PyTorch, which let other threads run, and nothing
     has to be copied between processes.
     """
-    with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(1) as behind:
+    with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(1) as behind, _nothing_more(ahead):
         coming = [ahead.submit(steps.prepare, case) for case in cases[:1]]
         finishing: tuple[Case, Future[None]] | None = None
         for case, following in zip(cases, [*cases[1:], None]):

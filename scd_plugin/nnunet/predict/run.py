@@ -16,6 +16,7 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from torch import nn
 
 from scd_plugin.dataset_layout import left_out
+from scd_plugin.folders import check_output_file
 from scd_plugin.freed_memory import can_keep_freed_memory, freed_memory_kept
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
@@ -23,7 +24,7 @@ from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.model.trained_network import build_network
 from scd_plugin.nnunet.predict.bars import PredictionProgress
 from scd_plugin.nnunet.predict.clock import CaseTimes, settings_of_runs, write_times
-from scd_plugin.nnunet.predict.jobs import Case, check_cascade, find_cases, left_to_do
+from scd_plugin.nnunet.predict.jobs import TIMES, Case, check_cascade, find_cases, left_to_do
 from scd_plugin.nnunet.predict.pipeline import run_pipeline
 from scd_plugin.nnunet.predict.resampling import torch_resampling
 from scd_plugin.nnunet.predict.settings import PredictSettings
@@ -148,9 +149,7 @@ def _prepare_output(model: ModelFolder, output: Path, cases: Sequence[Case], tim
         # nnU-Net's evaluation and post-processing look for them there
         for name in ("dataset.json", "plans.json"):
             shutil.copyfile(model.folder / name, folder / name)
-    if times.is_dir():
-        msg = f"the file for the times must be a file; {times} is a folder"
-        raise ValueError(msg)
+    check_output_file(times, TIMES)
     times.parent.mkdir(parents=True, exist_ok=True)
 
 

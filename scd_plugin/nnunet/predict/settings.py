@@ -102,14 +102,14 @@ class PredictSettings:
                 if isinstance(must, _Must) and value is not None and not must.test(value):
                     msg = f"{name} must be {must.be}; got {value}"
                     raise ValueError(msg)
-        on_gpu = self.torch_device.type == "cuda"
-        if self.device == "cuda" and not on_gpu:
+        # asked only where the answer matters, since PyTorch takes seconds to load
+        if self.device == "cuda" and self.torch_device.type != "cuda":
             msg = "device is cuda, but PyTorch finds no CUDA device here; take auto or cpu"
             raise ValueError(msg)
-        if self.dtype == "bfloat16" and on_gpu:
+        if self.dtype == "bfloat16" and self.torch_device.type == "cuda":
             msg = "dtype bfloat16 is for CPUs, on a GPU nnU-Net computes in float16 already; leave it out or take cpu"
             raise ValueError(msg)
-        if self.threads is not None and on_gpu:
+        if self.threads is not None and self.torch_device.type == "cuda":
             msg = "threads are those of the network on a CPU; leave them out on a GPU or take cpu"
             raise ValueError(msg)
 

@@ -8,6 +8,7 @@ network is built, and a setting that says otherwise is refused.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from math import isfinite
@@ -35,9 +36,12 @@ from scd_plugin.nnunet.trainers.nonfinite import NonFiniteWatch
 from scd_plugin.nnunet.trainers.unknown_labels import explain_unknown_labels
 from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss
 from scd_plugin.processor import slow_bfloat16_note
+from scd_plugin.stopping import children_end_with_us, say_when_stopped
 
 __all__ = ["PruningTrainer", "logits_in_float32"]
 
+# as they are called, installed and by python -m
+_COMMANDS = ("nnUNetv2_train", "run_training")
 _CPU_DTYPES = ("float32", "bfloat16")
 _OF_TRAINING = ("current_epoch", "logging", "_best_ema", "grad_scaler_state")
 _CHECKPOINT_ENTRIES = ("network_weights", "optimizer_state", "init_args", *_OF_TRAINING)
@@ -241,6 +245,8 @@ class PruningTrainer(AbstractPrimus):
             super().load_checkpoint(source)
 
     def on_train_start(self) -> None:
+        # before the processes of augmentation are there, which would outlive a training that is killed
+        self._end_well("--c goes on from the last checkpoint, which is whole")
         super().on_train_start()
         # processes of augmentation are there by now, and stay as they are
         keep_freed_memory(self.device)
@@ -303,7 +309,16 @@ class PruningTrainer(AbstractPrimus):
                 raise ValueError(problem) from None
             raise
 
+    def _end_well(self, go_on: str) -> None:
+        """When nnU-Net's command is killed or stopped, leave no process behind; in one process say how to go on."""
+        # in a program of the user's, signals and children are its own affair
+        if Path(sys.argv[0]).stem in _COMMANDS:
+            children_end_with_us()
+            if not self.is_ddp:
+                say_when_stopped(f"nnUNetv2_train ... {go_on}")
+
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        self._end_well("--val starts the validation over")
         # --val comes without a training before it
         keep_freed_memory(self.device)
         super().perform_actual_validation(save_probabilities)

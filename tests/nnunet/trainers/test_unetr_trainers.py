@@ -7,6 +7,7 @@ import pickle
 import runpy
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -309,3 +310,22 @@ def test_freed_memory_is_kept(make_trainer: MakeTrainer, method: str, monkeypatc
     assert asked == []
     getattr(trainer, method)()
     assert asked == [torch.device("cpu")]
+
+
+@pytest.mark.parametrize(
+    ("program", "is_ddp", "done"),
+    [
+        ("/env/bin/nnUNetv2_train", False, ["children", "nnUNetv2_train ... --c goes on"]),
+        ("nnunetv2/run/run_training.py", False, ["children", "nnUNetv2_train ... --c goes on"]),
+        ("/env/bin/nnUNetv2_train", True, ["children"]),
+        ("my_program.py", False, []),
+    ],
+    ids=["command", "module", "several processes", "somebody's program"],
+)
+def test_stopped_command(monkeypatch: pytest.MonkeyPatch, program: str, is_ddp: bool, done: list[str]) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("sys.argv", [program, "4"])
+    monkeypatch.setattr(trainer_base, "children_end_with_us", lambda: seen.append("children"))
+    monkeypatch.setattr(trainer_base, "say_when_stopped", seen.append)
+    trainer_base.PruningTrainer._end_well(SimpleNamespace(is_ddp=is_ddp), "--c goes on")  # type: ignore[arg-type]
+    assert seen == done
