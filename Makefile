@@ -2,6 +2,7 @@
 # make test        all tests; TESTS='-m "not slow"' for the unit tests alone
 # make integration nnU-Net's own integration scenario with SCD, about an hour; data in SCD_SHARED
 # make lint        ruff and mypy
+# make lowest      the unit tests with the lowest versions that pyproject.toml promises, on Python 3.10
 PYTHON ?= python3
 VENV ?= .venv
 DATA ?=
@@ -16,7 +17,7 @@ KEY := $(shell { cat pyproject.toml constraints.txt nnunet_trainers/scd_trainers
 READY := $(VENV)/.ready-$(KEY)
 BIN := $(VENV)/bin
 
-.PHONY: demo test integration integration-data lint environment clean
+.PHONY: demo test integration integration-data lowest lint environment clean
 
 demo: $(READY)
 	$(BIN)/scd demo --output "$(OUT)" $(if $(DATA),--data "$(DATA)")
@@ -31,6 +32,14 @@ integration: integration-data $(READY)
 integration-data:
 	@test -d "$(SCD_SHARED)/data/Task04_Hippocampus" || { echo "make integration needs data/Task04_Hippocampus of the Medical \
 	Segmentation Decathlon in SCD_SHARED=$(SCD_SHARED); put it there, or name another folder" >&2; exit 1; }
+
+# an environment of its own
+lowest:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || \
+	  { echo "make lowest needs Python 3.10: try make lowest PYTHON=python3.10" >&2; exit 1; }
+	$(PYTHON) -m venv "$(VENV)-lowest"
+	"$(VENV)-lowest/bin/python" -m pip install --disable-pip-version-check --quiet -c constraints-lowest.txt -e '.[dev]'
+	"$(VENV)-lowest/bin/python" -m pytest $(WORKERS) -m "not slow and not integration" $(TESTS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
