@@ -103,13 +103,14 @@ def without_ending(path: Path, ending: str | None = None) -> str:
 
 
 def image_files(folder: Path, endings: tuple[str, ...] = IMAGE_ENDINGS) -> list[Path]:
-    """List a folder's files with these endings, but for hidden ones; one line in the log counts what else is there."""
+    """List a folder's files with these endings, but for hidden ones; beside them, a line in the log counts the others."""
     found = sorted(
         path
         for path in folder.iterdir()
         if path.name.lower().endswith(endings) and not path.name.startswith(".") and path.is_file()
     )
-    if others := left_out(folder, found, endings):
+    # a folder of other things, such as DICOM, is not one of images
+    if found and (others := left_out(folder, found, endings)):
         _LOGGER.warning(others)
     return found
 
