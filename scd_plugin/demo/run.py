@@ -29,6 +29,7 @@ from scd_plugin.demo.dataset import (
 )
 from scd_plugin.folders import check_apart, check_output, check_room
 from scd_plugin.stopping import run_program
+from scd_plugin.whole_files import moved_into_place
 
 __all__ = ["TRAINER", "run_demo"]
 
@@ -222,7 +223,8 @@ def _report(
     rows = [(stage, f"{value:.0f}") for stage, value in (*seconds.items(), ("all", sum(seconds.values())))]
     session.console.print(_table("Seconds per stage", "stage", "s", rows))
     report = {"dice": dice, "mean_dice": mean, "held_out": held, "tokens": tokens, "seconds": seconds}
-    (session.output / "demo.json").write_text(json.dumps(report, indent=2))
+    with moved_into_place(session.output / "demo.json") as partial:
+        partial.write_text(json.dumps(report, indent=2))
     session.console.print(f"picture: {session.output / 'demo.png'}", soft_wrap=True)
     if synthetic and mean < MIN_SYNTHETIC_DICE:
         session.console.print(

@@ -103,7 +103,7 @@ def without_ending(path: Path, ending: str | None = None) -> str:
 
 
 def image_files(folder: Path, endings: tuple[str, ...] = IMAGE_ENDINGS) -> list[Path]:
-    """List a folder's files with these endings, but for hidden ones; beside them, a line in the log counts the others."""
+    """List a folder's files with these endings, but for hidden ones; a line in the log counts what lies beside them."""
     found = sorted(
         path
         for path in folder.iterdir()

@@ -18,6 +18,7 @@ from scd_plugin.folders import read_json
 from scd_plugin.nnunet.model.named_code import check_named_code
 from scd_plugin.reader_errors import reading_error
 from scd_plugin.voxel_values import check_stored_values, wrong_values
+from scd_plugin.whole_files import moved_into_place
 
 __all__ = ["NnunetRecipe", "read_recipe"]
 
@@ -182,9 +183,24 @@ class NnunetRecipe:
             logits, *known, return_probabilities=probabilities, num_threads_torch=default_num_processes
         )
 
-    def write(self, segmentation: Array, file: str, properties: dict[str, Any]) -> None:
-        """Write a label map (Z, Y, X) to a file with the plans' writer."""
-        self.plans.image_reader_writer_class().write_seg(segmentation, file, properties)
+    def write(self, segmentation: Array, file: str | Path, properties: dict[str, Any]) -> None:
+        """Write a label map (Z, Y, X) with the plans' writer; it appears whole or not at all.
+
+        Raises:
+            OSError: as `moved_into_place`; also where it can't be read back as it was written: on a full disk ITK's
+                writers leave half a file, or an empty one, and say nothing.
+        """
+        with moved_into_place(Path(file)) as partial:
+            self.plans.image_reader_writer_class().write_seg(segmentation, str(partial), properties)
+            if not self._was_written(partial, segmentation):
+                msg = "it could not be read back as it was written; is the disk full?"
+                raise OSError(msg)
+
+    def _was_written(self, file: Path, segmentation: Array) -> bool:
+        try:
+            return np.array_equal(self.read_label_map(str(file))[0], segmentation)
+        except Exception:  # noqa: BLE001  (readers raise what their libraries do)
+            return False
 
 
 def _check_plans(plans: Any, configuration: str) -> None:

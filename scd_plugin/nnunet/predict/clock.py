@@ -13,6 +13,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from scd_plugin.whole_files import moved_into_place
+
 __all__ = ["STAGES", "CaseTimes", "settings_of_runs", "times_table", "write_times"]
 
 STAGES = ("read", "preprocess", "network", "resample", "write")
@@ -55,7 +57,8 @@ def write_times(
     """
     runs = _runs_in(path) if append else []
     runs.append({"settings": settings, "wall_seconds": wall, "cases": [asdict(case) for case in cases]})
-    path.write_text(json.dumps({"runs": runs}, indent=2, default=str) + "\n", encoding="utf-8")
+    with moved_into_place(path) as partial:
+        partial.write_text(json.dumps({"runs": runs}, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def settings_of_runs(path: Path) -> list[dict[str, Any]]:
@@ -95,6 +98,8 @@ def _runs_in(path: Path) -> list[Any]:
 def _one_sentence(error: Exception) -> str:
     """Say what went wrong in one line: the last that says something, where a message has several, as ITK's have."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, ValueError) and len(lines) == 1:
+    # the system's own errors have a number
+    ours = isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno is None)
+    if ours and len(lines) == 1:
         return lines[0]
     return f"{type(error).__name__}: {lines[-1]}" if lines else f"{type(error).__name__}, see the lines above"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from scd_plugin.nnunet.predict.bars import PredictionProgress
 from scd_plugin.nnunet.predict.clock import CaseTimes
 from scd_plugin.nnunet.predict.jobs import Case
 from scd_plugin.nnunet.predict.windows import WindowPredictor
+from scd_plugin.whole_files import moved_into_place
 
 __all__ = ["Steps", "non_finite_channels"]
 
@@ -97,29 +96,13 @@ class Steps:
                 segmentation, probabilities = recipe.restore_with_probabilities(logits, known)
             else:
                 segmentation = recipe.restore(logits, known)
-        with (
-            times.stage("write"),
-            tempfile.TemporaryDirectory(dir=case.output.parent, prefix=".scd_predict_") as partial,
-        ):
-            output, folder = case.output, Path(partial)
-            recipe.write(segmentation, str(folder / output.name), known)
-            self._check_written(folder / output.name, segmentation)
+        # the label map last, which tells `--continue` that nothing is left to do
+        with times.stage("write"):
             if probabilities is not None:
-                np.savez_compressed(folder / case.probabilities.name, probabilities=probabilities)
-                save_pickle(known, str(folder / case.probabilities.with_suffix(".pkl").name))
-            # a writer may write more than it is asked to, as nnU-Net's for TIFF does
-            for file in sorted(folder.iterdir(), key=lambda file: file.name == output.name):
-                file.replace(output.parent / file.name)
-
-    def _check_written(self, file: Path, segmentation: Array) -> None:
-        """Read a label map back: on a full disk writers of ITK leave half a file, or an empty one, and say nothing."""
-        try:
-            whole = np.array_equal(self.model.recipe.read_label_map(str(file))[0], segmentation)
-        except Exception:  # noqa: BLE001  (readers raise what their libraries do)
-            whole = False
-        if not whole:
-            msg = f"the label map could not be read back as it was written ({file.name}); is the disk full?"
-            raise ValueError(msg)
+                with moved_into_place(case.probabilities) as partial:
+                    np.savez_compressed(partial, probabilities=probabilities)
+                    save_pickle(known, str(partial.with_suffix(".pkl")))
+            recipe.write(segmentation, case.output, known)
 
     def done(self, case: Case, error: BaseException | None) -> None:
         """Note that a case is written, or say why it is not."""

@@ -15,8 +15,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.predict.clock import STAGES
 from scd_plugin.nnunet.predict.jobs import Case
 from scd_plugin.nnunet.predict.run import predict
@@ -241,19 +241,19 @@ def test_half_a_result_is_no_result(
 ) -> None:
     """As on a full disk, where ITK's writers say nothing."""
     model, images, output = make_model(), make_images(), tmp_path / "ours"
-    write = NnunetRecipe.write
+    write = SimpleITKIO.write_seg
 
-    def write_in_part(self: NnunetRecipe, segmentation: np.ndarray, file: str, properties: dict[str, Any]) -> None:
+    def write_in_part(self: SimpleITKIO, segmentation: np.ndarray, file: str, properties: dict[str, Any]) -> None:
         write(self, segmentation, file, properties)
         if "b.nii" in file:
             Path(file).write_bytes(Path(file).read_bytes()[: int(part * Path(file).stat().st_size)])
 
-    monkeypatch.setattr(NnunetRecipe, "write", write_in_part)
+    monkeypatch.setattr(SimpleITKIO, "write_seg", write_in_part)
     done, failed = predict(images, output, model, ON_CPU)
     assert done.error is None
-    assert failed.error == (
-        "write: the label map could not be read back as it was written (b.nii.gz); is the disk full?"
-    )
+    reason = "it could not be read back as it was written; is the disk full?"
+    kept = "what was there is kept: mend that, and do it again"
+    assert failed.error == f"write: {output / 'b.nii.gz'} can't be written ({reason}); {kept}"
     assert not (output / "b.nii.gz").exists()
     monkeypatch.undo()
     settings = PredictSettings(device="cpu", keep_existing=True)
@@ -375,16 +375,16 @@ def test_freed_memory_is_kept_while_it_predicts_and_no_longer(
 def test_what_is_not_written_whole_is_not_there(
     make_model: MakeModel, make_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = NnunetRecipe.write
+    write = SimpleITKIO.write_seg
 
-    def cut_off(self: NnunetRecipe, segmentation: np.ndarray, file: str, properties: dict[str, Any]) -> None:
+    def cut_off(self: SimpleITKIO, segmentation: np.ndarray, file: str, properties: dict[str, Any]) -> None:
         write(self, segmentation, file, properties)
         if Path(file).name == "a.nii.gz":
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(NnunetRecipe, "write", cut_off)
+    monkeypatch.setattr(SimpleITKIO, "write_seg", cut_off)
     a, b = predict(make_images(), tmp_path / "ours", make_model(), ON_CPU)
-    assert a.error == "write: OSError: [Errno 28] No space left on device"
+    assert str(a.error).startswith(f"write: {tmp_path}/ours/a.nii.gz can't be written (No space left on device); what")
     assert b.error is None
     names = sorted(path.name for path in (tmp_path / "ours").iterdir())
     assert names == ["b.nii.gz", "dataset.json", "plans.json", "scd_predict.json"]
