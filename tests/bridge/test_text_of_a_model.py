@@ -88,3 +88,14 @@ def test_argument_of_the_network(
     (model / "plans.json").write_text(json.dumps(plans))
     with pytest.raises(ValueError, match=r"arch_kwargs of .* holds the name .* would take for code"):
         to_monai(model, tmp_path / "another")
+
+
+@pytest.mark.parametrize("name", ["dataset_name", "plans_name"])
+def test_name_that_is_missing(
+    make_model: Callable[..., Path], plans: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    model = make_model()
+    (model / "plans.json").write_text(json.dumps({key: value for key, value in plans.items() if key != name}))
+    with pytest.raises(ValueError, match=rf"plans.json of .* has no {name}; take plans.json of the training"):
+        to_monai(model, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
