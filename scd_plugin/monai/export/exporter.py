@@ -7,8 +7,9 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -151,11 +152,12 @@ def _written_and_compared(source: _Source, kind: _Format, path: Path, name: str)
 
 @contextmanager
 def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Keep the list of arguments out of the log that MONAI's exporters write there."""
+    """Keep arguments out of the log, and off the screen, that MONAI's exporters write there."""
     before = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        yield
+        with redirect_stdout(StringIO()):
+            yield
     finally:
         logger.setLevel(before)
 

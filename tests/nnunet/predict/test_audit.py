@@ -53,7 +53,7 @@ def test_all_labelled_voxels_are_counted(make_model: Callable[..., Path], make_d
     expected = 2 * 5 * 10 * 12 * (2.5 / 2.4) * (1.1 / 1.3) * 0.9
     assert voxels(counted) == pytest.approx(expected, rel=0.1)
     assert counted.segmentation.components[:, 1].sum() == 2
-    assert counted.tokens.shares("chance")[0] == pytest.approx(0.75, abs=0.01)
+    assert counted.tokens.shares("chance")[0] == pytest.approx(0.75, abs=0.02)
 
 
 def test_a_fold_is_audited_on_what_it_was_validated_on(
