@@ -42,15 +42,7 @@ def say_when_stopped(go_on: str | Callable[[], str]) -> dict[signal.Signals, obj
     before = {number: signal.getsignal(number) for number in _DEFAULTS}
     before = {number: handler for number, handler in before.items() if handler == _DEFAULTS[number]}
 
-    owner = os.getpid()
-
     def stop(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != owner:
-            # in a process that was forked; Ctrl-C in a terminal reaches it as well, and it ends with us
-            if number == signal.SIGTERM:
-                signal.signal(number, signal.SIG_DFL)
-                os.kill(os.getpid(), number)
-            return
         for one in before:
             signal.signal(one, signal.SIG_DFL)
         text = go_on if isinstance(go_on, str) else go_on()
@@ -65,7 +57,33 @@ def say_when_stopped(go_on: str | Callable[[], str]) -> dict[signal.Signals, obj
 
     for number in before:
         signal.signal(number, stop)
+    if hasattr(os, "register_at_fork"):
+        if not _ours:
+            os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_leave_to_parent)
+        _ours.append(stop)
     return dict(before)
+
+
+# handlers that were made here, and the masks of signals before each fork that is going on
+_ours: list[Callable[[int, FrameType | None], None]] = []
+_masks: list[set[signal.Signals]] = []
+
+
+def _hold() -> None:
+    """Hold signals back while a process is forked: Python forgets those that reach a child before it runs."""
+    _masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, _DEFAULTS)))  # type: ignore[arg-type]
+
+
+def _let_go() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop())
+
+
+def _leave_to_parent() -> None:
+    """In a child, just forked: Ctrl-C in a terminal reaches it as well, and it ends with its parent."""
+    for number, own in ((signal.SIGINT, signal.SIG_IGN), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) in _ours:
+            signal.signal(number, own)
+    _let_go()
 
 
 @contextmanager
