@@ -68,7 +68,8 @@ def to_monai(
 def _check_names(model: ModelFolder, network: MovableNetwork) -> None:
     """Refuse a model of which a text that `bundle_files` takes over is missing, or would be code to MONAI."""
     recipe = model.recipe
-    if missing := [name for name in ("dataset_name", "plans_name") if name not in recipe.plans.plans]:
+    known = recipe.plans.plans | recipe.configuration.configuration
+    if missing := [name for name in ("dataset_name", "plans_name", "patch_size") if name not in known]:
         msg = f"plans.json of {model.folder} has no {', '.join(missing)}; take plans.json of the training"
         raise ValueError(msg)
     names = {name: getattr(model, name) for name in ("configuration", "trainer_name", "checkpoint")}

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
@@ -170,13 +172,25 @@ def _geometry(case: Case, headers: Mapping[Path, Header], channels: int) -> str 
         for name in ("spacing", "origin", "direction"):
             one, two = getattr(image, name), getattr(label, name)
             if not np.allclose(one, two, rtol=GEOMETRY_TOLERANCE, atol=GEOMETRY_TOLERANCE):
-                return f"image {path} and its label {case.label} differ in {name}: {_short(one)} and {_short(two)}"
+                what = f"image {path} and its label {case.label} differ in {name}: {_short(one)} and {_short(two)}"
+                return what + _two_affines(path) + _two_affines(case.label)
     if total != channels:
         files = ", ".join(str(path) for path in case.images)
         return (
             f"image {files} has {total} channels where the data set has {channels}{_TIME if total > channels else ''}"
         )
     return None
+
+
+def _two_affines(path: Path) -> str:
+    """Say so of a NIfTI file whose qform and sform differ: tools that take one or the other make such pairs."""
+    if not tells_its_size(path):
+        return ""
+    header: Any = nib.load(path).header
+    (qform, has_qform), (sform, has_sform) = header.get_qform(coded=True), header.get_sform(coded=True)
+    if not (has_qform and has_sform) or np.allclose(qform, sform, rtol=GEOMETRY_TOLERANCE, atol=GEOMETRY_TOLERANCE):
+        return ""
+    return f" ({path.name} holds two affines that differ, qform and sform: make them the same)"
 
 
 def _label_values(case: Case, labels: Sequence[int]) -> str | None:

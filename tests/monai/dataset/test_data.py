@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import psutil
 import pytest
@@ -115,6 +116,16 @@ def change(path: Path, how: Callable[[sitk.Image], None]) -> None:
     sitk.WriteImage(image, str(path))
 
 
+def two_affines(path: Path) -> None:
+    """Turn the sform by a quarter, and leave the qform."""
+    image = nib.load(path)
+    turned = image.affine @ np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    whole = nib.Nifti1Image(np.asarray(image.dataobj).copy(), image.affine)
+    whole.set_qform(image.affine, 1)
+    whole.set_sform(turned, 1)
+    nib.save(whole, path)
+
+
 DAMAGE = {
     "label of another size": (
         lambda v, r: v.write(r / "labels" / "case_1.nii.gz", np.zeros((4, 5, 6), np.uint8)),
@@ -149,6 +160,10 @@ DAMAGE = {
             r / "labels" / "case_1.nii.gz", lambda label: label.SetDirection((0, 1, 0, -1, 0, 0, 0, 0, 1))
         ),
         r"case_1.nii.gz and its label .* differ in direction: \(1, 0, 0, 0, 1, 0, 0, 0, 1\) and \(0, 1, 0, -1, 0",
+    ),
+    "two affines": (
+        lambda _, r: two_affines(r / "images" / "case_1.nii.gz"),
+        r"differ in direction: .* \(case_1.nii.gz holds two affines that differ, qform and sform: make them the same\)",
     ),
     "missing label": (
         lambda _, r: (r / "labels" / "case_1.nii.gz").unlink(),
