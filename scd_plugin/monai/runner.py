@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ import torch
 from monai.apps.nnunet import nnunetv2_runner as host
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple
+from packaging.version import Version
 
 from scd_plugin.monai.path_option import path_option
 
 __all__ = ["SCDRunner"]
 
 DEVICES = ("cuda", "cpu", "mps")
+OLDEST_MONAI = "1.6"
 # the cascade trains on what 3d_lowres predicts, so it comes last
 ORDER = ("3d_fullres", "2d", "3d_lowres", "3d_cascade_fullres")
 
@@ -54,6 +57,9 @@ class SCDRunner(host.nnUNetV2Runner):
         export_validation_probabilities: bool = True,
         device: str | None = None,
     ) -> None:
+        if Version(version("monai")) < Version(OLDEST_MONAI):
+            msg = f"SCDRunner needs MONAI {OLDEST_MONAI} or newer, whose runner it is; installed is {version('monai')}"
+            raise ValueError(msg)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if self.device not in DEVICES:
             msg = f"device must be one of {', '.join(DEVICES)}; got {device!r}. A GPU is chosen by gpu_id"

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 pytest.importorskip("nnunetv2")
+pytest.importorskip("monai", minversion="1.6", reason="SCDRunner refuses MONAI before 1.6")
 
 from monai.apps.nnunet import nnunet_bundle, nnUNetV2Runner
 from nnunetv2.inference import predict_from_raw_data
@@ -254,3 +255,9 @@ class TestModelsInMonai:
             nnunet_bundle.convert_nnunet_to_monai_bundle(
                 {"dataset_name_or_id": DATASET, "nnunet_trainer": "nnUNetTrainerSCD"}, "bundle"
             )
+
+
+def test_monai_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scd_plugin.monai.runner.version", lambda _: "1.5.2")
+    with pytest.raises(ValueError, match=r"^SCDRunner needs MONAI 1.6 or newer, .*; installed is 1.5.2$"):
+        make_runner()
