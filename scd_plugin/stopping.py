@@ -57,7 +57,8 @@ def say_when_stopped(go_on: str | Callable[[], str]) -> dict[signal.Signals, obj
 
     for number in before:
         signal.signal(number, stop)
-    if hasattr(os, "register_at_fork"):
+    # a second call, as before a validation that follows a training, finds our handler and adds none
+    if before and hasattr(os, "register_at_fork"):
         if not _ours:
             os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_leave_to_parent)
         _ours.append(stop)
