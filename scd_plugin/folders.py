@@ -198,13 +198,17 @@ def empty_folder(path: str | Path) -> Path:
     return check_output(folder)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; raise ValueError if it is missing or damaged."""
+def read_json(path: Path, kind: type[Any] | None = None) -> Any:
+    """Read a JSON file; ValueError if it is missing or damaged, or not of the kind, dict or list, that it must be."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         msg = f"{path} is missing"
         raise ValueError(msg) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         msg = f"{path} is no JSON: {error}"
         raise ValueError(msg) from None
+    if kind is not None and not isinstance(content, kind):
+        msg = f"{path} must hold one JSON {'object' if kind is dict else 'list'}; got a {type(content).__name__}"
+        raise ValueError(msg)
+    return content

@@ -92,7 +92,7 @@ def check_data(data: Path) -> dict[str, Any]:
             f"dataset.json, imagesTr, labelsTr; {data} lacks dataset.json"
         )
         raise ValueError(msg)
-    description = _read_description(file)
+    description = read_json(file, dict)
     kind = layout_of(description, data)
     folders = [data / name for name in ("imagesTr", "labelsTr")]
     if "dataset" not in description and (missing := [path.name for path in folders if not path.is_dir()]):
@@ -115,20 +115,12 @@ def check_data(data: Path) -> dict[str, Any]:
 
 def what_is_left_out(data: Path) -> list[str]:
     """Count, in a line for each folder, what the demo does not take of a raw data set that `check_data` has passed."""
-    description = _read_description(data / "dataset.json")
+    description = read_json(data / "dataset.json", dict)
     if "dataset" in description or layout_of(description, data) == DECATHLON:
         return []
     taken = [path for images, label in _training_files(data, description).values() for path in (*images, label)]
     lines = (left_out(data / name, taken, (description["file_ending"],)) for name in ("imagesTr", "labelsTr"))
     return [line for line in lines if line]
-
-
-def _read_description(file: Path) -> dict[str, Any]:
-    description = read_json(file)
-    if not isinstance(description, dict):
-        msg = f"{file} must hold one JSON object; got a {type(description).__name__}"
-        raise ValueError(msg)
-    return description
 
 
 def _training_files(data: Path, description: Mapping[str, Any]) -> dict[str, tuple[list[Path], Path]]:
@@ -176,7 +168,7 @@ def hold_out(folder: Path) -> list[str]:
     Raises:
         ValueError: if there are fewer than 7 cases.
     """
-    description = _read_description(folder / "dataset.json")
+    description = read_json(folder / "dataset.json", dict)
     ending = description["file_ending"]
     cases = _training_files(folder, description)
     held = sorted(cases)[6::7][:8]
@@ -205,7 +197,7 @@ def configuration_for(folder: Path) -> str:
     """Return `3d_fullres`, or `2d` where the images are flat."""
     import SimpleITK as sitk
 
-    ending = _read_description(folder / "dataset.json")["file_ending"]
+    ending = read_json(folder / "dataset.json", dict)["file_ending"]
     name = next(path.name for path in (folder / "imagesTr").iterdir() if path.name.endswith(ending))
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(folder / "imagesTr" / name))

@@ -1,39 +1,17 @@
-"""JSON files that data sets bring along: read, and refused with one sentence where they are not what they should be."""
+"""What JSON files of data sets say: refused with one sentence where it is not what it should be."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scd_plugin.monai.plain_text import check_plain_text
 
-__all__ = ["by_number", "read_json", "read_labels", "whole_number"]
+__all__ = ["by_number", "read_labels", "whole_number"]
 
 # the last of which all whole numbers are exact in float32
 _LARGEST_LABEL = 2**24
-
-
-def read_json(file: Path, kind: type[Any] = dict) -> Any:
-    """Read a file, and check whether it holds an object or a list.
-
-    Args:
-        file: its path.
-        kind: dict or list, which the content must be.
-
-    Raises:
-        ValueError: if the file is not JSON, or holds something else.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        msg = f"{file} is not valid JSON: {error}"
-        raise ValueError(msg) from None
-    if not isinstance(content, kind):
-        msg = f"{file} must hold one JSON {'object' if kind is dict else 'list'}; got a {type(content).__name__}"
-        raise ValueError(msg)
-    return content
 
 
 def by_number(file: Path, key: str, entries: Any) -> dict[int, str]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from scd_plugin.channel_files import in_order, without_channel
 from scd_plugin.dataset_layout import DECATHLON, RAW, layout_of, left_out
-from scd_plugin.monai.dataset.dataset_json import by_number, read_json, read_labels, whole_number
+from scd_plugin.folders import read_json
+from scd_plugin.monai.dataset.dataset_json import by_number, read_labels, whole_number
 from scd_plugin.monai.path_option import path_option
 
 __all__ = [
@@ -73,7 +74,7 @@ def read_dataset(dataset_dir: str | Path) -> DatasetFolder:
         raise ValueError(msg)
     file = root / "dataset.json"
     if file.is_file():
-        description = read_json(file)
+        description = read_json(file, dict)
         folder = (_decathlon if layout_of(description, root) == DECATHLON else _nnunet)(file, description)
     elif (root / "images").is_dir() and (root / "labels").is_dir():
         folder = _plain(root)

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from scd_plugin.monai.dataset.dataset_json import read_json
+from scd_plugin.folders import read_json
 
 __all__ = ["NUM_FOLDS", "find_splits_file", "split_names"]
 

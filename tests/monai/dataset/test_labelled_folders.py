@@ -164,7 +164,7 @@ class TestWrong:
 
     def test_damaged_json(self, tmp_path: Path) -> None:
         (tmp_path / "dataset.json").write_text("{")
-        with pytest.raises(ValueError, match=r"dataset.json is not valid JSON: "):
+        with pytest.raises(ValueError, match=r"dataset.json is no JSON: "):
             read_dataset(tmp_path)
 
     def test_json_of_something_else(self, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_nnunets_split_in_its_preprocessed_folder(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("[", r"splits_final.json is not valid JSON: "),
+        ("[", r"splits_final.json is no JSON: "),
         ("{}", r"splits_final.json must hold one JSON list; got a dict"),
         ('[{"train": ["case_1"]}]', r"fold 0 of .*splits_final.json must hold the lists of names train and val; got"),
         ("[7]", r"fold 0 of .*splits_final.json must hold the lists of names train and val; got 7"),
