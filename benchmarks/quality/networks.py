@@ -7,6 +7,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from probes import TokenProbes
+from stems import with_stem
 from tasks import Task
 
 from scd_plugin import SCDUNETR
@@ -67,6 +69,18 @@ def shallow(task: Task, size: dict[str, int]) -> SCDUNETR:
     return min(fewer, key=lambda network: abs(gmacs(network) - target))
 
 
+def one_stage(task: Task, size: dict[str, int], **arguments: Any) -> SCDUNETR:
+    """Build the published network with its first stage alone: a quarter of the tokens sees all further blocks."""
+    return published(task, size, prune_after=[size["num_layers"] // 4], **arguments)
+
+
+def taught(network: SCDUNETR, size: dict[str, int]) -> SCDUNETR:
+    """Let a dense network's tokens learn from labels where the published network has stages, as far as it is deep."""
+    blocks = [size["num_layers"] * i // 4 for i in (1, 2, 3)]
+    TokenProbes(network, [block for block in blocks if block < len(network.encoder.blocks)])
+    return network
+
+
 def larger(task: Task, size: dict[str, int]) -> SCDUNETR:
     """Build the control of memory: the published network that keeps as much more as `memory="tokens"` costs."""
     with torch.device("meta"):
@@ -106,6 +120,15 @@ NETWORKS: dict[str, Builder] = {
     "mask_token": lambda task, size: published(task, size, completion="mask_token"),
     "guided": published,
     "guided-foreground": published,
+    # the same labels, without pruning
+    "dense-taught": lambda task, size: taught(dense(task, size), size),
+    "shallow-taught": lambda task, size: taught(shallow(task, size), size),
+    # harder teaching, better sight, one stage
+    "guided-heavy": published,
+    "dense-stem": lambda task, size: with_stem(dense(task, size)),
+    "shallow-stem": lambda task, size: with_stem(shallow(task, size)),
+    "guided-stem": lambda task, size: with_stem(published(task, size)),
+    "guided-one": one_stage,
     "keep-50": lambda task, size: published(task, size, keep_ratio=0.5),
     "keep-75": lambda task, size: published(task, size, keep_ratio=0.75),
     "drawn": published,
@@ -121,9 +144,9 @@ NETWORKS: dict[str, Builder] = {
 }
 
 GUIDES = {
-    name: Guide(0.3, "foreground" if name == "guided-foreground" else "mixed")
+    name: Guide(1.0 if name == "guided-heavy" else 0.3, "foreground" if name == "guided-foreground" else "mixed")
     for name in NETWORKS
-    if name.startswith("guided")
+    if name.startswith("guided") or name.endswith("-taught")
 }
 """Contestants whose scores are taught by the labels."""
 

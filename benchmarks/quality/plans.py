@@ -43,6 +43,21 @@ def core() -> list[Run]:
     return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
 
 
+def control() -> list[Run]:
+    """Ask what guidance is worth beside the same labels without pruning, and how to make it see more."""
+    networks = (
+        "dense-taught",
+        "guided-heavy",
+        "guided-stem",
+        "shallow-taught",
+        "guided-one",
+        "dense-stem",
+        "shallow-stem",
+    )
+    tasks = ("left_atrium", "hippocampus")
+    return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
+
+
 def dial() -> list[Run]:
     """Ask what one network for any keep ratio loses against one trained for each; `dial.py` judges them."""
     networks, tasks = ("published", "keep-50", "keep-75", "drawn"), ("hippocampus", "lesions")
@@ -59,8 +74,16 @@ def memory() -> list[Run]:
 
 def smoke() -> list[Run]:
     """Try every network on every task for three steps."""
-    networks = list(dict.fromkeys(run.network for plan in (core, choice, dial, memory) for run in plan()))
+    networks = list(dict.fromkeys(run.network for plan in (core, choice, control, dial, memory) for run in plan()))
     return [Run(task, network, 0, 3, "small") for task in STEPS for network in networks]
 
 
-PLANS = {"core": core, "depth": depth, "choice": choice, "dial": dial, "memory": memory, "smoke": smoke}
+PLANS = {
+    "core": core,
+    "depth": depth,
+    "choice": choice,
+    "control": control,
+    "dial": dial,
+    "memory": memory,
+    "smoke": smoke,
+}

@@ -3,7 +3,7 @@
     python benchmarks/quality/study.py --plan core
 
 Rows that are there are skipped, and a run that was killed goes on from its last checkpoint, so the same command
-continues a study. Several processes may share a plan if each has tasks of its own (`--tasks`).
+continues a study. Several processes may share a plan if each has tasks or seeds of its own (`--tasks`, `--seeds`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from batches import Batches
 from evaluation import evaluate, leaving
 from networks import DRAWN, GUIDES, build, gmacs
-from plans import PLANS, Run
+from plans import PLANS, SEEDS, Run
 from results import append, finished
 from tasks import TASKS, Case, shared_folder, split
 from training import NotFiniteError, save, train
@@ -92,12 +92,14 @@ def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tasks", nargs="+", choices=sorted(TASKS), default=sorted(TASKS), help="of the plan")
+    parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=SEEDS, help="of the plan")
     parser.add_argument("--results", type=Path, default=HERE / "results.csv")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
     for run in PLANS[arguments.plan]():
-        if run.task not in arguments.tasks or run in finished(arguments.results):
+        wanted = run.task in arguments.tasks and run.seed in arguments.seeds
+        if not wanted or run in finished(arguments.results):
             continue
         logger.info("start %s", run.name)
         row = study(run, shared=arguments.shared, weights=arguments.weights, device=arguments.device)

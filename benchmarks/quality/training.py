@@ -86,7 +86,7 @@ def train(
         torch.set_rng_state(state["random"].cpu())
         losses, seconds = state["losses"], state["seconds"]
     network.train()
-    watch = StageWatch(network) if guide else None
+    watch = (getattr(network, "probes", None) or StageWatch(network)) if guide else None
     drawn = DrawnKeepRatio(network, keep_ratios)
     saved = time.monotonic()
     for step in range(len(losses), steps):
