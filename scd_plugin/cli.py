@@ -18,13 +18,14 @@ from typer.core import TyperGroup
 from scd_plugin import __version__
 from scd_plugin.bench.command import bench
 from scd_plugin.folders import (
+    EXPORTS,
     bundle_config,
     check_auditable,
     check_exportable,
     check_labelled,
     check_output,
-    check_output_file,
     empty_folder,
+    export_path,
     find_folds,
     is_bundle,
     read_json,
@@ -331,9 +332,7 @@ def export(
     bundle: Annotated[Path, typer.Argument(help="Folder of a trained MONAI bundle.")],
     model_format: Annotated[
         str,
-        typer.Option(
-            "--format", help="torchscript, torchscript-trace, onnx, onnx-legacy, torch-export or tensorrt (on a GPU)."
-        ),
+        typer.Option("--format", help=f"One of {', '.join(EXPORTS)}; the last on a GPU."),
     ] = "torchscript",
     output: Annotated[
         Path | None, typer.Option(help="File to write; the format's usual name in the bundle's models/ without it.")
@@ -349,9 +348,8 @@ def export(
 
     And check that the written file answers as the network does. It runs the bundle's configs, which are code.
     """
+    export_path(bundle, model_format, output)
     check_exportable(bundle)
-    if output is not None:
-        check_output_file(output, "output")
     from scd_plugin.monai.export.exporter import ParityError, export_bundle
 
     try:

@@ -10,10 +10,12 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 __all__ = [
     "CHECKPOINT",
+    "EXPORTS",
     "PARTIAL",
     "bundle_config",
     "check_apart",
@@ -25,6 +27,7 @@ __all__ = [
     "check_room",
     "choose_folds",
     "empty_folder",
+    "export_path",
     "find_folds",
     "is_bundle",
     "read_json",
@@ -33,6 +36,17 @@ __all__ = [
 CHECKPOINT = "checkpoint_final.pth"
 PARTIAL = ".scd_partial"
 """Beginning of the name of what is being written; left behind by a process that was killed, it is in nobody's way."""
+EXPORTS = MappingProxyType(
+    {
+        "torchscript": "model.ts",
+        "torchscript-trace": "model.ts",
+        "onnx": "model.onnx",
+        "onnx-legacy": "model.onnx",
+        "torch-export": "model.pt2",
+        "tensorrt": "model_trt.ts",
+    }
+)
+"""Formats that a bundle's network can be exported in, and the usual names of their files in its `models`."""
 _BUNDLE_CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
 
 
@@ -106,6 +120,19 @@ def check_exportable(bundle: Path) -> tuple[Path, Path, Path]:
             msg = f"{bundle} has no {file.relative_to(bundle)}; {remedy}"
             raise ValueError(msg)
     return config, metadata, weights
+
+
+def export_path(bundle: Path, name: str, output: str | Path | None = None) -> Path:
+    """Return the file that an export writes; ValueError for an unknown format, or an output with another suffix."""
+    if name not in EXPORTS:
+        msg = f"format must be one of {', '.join(EXPORTS)}; got {name!r}"
+        raise ValueError(msg)
+    usual = bundle / "models" / EXPORTS[name]
+    path = usual if output is None else Path(output)
+    if path.suffix != usual.suffix:
+        msg = f"output must be a file name that ends with {usual.suffix} for this format; got {path}"
+        raise ValueError(msg)
+    return check_output_file(path, "output")
 
 
 def check_auditable(bundle: Path, fold: str) -> tuple[list[Path], Path]:

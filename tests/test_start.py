@@ -58,6 +58,8 @@ CASES: dict[str, tuple[str, int, str]] = {
     "doctor, empty": ("doctor empty", 2, "empty holds no file"),
     "export": ("export absent", 2, "error: absent has no configs/inference.json; is it a bundle?"),
     "export, no weights": ("export bundle", 2, "error: bundle has no models/model.pt; train the bundle first"),
+    "export, format": ("export bundle --format coreml", 2, "error: format must be one of torchscript, torchscript-tr"),
+    "export, suffix": ("export bundle --output a.onnx", 2, "error: output must be a file name that ends with .ts for"),
     "to-monai": ("bridge to-monai absent out", 2, f"error: absent {NO_MODEL}"),
     "to-monai, full": ("bridge to-monai model images", 2, "error: images is there already and not empty"),
     "to-monai, file": ("bridge to-monai model note.txt", 2, "error: note.txt is there already and not empty"),

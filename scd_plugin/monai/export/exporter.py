@@ -13,7 +13,6 @@ from functools import partial
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import monai
@@ -22,13 +21,13 @@ from monai.bundle import ConfigParser, ckpt_export, onnx_export, trt_export
 from torch import nn
 
 from scd_plugin import __version__
-from scd_plugin.folders import check_exportable, check_output
+from scd_plugin.folders import check_exportable, export_path
 from scd_plugin.monai.export.description import describe, find_network
 from scd_plugin.monai.export.exported_parity import load_exported, parity
 from scd_plugin.networks import SCDNetwork
 from scd_plugin.whole_files import moved_into_place
 
-__all__ = ["FORMATS", "Exported", "ParityError", "export_bundle"]
+__all__ = ["Exported", "ParityError", "export_bundle"]
 
 # Largest difference allowed, for logits up to 1 in magnitude; larger logits are allowed as much more.
 TOLERANCE = 1e-4
@@ -90,7 +89,7 @@ def export_bundle(
 
     Args:
         bundle_dir: folder with `configs/inference.json`, `configs/metadata.json` and `models/model.pt`.
-        format: one of `FORMATS`.
+        format: one of `EXPORTS` of `scd_plugin.folders`.
         output: the file to write, with the format's suffix; None for the format's usual name in `models/`. Don't
             rename a `.ts` later: MONAI finds the config inside it by its name.
         tolerance: largest difference of logits allowed, relative to the largest logit where that exceeds 1; None for
@@ -102,13 +101,12 @@ def export_bundle(
         ParityError: if the written file answers differently; nothing is removed.
         OSError: as `moved_into_place`.
     """
-    if format not in FORMATS:
-        msg = f"format must be one of {', '.join(FORMATS)}; got {format!r}"
-        raise ValueError(msg)
-    kind = FORMATS[format]
+    root = Path(bundle_dir).resolve()
+    path = export_path(root, format, output)
+    kind = _FORMATS[format]
     _check_requirements(format, kind)
-    source = _read(Path(bundle_dir))
-    path = _output_path(source.root, kind, output)
+    source = _read(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
     metadata = ConfigParser.load_config_file(source.arguments["meta_file"])
     description = describe(source.parser, source.model, metadata)
     weights = source.root / "models" / "model.pt"
@@ -198,30 +196,24 @@ def _write_tensorrt(source: _Source, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Format:
-    file_name: str
     write: Callable[[_Source, Path], None]
     packages: tuple[str, ...] = ()
     needs_gpu: bool = False
     tolerance: float = TOLERANCE
 
 
-FORMATS = MappingProxyType(
-    {
-        "torchscript": _Format("model.ts", partial(_write_torchscript, use_trace=False)),
-        "torchscript-trace": _Format("model.ts", partial(_write_torchscript, use_trace=True)),
-        "onnx": _Format(
-            "model.onnx",
-            # one file: MONAI's exporter would leave a copy of weights apart in the folder for temporary files
-            partial(_write_onnx, dynamo=True, external_data=False, verbose=False),
-            ("onnx", "onnxscript", "onnxruntime"),
-        ),
-        "onnx-legacy": _Format("model.onnx", partial(_write_onnx, dynamo=False), ("onnx", "onnxruntime")),
-        "torch-export": _Format("model.pt2", _write_torch_export),
-        "tensorrt": _Format(
-            "model_trt.ts", _write_tensorrt, ("onnx", "tensorrt", "torch_tensorrt"), True, TENSORRT_TOLERANCE
-        ),
-    }
-)
+_FORMATS = {
+    "torchscript": _Format(partial(_write_torchscript, use_trace=False)),
+    "torchscript-trace": _Format(partial(_write_torchscript, use_trace=True)),
+    "onnx": _Format(
+        # one file: MONAI's exporter would leave a copy of weights apart in the folder for temporary files
+        partial(_write_onnx, dynamo=True, external_data=False, verbose=False),
+        ("onnx", "onnxscript", "onnxruntime"),
+    ),
+    "onnx-legacy": _Format(partial(_write_onnx, dynamo=False), ("onnx", "onnxruntime")),
+    "torch-export": _Format(_write_torch_export),
+    "tensorrt": _Format(_write_tensorrt, ("onnx", "tensorrt", "torch_tensorrt"), True, TENSORRT_TOLERANCE),
+}
 
 
 def _check_requirements(name: str, kind: _Format) -> None:
@@ -237,7 +229,6 @@ def _check_requirements(name: str, kind: _Format) -> None:
 
 def _read(root: Path) -> _Source:
     """Read configs and weights of a bundle, and build its network with them."""
-    root = root.resolve()
     config, metadata, weights = check_exportable(root)
     parser = ConfigParser()
     parser.read_config(config)
@@ -269,17 +260,6 @@ def _read(root: Path) -> _Source:
 def _reason(error: Exception) -> str:
     """Put what an error says into one line that is not too long."""
     return " ".join(str(error).split())[:300]
-
-
-def _output_path(root: Path, kind: _Format, output: str | Path | None) -> Path:
-    path = Path(output) if output is not None else root / "models" / kind.file_name
-    suffix = Path(kind.file_name).suffix
-    if path.suffix != suffix:
-        msg = f"output must be a file name that ends with {suffix} for this format; got {path}"
-        raise ValueError(msg)
-    path = check_output(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _sha256(path: Path) -> str:

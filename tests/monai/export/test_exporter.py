@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from scd_plugin import SCDUNETR, SCDNetwork, __version__
 from scd_plugin.cli import app
+from scd_plugin.folders import EXPORTS
 from scd_plugin.monai import from_config
 from scd_plugin.monai.export import exporter
 from scd_plugin.monai.export.description import describe, plain_config
@@ -291,7 +292,9 @@ def test_plain_config_resolves_values_alone() -> None:
 
 def test_page_lists_the_formats() -> None:
     page = (Path(__file__).parents[3] / "docs" / "how-to" / "export.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| `([a-z-]+)` \| `model", page, flags=re.MULTILINE) == list(exporter.FORMATS)
+    assert (
+        re.findall(r"^\| `([a-z-]+)` \| `model", page, flags=re.MULTILINE) == list(EXPORTS) == list(exporter._FORMATS)
+    )
 
 
 class TestRefusals:
