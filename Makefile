@@ -3,12 +3,15 @@
 # make integration nnU-Net's own integration scenario with SCD, about an hour; data in SCD_SHARED
 # make lint        ruff and mypy
 # make lowest      the unit tests with the lowest versions that pyproject.toml promises, on Python 3.10
+# make gpu         what SCD brings on an NVIDIA GPU, in BUDGET seconds: gpu.json and gpu.md; DRY=1 rehearses on a CPU
 PYTHON ?= python3
 VENV ?= .venv
 DATA ?=
 OUT ?= demo_output
 SCD_SHARED ?= ../shared
 TESTS ?=
+BUDGET ?= 540
+DRY ?=
 # tests share the cores; what is trained once stays with one worker
 WORKERS := -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
@@ -17,7 +20,7 @@ KEY := $(shell { cat pyproject.toml constraints.txt nnunet_trainers/scd_trainers
 READY := $(VENV)/.ready-$(KEY)
 BIN := $(VENV)/bin
 
-.PHONY: demo test integration integration-data lowest lint environment clean
+.PHONY: demo test integration integration-data lowest gpu lint environment clean
 
 demo: $(READY)
 	$(BIN)/scd demo --output "$(OUT)" $(if $(DATA),--data "$(DATA)")
@@ -40,6 +43,9 @@ lowest:
 	$(PYTHON) -m venv "$(VENV)-lowest"
 	"$(VENV)-lowest/bin/python" -m pip install --disable-pip-version-check --quiet -c constraints-lowest.txt -e '.[dev]'
 	"$(VENV)-lowest/bin/python" -m pytest $(WORKERS) -m "not slow and not integration" $(TESTS)
+
+gpu: $(READY)
+	$(BIN)/python -W ignore benchmarks/gpu/gpu_run.py --budget $(BUDGET) $(if $(DRY),--dry)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,4 +1,7 @@
-"""Networks of other libraries, built as those build them. Imports wait until a network is built."""
+"""Networks of other libraries, built as those build them, and ours as the paper measured them.
+
+Imports wait until a network is built.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from scd_plugin.bench.bench_settings import crop_text
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["monai", "primus", "unet"]
+__all__ = ["monai", "plain", "primus", "unet"]
 
 
 def monai(name: str, *, img_size: Sequence[int], **arguments: Any) -> nn.Module:
@@ -22,6 +25,18 @@ def monai(name: str, *, img_size: Sequence[int], **arguments: Any) -> nn.Module:
     given = {"img_size": img_size} if name == "UNETR" else {"feature_size": 48}
     built: nn.Module = getattr(nets, name)(**{**given, **arguments})
     return built
+
+
+def plain(**arguments: Any) -> nn.Module:
+    """A network of ours whose attention is two matrix products and a softmax, as it was before fused attention."""
+    from scd_plugin.networks.builder import build_network
+
+    network = build_network(**arguments)
+    for module in network.modules():
+        # of timm and of MONAI
+        for switch in {"fused_attn", "use_flash_attention"} & set(vars(module)):
+            setattr(module, switch, False)
+    return network
 
 
 def primus(name: str, *, in_channels: int, out_channels: int, img_size: Sequence[int]) -> nn.Module:

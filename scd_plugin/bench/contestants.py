@@ -72,6 +72,21 @@ _EVERYONE = (
     _ours("fast", "size base-fast: the same with the light decoder", "base-fast"),
     _ours("dense", "its dense twin; keeps all tokens, fused attention", "base", changes=_ALL_TOKENS),
     _ours("dense-light", "the dense twin with the decoder of the fast one", "base-fast", changes=_ALL_TOKENS),
+    # the paper's own protocol
+    _ours(
+        "scd-plain",
+        "scd with attention as two matrix products, as the paper measured it",
+        "base",
+        builder=builders.plain,
+        takes_keep_ratio=True,
+    ),
+    _ours(
+        "dense-plain",
+        "its dense twin with attention as two matrix products",
+        "base",
+        builder=builders.plain,
+        changes=_ALL_TOKENS,
+    ),
     Contestant("unetr", "MONAI's UNETR (ViT-B, token patch 16)", parts.monai, partial(builders.monai, "UNETR"), 16),
     Contestant(
         "swinunetr", "MONAI's SwinUNETR, feature size 48", parts.monai, partial(builders.monai, "SwinUNETR"), 32

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from scd_plugin.bench.bench_settings import BenchSettings
 
 __all__ = ["MODES", "Mode", "Step", "autocast", "for_inference", "forward_step", "mark", "random_batch"]
-__all__ += ["seconds_between", "seconds_per_step", "training_step"]
+__all__ += ["seconds_between", "seconds_per_step", "training_loss", "training_step"]
 
 Step = Callable[[], "dict[str, float] | None"]
 """does the work once; may say how many seconds its stages took"""
@@ -32,11 +32,11 @@ def random_batch(settings: BenchSettings) -> tuple[Tensor, Tensor]:
     return image.to(settings.device), label.to(settings.device)
 
 
-def autocast(settings: BenchSettings) -> Callable[[], AbstractContextManager[Any]]:
-    """Makes the context in which forward passes and losses run."""
+def autocast(settings: BenchSettings, *, cache: bool = True) -> Callable[[], AbstractContextManager[Any]]:
+    """Makes the context in which forward passes and losses run; a captured graph keeps no cache of cast weights."""
     if settings.dtype == "float32":
         return nullcontext
-    return partial(torch.autocast, settings.device, dtype=getattr(torch, settings.dtype))
+    return partial(torch.autocast, settings.device, dtype=getattr(torch, settings.dtype), cache_enabled=cache)
 
 
 def for_inference(network: nn.Module) -> None:
@@ -59,13 +59,15 @@ def forward_step(network: nn.Module, settings: BenchSettings) -> Step:
     return step
 
 
+def training_loss() -> nn.Module:
+    """Dice and cross-entropy with nnU-Net's choices."""
+    return DeepSupervisionLoss(DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True))
+
+
 def training_step(network: nn.Module, settings: BenchSettings) -> Step:
     """Forward pass, Dice and cross-entropy, backward pass, gradient clipping and AdamW; float16 with a scaler."""
     network.train()
-    (image, label), amp = random_batch(settings), autocast(settings)
-    # nnU-Net's choices
-    dice = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
-    loss_function = DeepSupervisionLoss(dice)
+    (image, label), amp, loss_function = random_batch(settings), autocast(settings), training_loss()
     # of nnU-Net's transformer trainers
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-4, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
     # at nnU-Net's scale the first steps overflow, and the optimizer, with its time and memory, is left out of them

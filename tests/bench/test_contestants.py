@@ -81,7 +81,8 @@ class TestReading:
 
     def test_unknown_contestants_are_listed(self) -> None:
         with pytest.raises(
-            ValueError, match=r"contestant must be one of scd, early, fast, dense, dense-light, unetr, .*; got 'unet'"
+            ValueError,
+            match=r"contestant must be one of scd, early, fast, dense, dense-light, scd-plain, .*; got 'unet'",
         ):
             parse_contestant("unet")
 
@@ -209,3 +210,22 @@ class TestBuilding:
         image = torch.empty(1, 1, 96, 96, 96, device="meta")
         assert multiply_accumulates(network, image) / 1e9 == pytest.approx(gmacs, rel=0.01)
         assert parameters(network) / 1e6 == pytest.approx(million, rel=0.01)
+
+
+@pytest.mark.parametrize(("plain", "fused"), [("scd-plain", "scd"), ("dense-plain", "dense")])
+def test_plain_attention_is_the_same_network(plain: str, fused: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, networks = torch.randn(1, 1, 32, 32, 32), []
+    for name in (plain, fused):
+        torch.manual_seed(0)
+        networks.append(parse_contestant(f"{name}:size=tiny").build(QUICK).eval())
+    with torch.no_grad():
+        torch.testing.assert_close(networks[0](image), networks[1](image), atol=1e-4, rtol=1e-4)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        msg = "fused attention"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", refuse)
+    assert networks[0](image).shape == (1, 3, 32, 32, 32)
+    with pytest.raises(RuntimeError, match="fused attention"):
+        networks[1](image)

@@ -1,0 +1,243 @@
+"""What is measured on a GPU, in the order of its worth: each step gives rows as long as its time lasts.
+
+    python benchmarks/gpu/gpu_steps.py STEP ROWS SECONDS [--dry]
+
+is how `gpu_run.py` calls a step: in a process of its own, which appends a line of JSON to a file for each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from gpu_clocks import captured, device_seconds, host_seconds, kernels
+from whole_case import whole_case
+
+from scd_plugin.bench.bench_settings import NAMED, BenchSettings
+from scd_plugin.bench.contestants import parse_contestant
+from scd_plugin.bench.timed_steps import autocast, forward_step, random_batch, training_loss
+from scd_plugin.bench.worker import reason
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# by what a reader wants to know first
+CONTESTANTS = (
+    "scd:keep_ratio=0.25", "dense", "fast", "dense-light", "nnunet", "scd",
+    "scd-primus-m:keep_ratio=0.25", "primus-m", "scd-plain", "dense-plain", "early", "unetr",
+)  # fmt: skip
+DRY = ("scd:size=tiny", "dense:size=tiny", "nnunet")
+SHORT = ("scd:keep_ratio=0.25", "dense", "fast", "nnunet")
+SCALE = 1024.0
+Row = dict[str, Any]
+
+
+class Where(NamedTuple):
+    """The device and its time."""
+
+    cuda: bool
+    until: float
+    """by `time.monotonic`"""
+    dry: bool = False
+    """a rehearsal: small networks and crops, whose numbers mean nothing"""
+
+    def left(self) -> float:
+        """Seconds."""
+        return self.until - time.monotonic()
+
+
+class Step(NamedTuple):
+    """A part of the run."""
+
+    least_seconds: float
+    """with less it is not begun"""
+    rows: Callable[[Where], Iterator[Row]]
+
+
+def machine(where: Where) -> Iterator[Row]:
+    """How fast memory and matrix products are, and what the start of a kernel costs."""
+    device, cuda = "cuda" if where.cuda else "cpu", where.cuda
+    numbers = torch.empty(2**30 if cuda else 2**20, dtype=torch.uint8, device=device)
+    copy = torch.empty_like(numbers)
+
+    def copied() -> None:
+        copy.copy_(numbers)
+
+    seconds = device_seconds(captured(copied, cuda=cuda), cuda=cuda)
+    yield {"what": "copy", "tb_per_second": 2 * numbers.numel() / seconds / 1e12}
+    size = 8192 if cuda else 256
+    matrix = torch.randn(size, size, device=device, dtype=torch.float16 if cuda else torch.float32)
+
+    def multiplied() -> None:
+        torch.mm(matrix, matrix)
+
+    seconds = device_seconds(captured(multiplied, cuda=cuda), cuda=cuda)
+    yield {"what": "matrix product", "tflop_per_second": 2 * size**3 / seconds / 1e12}
+    one = torch.zeros(1, device=device)
+
+    def many() -> None:
+        for _ in range(200):
+            one.add_(1)
+
+    yield {
+        "what": "small kernel",
+        "device_us": device_seconds(captured(many, cuda=cuda), cuda=cuda) / 200 * 1e6,
+        "host_us": host_seconds(many, cuda=cuda) / 200 * 1e6,
+    }
+
+
+def correctness(where: Where) -> Iterator[Row]:
+    """The quick half of the tests that need a GPU."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "gpu and not slow", "-p", "no:cacheprovider", "tests"]
+    if where.dry:
+        command.append("--collect-only")
+    done = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=max(1, where.left()), check=False
+    )
+    lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    yield {"what": "tests", "exit_code": done.returncode, "summary": lines[-1] if lines else ""}
+
+
+def speed(
+    mode: str, crop: int, batch: int = 2, dtype: str = "float16", contestants: tuple[str, ...] = CONTESTANTS
+) -> Callable[[Where], Iterator[Row]]:
+    """Make a step that times contestants at a mode, eager and compiled."""
+
+    def rows(where: Where) -> Iterator[Row]:
+        settings = BenchSettings(
+            name="btcv",
+            **{**NAMED["btcv"], "crop": (32 if where.dry else crop,) * 3},
+            batch=batch,
+            dtype=dtype if where.cuda else "bfloat16",
+            device="cuda" if where.cuda else "cpu",
+        )
+        longest = 0.0
+        # a rehearsal compiles nothing
+        for compiled in (False,) if where.dry else (False, True):
+            for label in DRY if where.dry else contestants:
+                begin = time.monotonic()
+                facts = {"contestant": label, "mode": mode, "crop": settings.crop[0], "batch": batch}
+                facts |= {"dtype": settings.dtype, "compiled": compiled}
+                if where.left() < longest:
+                    yield {**facts, "skipped": "time is short"}
+                    continue
+                yield {**facts, "load": os.getloadavg()[0], **_timed(label, mode, replace(settings, compiled=compiled))}
+                longest = max(longest, time.monotonic() - begin)
+
+    return rows
+
+
+def profiles(where: Where) -> Iterator[Row]:
+    """Kernels of one pass of the contestants that matter most."""
+    crop = (32 if where.dry else 96,) * 3
+    device, dtype = ("cuda", "float16") if where.cuda else ("cpu", "bfloat16")
+    settings = BenchSettings(name="btcv", **{**NAMED["btcv"], "crop": crop}, batch=2, dtype=dtype, device=device)
+    for label in DRY if where.dry else SHORT:
+        if where.left() < 10:
+            yield {"contestant": label, "skipped": "time is short"}
+            continue
+        try:
+            network = parse_contestant(label).build(settings).to(device)
+            yield {"contestant": label, **kernels(forward_step(network, settings), cuda=where.cuda)._asdict()}
+        except Exception as error:  # noqa: BLE001  (a contestant that fails is a result)
+            yield {"contestant": label, "error": reason(error)}
+
+
+def _timed(label: str, mode: str, settings: BenchSettings) -> Row:
+    """Time one contestant: as a graph, as eager calls, and its memory; what goes wrong is a row, too."""
+    cuda = settings.device == "cuda"
+    begin = time.monotonic()
+    try:
+        torch.manual_seed(0)
+        network = parse_contestant(label).build(settings).to(settings.device)
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        run: Any = torch.compile(network, dynamic=False) if settings.compiled else network
+        work = (_inference if mode == "inference" else _training)(network, run, settings)
+        host = host_seconds(work, cuda=cuda)
+        peak = torch.cuda.max_memory_allocated() if cuda else None
+        seconds = device_seconds(captured(work, cuda=cuda), cuda=cuda)
+        row: Row = {"seconds": seconds, "host_seconds": host, "peak_bytes": peak}
+    except Exception as error:  # noqa: BLE001  (a contestant that fails is a result)
+        row = {"error": reason(error)}
+    finally:
+        torch.compiler.reset()
+        if cuda:
+            torch.cuda.empty_cache()
+    return {**row, "all_seconds": time.monotonic() - begin}
+
+
+def _inference(network: Any, run: Any, settings: BenchSettings) -> Callable[[], None]:
+    network.eval()
+    # a step times its own graph
+    network.use_cuda_graphs = False
+    (image, _), amp = random_batch(settings), autocast(settings, cache=False)
+
+    def work() -> None:
+        with torch.no_grad(), amp():
+            run(image)
+
+    return work
+
+
+def _training(network: Any, run: Any, settings: BenchSettings) -> Callable[[], None]:
+    """A training step that the host never waits in: the loss is scaled by a constant."""
+    network.train()
+    (image, label), amp, loss_of = random_batch(settings), autocast(settings, cache=False), training_loss()
+    cuda = settings.device == "cuda"
+    weights = list(network.parameters())
+    optimizer = torch.optim.AdamW(weights, lr=3e-4, betas=(0.9, 0.98), weight_decay=0.05, fused=True, capturable=cuda)
+
+    def work() -> None:
+        optimizer.zero_grad(set_to_none=False)
+        with amp():
+            loss = loss_of(run(image), label)
+        (loss * SCALE).backward()
+        torch._foreach_mul_([weight.grad for weight in weights if weight.grad is not None], 1 / SCALE)
+        torch.nn.utils.clip_grad_norm_(weights, 1)
+        optimizer.step()
+
+    return work
+
+
+STEPS: dict[str, Step] = {
+    "machine": Step(5, machine),
+    "correctness": Step(45, correctness),
+    "inference-96": Step(15, speed("inference", 96)),
+    "training-96": Step(15, speed("training", 96)),
+    "inference-128": Step(15, speed("inference", 128)),
+    "training-128": Step(15, speed("training", 128)),
+    "profiles": Step(15, profiles),
+    "whole-case": Step(60, whole_case),
+    "inference-96-batch-1": Step(10, speed("inference", 96, batch=1, contestants=SHORT)),
+    "inference-96-batch-4": Step(10, speed("inference", 96, batch=4, contestants=SHORT)),
+    "inference-96-bfloat16": Step(10, speed("inference", 96, dtype="bfloat16", contestants=SHORT)),
+    "training-96-bfloat16": Step(10, speed("training", 96, dtype="bfloat16", contestants=SHORT)),
+}
+"""Name to step."""
+
+
+def main() -> None:
+    """Carry out one step."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--dry", action="store_true")
+    arguments = parser.parse_args()
+    torch.backends.cudnn.benchmark = True
+    where = Where(not arguments.dry, time.monotonic() + arguments.seconds, arguments.dry)
+    for row in STEPS[arguments.step].rows(where):
+        with arguments.rows.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": arguments.step, **row}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# A folder of wheels for a GPU machine that has PyTorch and no network, in parts of at most 60 MB:
+#   bash benchmarks/gpu/wheels.sh FOLDER [PYTHON_VERSION]
+# fills FOLDER/networks, enough to measure networks, and FOLDER/predict and FOLDER/images, which whole cases need too.
+# There: pip install --no-index --no-deps --target site FOLDER/*/*.whl; PYTHONPATH=site:. python benchmarks/gpu/gpu_run.py
+set -euo pipefail
+folder=${1:?name a folder for the wheels} version=${2:-3.12}
+constraints=$(realpath "$(dirname "$0")/../../constraints.txt")
+networks="monai dynamic-network-architectures timm batchgenerators future nibabel"
+predict="nnunetv2 acvl-utils batchgeneratorsv2 connected-components-3d blosc2 ndindex numexpr msgpack graphviz yacs imagecodecs"
+images="SimpleITK"
+platforms=(manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64 manylinux1_x86_64)
+for part in networks predict images; do
+  mkdir -p "$folder/$part"
+  for package in ${!part}; do
+    python3 -m pip download -q --disable-pip-version-check --no-deps --prefer-binary -c "$constraints" -d "$folder/$part" \
+      --only-binary=:all: --python-version "$version" --implementation cp ${platforms[@]/#/--platform } "$package" ||
+      python3 -m pip wheel -q --disable-pip-version-check --no-deps -c "$constraints" -w "$folder/$part" "$package"
+  done
+  du -sh "$folder/$part"
+done
