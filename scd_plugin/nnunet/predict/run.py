@@ -28,6 +28,7 @@ from scd_plugin.nnunet.predict.jobs import TIMES, Case, check_cascade, find_case
 from scd_plugin.nnunet.predict.pipeline import run_pipeline
 from scd_plugin.nnunet.predict.resampling import torch_resampling
 from scd_plugin.nnunet.predict.settings import PredictSettings
+from scd_plugin.nnunet.predict.statistics import write_statistics
 from scd_plugin.nnunet.predict.steps import Steps
 from scd_plugin.nnunet.predict.threads import idle_cores_note, nnunets_threads, pytorch_threads
 from scd_plugin.nnunet.predict.windows import WindowPredictor
@@ -36,6 +37,7 @@ from scd_plugin.processor import slow_bfloat16_note
 __all__ = ["TIMES_FILE", "predict", "record"]
 
 TIMES_FILE = "scd_predict.json"
+STATISTICS_FILE = "statistics.csv"
 
 
 def predict(
@@ -64,7 +66,7 @@ def predict(
     taken = [image for case in cases for image in case.images]
     if images.is_dir() and (others := left_out(images, taken, (ending,))):
         progress.say(f"note: {others}")
-    times_file = _times_file(output, cases, settings)
+    times_file = settings.times or _file_beside(output, cases, TIMES_FILE)
     if settings.keep_existing:
         _check_same_keep(times_file, settings)
         cases = left_to_do(cases, save_probabilities=settings.save_probabilities)
@@ -77,6 +79,7 @@ def predict(
         progress.say(f"note: {note}")
     _prepare_output(model, output, cases, times_file)
     finished: list[CaseTimes] = []
+    rows: list[dict[str, Any]] | None = [] if settings.statistics else None
     start = perf_counter()
     try:
         with (
@@ -84,11 +87,14 @@ def predict(
             pytorch_threads(settings.torch_device),
             progress.shown(len(cases), len(model.folds)),
         ):
-            run_pipeline(cases, Steps(model, predictor, progress, finished, keeps_freed_memory=kept))
+            run_pipeline(cases, Steps(model, predictor, progress, finished, keeps_freed_memory=kept, statistics=rows))
     finally:
         compute_gaussian.cache_clear()
         wall = perf_counter() - start
         write_times(times_file, record(model, settings), finished, wall=wall, append=settings.keep_existing)
+        if rows:
+            file, channels = _file_beside(output, cases, STATISTICS_FILE), list(recipe.channel_names.values())
+            write_statistics(file, rows, channels, append=settings.keep_existing)
     return sorted(finished, key=lambda times: times.case)
 
 
@@ -135,10 +141,10 @@ def _check_same_keep(times_file: Path, settings: PredictSettings) -> None:
             raise ValueError(msg)
 
 
-def _times_file(output: Path, cases: Sequence[Case], settings: PredictSettings) -> Path:
-    """Say which file the times go to."""
-    name = f"{cases[0].probabilities.stem}_{TIMES_FILE}" if cases[0].output == output else TIMES_FILE
-    return settings.times or cases[0].output.with_name(name)
+def _file_beside(output: Path, cases: Sequence[Case], name: str) -> Path:
+    """Say where a file of the whole run goes: to the label maps; with the name of the case before it if that is one."""
+    alone = cases[0].output == output
+    return cases[0].output.with_name(f"{cases[0].probabilities.stem}_{name}" if alone else name)
 
 
 def _prepare_output(model: ModelFolder, output: Path, cases: Sequence[Case], times: Path) -> None:

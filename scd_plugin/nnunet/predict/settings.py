@@ -81,6 +81,12 @@ class PredictSettings:
     save_probabilities: Annotated[
         bool, Option("--save-probabilities", help="Write probabilities too, as nnU-Net saves them.")
     ] = False
+    statistics: Annotated[
+        bool,
+        Option(
+            "--statistics", help="Write statistics.csv: voxels, ml, centroid, mean intensity and box of each class."
+        ),
+    ] = False
     keep_existing: Annotated[
         bool, Option("--continue/--overwrite", help="Leave label maps that are there, or predict them again.")
     ] = False

@@ -16,6 +16,7 @@ from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.predict.bars import PredictionProgress
 from scd_plugin.nnunet.predict.clock import CaseTimes
 from scd_plugin.nnunet.predict.jobs import Case
+from scd_plugin.nnunet.predict.statistics import case_statistics, class_values
 from scd_plugin.nnunet.predict.windows import WindowPredictor
 from scd_plugin.whole_files import moved_into_place
 
@@ -41,6 +42,8 @@ class Steps:
     """The times of cases that are written or have failed are added to it."""
     keeps_freed_memory: bool = False
     """Whether this process keeps what it frees; it is given back after the windows of each case then."""
+    statistics: list[dict[str, Any]] | None = None
+    """A row for each class of a case that is written is added to it, if there is such a list."""
     times: dict[str, CaseTimes] = field(default_factory=dict)
     """Those of each case that was started, by its name."""
 
@@ -102,7 +105,17 @@ class Steps:
                 with moved_into_place(case.probabilities) as partial:
                     np.savez_compressed(partial, probabilities=probabilities)
                     save_pickle(known, str(partial.with_suffix(".pkl")))
+            rows = [] if self.statistics is None else self._statistics(case, segmentation)
             recipe.write(segmentation, case.output, known)
+            if self.statistics is not None:
+                self.statistics.extend({"case": case.name, **row} for row in rows)
+
+    def _statistics(self, case: Case, segmentation: Array) -> list[dict[str, Any]]:
+        recipe = self.model.recipe
+        order = recipe.labels.regions_class_order if recipe.labels.has_regions else None
+        image, properties = recipe.read([str(path) for path in case.images])
+        channels = list(recipe.channel_names.values())
+        return case_statistics(segmentation, image, class_values(recipe.dataset["labels"], order), channels, properties)
 
     def done(self, case: Case, error: BaseException | None) -> None:
         """Note that a case is written, or say why it is not."""
