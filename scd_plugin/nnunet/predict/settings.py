@@ -87,6 +87,10 @@ class PredictSettings:
             "--statistics", help="Write statistics.csv: voxels, ml, centroid, mean intensity and box of each class."
         ),
     ] = False
+    keep_map: Annotated[
+        bool,
+        Option("--keep-map", help="Write at which pruning stage each voxel's token left, to the folder keep_maps."),
+    ] = False
     keep_existing: Annotated[
         bool, Option("--continue/--overwrite", help="Leave label maps that are there, or predict them again.")
     ] = False
@@ -108,6 +112,9 @@ class PredictSettings:
                 if isinstance(must, _Must) and value is not None and not must.test(value):
                     msg = f"{name} must be {must.be}; got {value}"
                     raise ValueError(msg)
+        if self.keep_map and self.skip_empty:
+            msg = "keep-map and skip-empty exclude each other, since what is skipped has no stages; leave one out"
+            raise ValueError(msg)
         # asked only where the answer matters, since PyTorch takes seconds to load
         if self.device == "cuda" and self.torch_device.type != "cuda":
             msg = "device is cuda, but PyTorch finds no CUDA device here; take auto or cpu"

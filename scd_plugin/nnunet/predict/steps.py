@@ -16,6 +16,7 @@ from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.predict.bars import PredictionProgress
 from scd_plugin.nnunet.predict.clock import CaseTimes
 from scd_plugin.nnunet.predict.jobs import Case
+from scd_plugin.nnunet.predict.keep_map import FOLDER, on_image_grid, write_colours
 from scd_plugin.nnunet.predict.statistics import case_statistics, class_values
 from scd_plugin.nnunet.predict.windows import WindowPredictor
 from scd_plugin.whole_files import moved_into_place
@@ -44,6 +45,8 @@ class Steps:
     """Whether this process keeps what it frees; it is given back after the windows of each case then."""
     statistics: list[dict[str, Any]] | None = None
     """A row for each class of a case that is written is added to it, if there is such a list."""
+    keep_maps: dict[str, Tensor] = field(default_factory=dict)
+    """Those of cases that went through the network and are not written yet, by their names."""
     times: dict[str, CaseTimes] = field(default_factory=dict)
     """Those of each case that was started, by its name."""
 
@@ -80,6 +83,9 @@ class Steps:
         self.progress.case(case.name)
         with times.stage("network"):
             logits: Tensor = self.predictor.predict_logits_from_preprocessed_data(data)
+            if (keep_map := self.predictor.keep_map) is not None:
+                window = self.model.recipe.configuration.patch_size
+                self.keep_maps[case.name] = keep_map.take(data.shape[1:], window)
             times.windows, times.windows_computed = self.predictor.num_windows, self.predictor.num_computed
             # the last layer mixes all features, so NaN shows in each class
             if torch.isnan(logits[0]).any():
@@ -105,10 +111,20 @@ class Steps:
                 with moved_into_place(case.probabilities) as partial:
                     np.savez_compressed(partial, probabilities=probabilities)
                     save_pickle(known, str(partial.with_suffix(".pkl")))
+            if (keep_map := self.keep_maps.pop(case.name, None)) is not None:
+                self._write_keep_map(case, keep_map, known)
             rows = [] if self.statistics is None else self._statistics(case, segmentation)
             recipe.write(segmentation, case.output, known)
             if self.statistics is not None:
                 self.statistics.extend({"case": case.name, **row} for row in rows)
+
+    def _write_keep_map(self, case: Case, keep_map: Tensor, known: dict[str, Any]) -> None:
+        folder = case.output.parent / FOLDER
+        folder.mkdir(exist_ok=True)
+        recipe = self.model.recipe
+        recipe.write(on_image_grid(keep_map, recipe, known), folder / case.output.name, known)
+        if self.predictor.keep_map is not None:
+            write_colours(folder, self.predictor.keep_map.num_stages)
 
     def _statistics(self, case: Case, segmentation: Array) -> list[dict[str, Any]]:
         recipe = self.model.recipe

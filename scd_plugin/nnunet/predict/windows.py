@@ -17,6 +17,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
+from scd_plugin.nnunet.predict.keep_map import KeepMap
 from scd_plugin.nnunet.predict.settings import PredictSettings
 
 __all__ = ["MAX_CONSTANTS", "WindowPredictor", "constant_values", "window_logits"]
@@ -94,9 +95,12 @@ class WindowPredictor(nnUNetPredictor):
         """Called with the number of windows when a pass over an image starts, once for each fold."""
         self.on_window: Callable[[], None] = lambda: None
         """Called when a window is done."""
+        self.keep_map = KeepMap(network) if settings.keep_map else None
+        """Put together in a pass over an image."""
         self.num_windows = self.num_computed = 0
         """Windows in the last pass over an image, and how many of these went through the network."""
         self._answers: Iterator[Tensor] = iter(())
+        self._slicers: Sequence[Any] = ()
 
     def _internal_predict_sliding_window_return_logits(
         self, data: Tensor, slicers: Sequence[Any], do_on_device: bool = True
@@ -105,7 +109,10 @@ class WindowPredictor(nnUNetPredictor):
             # nnU-Net has set its own number just before, and sets back what was there when it is done
             torch.set_num_threads(self.settings.threads)
         self.num_windows, self.num_computed = len(slicers), 0
+        self._slicers = slicers
         self.on_windows(len(slicers))
+        if self.keep_map is not None:
+            self.keep_map.begin(data.shape[1:])
         windows, how = (data[where] for where in slicers), self.settings
         self._answers = window_logits(windows, self._forward, batch=how.batch, skip_empty=how.skip_empty)
         return super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
@@ -120,8 +127,11 @@ class WindowPredictor(nnUNetPredictor):
 
     def _forward(self, windows: Tensor) -> Tensor:
         """Compute the logits of windows, averaged over mirrored passes if the predictor mirrors."""
+        place = slice(self.num_computed, self.num_computed + len(windows))
         self.num_computed += len(windows)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             logits: Tensor = super()._internal_maybe_mirror_and_predict(windows.to(self.device))
+        if self.keep_map is not None:
+            self.keep_map.add(self._slicers[place])
         # nnU-Net weighs and sums windows in the type that it gets
         return logits.float() if self.bfloat16 else logits
