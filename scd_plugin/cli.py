@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -274,12 +275,16 @@ def predict(
     from scd_plugin.nnunet.predict.clock import times_table
     from scd_plugin.nnunet.predict.run import predict as predict_images
 
+    start = perf_counter()
     cases = predict_images(images, output, model, PredictSettings(**options))
     if not cases:
         typer.echo("nothing to do: every label map is there")
         return
     Console(width=None if Console().is_terminal else 160).print(times_table(cases))
     failed = [case.case for case in cases if case.error]
+    if written := len(cases) - len(failed):
+        maps = "1 label map" if written == 1 else f"{written} label maps"
+        typer.echo(f"done: {maps} in {output}, {perf_counter() - start:.0f} s in all")
     if failed:
         typer.echo(f"error: {len(failed)} of {len(cases)} cases failed: {', '.join(failed)}", err=True)
         raise typer.Exit(1)

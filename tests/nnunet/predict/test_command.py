@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +29,9 @@ def test_predicts_and_says_where_time_goes(
     words = ("-i", make_images(), "-o", tmp_path / "out", "-m", make_model(folds=("0", "1")), "--device", "cpu")
     result = scd_predict(*words, "-f", "1", "--no-mirroring", "--batch", "2", "--json", tmp_path / "t.json")
     assert result.exit_code == 0, result.output
-    heading, a, b = (line.split() for line in result.stdout.splitlines())
+    *table, done = result.stdout.splitlines()
+    assert re.fullmatch(rf"done: 2 label maps in {re.escape(str(tmp_path / 'out'))}, \d+ s in all", done)
+    heading, a, b = (line.split() for line in table)
     assert heading[:4] == ["case", "folds", "mirrored", "passes"]
     assert a[:4] == ["a", "1", "1", "6"]
     assert b[0] == "b"
@@ -47,6 +50,7 @@ def test_exit_code_says_that_a_case_failed(
     result = scd_predict("-i", images, "-o", tmp_path / "out", "-m", make_model(), "--device", "cpu")
     assert result.exit_code == 1
     assert "failed: b: read: " in result.stderr
+    assert "done: 1 label map in" in result.stdout
     assert result.stderr.endswith("error: 1 of 2 cases failed: b\n")
     assert (tmp_path / "out" / "a.nii.gz").exists()
     assert "Traceback" not in result.output
