@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from scd_plugin.networks.presets import PRESETS
 
@@ -60,3 +61,18 @@ def test_every_preset_is_named_where_a_size_is_asked_for() -> None:
     sizes = {name.split("-")[0] for name, preset in PRESETS.items() if preset.network == "SCDUNETR"}
     assert sizes == {"tiny", "small", "base", "large"}
     assert all(f'`"{size}"`' in text for size in sizes)
+
+
+def test_pinned_versions_are_ones_that_the_project_allows() -> None:
+    metadata = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    listed = metadata[metadata.index("\ndependencies = [") : metadata.index("[project.optional-dependencies]")]
+    wanted = {ask.name.lower(): ask.specifier for ask in map(Requirement, re.findall(r'^ *"([^"]+)",', listed, re.M))}
+    assert not wanted["torch"].contains("2.9.1")
+    assert wanted["torch"].contains("2.8.0")
+    for name in ("constraints.txt", "constraints-lowest.txt"):
+        lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
+        # one line a version of Python, where versions differ
+        pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+        found = [(pin.name.lower(), next(iter(pin.specifier)).version) for pin in pins if pin.name.lower() in wanted]
+        assert {package for package, _ in found} == set(wanted), name
+        assert [pin for pin in found if not wanted[pin[0]].contains(pin[1])] == [], name

@@ -9,7 +9,7 @@ from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock, ge
 from torch import Tensor, nn
 
 from scd_plugin.blocks.decoders import OutBlock, drop_unused_heads, unfolding_layer
-from scd_plugin.ops.convolution import channels_last, joined_convolution, takes_short_ways
+from scd_plugin.ops.convolution import channels_last, is_tracing, joined_convolution, takes_short_ways
 
 __all__ = ["LightDecoder"]
 
@@ -104,11 +104,11 @@ class LightDecoder(nn.Module):
 
     def _draw_boundaries(self, x: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 2F, *half) and the image -> two maps (B, F, *img_size): x unfolded, and the boundaries drawn on it."""
-        if takes_short_ways(x):
-            unfolded = self.unfold(channels_last(x))
-            conv = self.boundaries.conv
-            joined = joined_convolution([unfolded, image], conv.weight, conv.bias, list(conv.padding))
-            # norms of maps with channels last are slow, and sum a million voxels with less care
-            return unfolded, self.boundaries.adn(joined.contiguous())
-        unfolded = self.unfold(x)
-        return unfolded, self.boundaries(torch.cat((unfolded, image), dim=1))
+        unfolded = self.unfold(channels_last(x) if takes_short_ways(x) else x)
+        if is_tracing():
+            # the ONNX tracer takes no convolution whose weight is a slice
+            return unfolded, self.boundaries(torch.cat((unfolded, image), dim=1))
+        conv = self.boundaries.conv
+        joined = joined_convolution([unfolded, image], conv.weight, conv.bias, list(conv.padding))
+        # norms of maps with channels last are slow, and sum a million voxels with less care
+        return unfolded, self.boundaries.adn(joined.contiguous())

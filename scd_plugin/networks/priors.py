@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
-from timm.layers import apply_rot_embed_cat
 from timm.models.eva import EvaBlock
 from torch import Tensor
 
+from scd_plugin.blocks.primus_block import query_and_key
 from scd_plugin.ops.training_free_scores import (
     attention_received,
     neighbor_distance,
@@ -58,19 +57,8 @@ def prior_scores(
     elif kind == "change":
         scores = relative_change(before[:, num_prefix:], after[:, num_prefix:])
     elif kind == "attention":
-        query, key = _query_and_key(next_block, after, rope, num_prefix)
+        query, key = query_and_key(next_block.attn, next_block.norm1(after), rope).unbind(0)
         scores = attention_received(query, key, num_prefix)
     else:
         scores = prediction_entropy(decode(after[:, num_prefix:]))
     return standardized(scores)
-
-
-def _query_and_key(block: EvaBlock, tokens: Tensor, rope: Tensor, num_prefix: int) -> tuple[Tensor, Tensor]:
-    """(B, heads, P + N, d) each, as the block's attention has them."""
-    attention, hidden = block.attn, block.norm1(tokens)
-    found = []
-    for project, norm in ((attention.q_proj, attention.q_norm), (attention.k_proj, attention.k_norm)):
-        heads = norm(project(hidden).unflatten(2, (attention.num_heads, -1)).transpose(1, 2))
-        placed = apply_rot_embed_cat(heads[:, :, num_prefix:], rope)
-        found.append(torch.cat((heads[:, :, :num_prefix], placed), dim=2))
-    return found[0], found[1]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from scd_plugin.blocks import SoftTopKPruning
 from scd_plugin.blocks.derived import derive_buffer
 from scd_plugin.blocks.primus import decode_octants, primus_decoder, primus_tokenizer
+from scd_plugin.blocks.primus_block import PrimusBlock
 from scd_plugin.networks.arguments import (
     build_completion,
     check_counts,
@@ -167,6 +168,7 @@ class SCDPrimus(SCDNetwork):
             scale_attn_inner=scale_attn_inner,
             proj_drop_rate=dropout_rate,
             drop_path_rate=drop_path_rate,
+            block_fn=PrimusBlock,
         )
         # a part of Primus's state dict, which its masked pre-training uses
         self.register_buffer("mask_token", torch.zeros(1, 1, width))

@@ -29,6 +29,8 @@ FOLDERS = {
     "nnUNet_results": "where trained models go",
 }
 OWN = "nnUNet_extTrainer"
+# from the first on, before the second, as PyTorch numbers them: 9.8.0 and 9.15.0
+BYPASSED_CUDNN = (90800, 91500)
 
 
 def examine() -> list[Finding]:
@@ -37,6 +39,7 @@ def examine() -> list[Finding]:
         Finding("Python", f"{platform.python_version()}, {sys.executable}"),
         *map(_package, PACKAGES),
         _device(),
+        *_cudnn(),
         _bfloat16(),
         _freed_memory(),
         *_threads(),
@@ -70,6 +73,23 @@ def _device() -> Finding:
         # by default an augmentation process for each core, and 8 for export
         detail += "; nnUNet_n_proc_DA=1 and nnUNet_def_n_proc=1 for training, -npp 1 -nps 1 for nnUNetv2_predict"
     return Finding("device", detail)
+
+
+def _cudnn() -> list[Finding]:
+    """Name a cuDNN that PyTorch does not let compute 3-D convolutions in half precision (pytorch#166643)."""
+    if not torch.cuda.is_available():
+        return []
+    try:
+        found = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        # the one that is installed is not the one that PyTorch was made for
+        return [Finding("cuDNN", _reason(error), "pip install --force-reinstall torch", ok=False)]
+    if found is None or not BYPASSED_CUDNN[0] <= found < BYPASSED_CUDNN[1]:
+        return []
+    number = f"{found // 10000}.{found % 10000 // 100}.{found % 100}"
+    detail = f"{number}: PyTorch from 2.9 on computes 3-D convolutions in half precision without cuDNN 9.8 to 9.14"
+    package = f"nvidia-cudnn-cu{(torch.version.cuda or '12').split('.')[0]}"
+    return [Finding("cuDNN", f"{detail}, slower and in more memory", f"pip install '{package}>=9.15'")]
 
 
 def _bfloat16() -> Finding:

@@ -30,14 +30,15 @@ def restore_tokens(tokens: list[Tensor], grid_idx: list[Tensor]) -> Tensor:
         raise ValueError(msg)
     values = torch.cat(tokens, dim=1)
     places = torch.cat(grid_idx, dim=1).unsqueeze(-1).expand(-1, -1, values.shape[-1])
-    return torch.zeros_like(values).scatter(1, places, values)
+    # every place is written to: nothing has to be cleared before
+    return torch.empty_like(values).scatter_(1, places, values)
 
 
 def exit_stages(grid_idx: list[Tensor]) -> Tensor:
     """Number i of the set (B, K_i) that holds each place of the grid: (B, L), int64; sets as in `restore_tokens`."""
     stage = [torch.full_like(idx, i) for i, idx in enumerate(grid_idx)]
     places = torch.cat(grid_idx, dim=1)
-    return torch.zeros_like(places).scatter(1, places, torch.cat(stage, dim=1))
+    return torch.empty_like(places).scatter_(1, places, torch.cat(stage, dim=1))
 
 
 def grid_places(num_tokens: int) -> Tensor:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from scd_plugin.ops.convolution import is_tracing
+
 __all__ = ["gumbel_noise_like", "keep_count", "partition_topk", "position_hash", "straight_through"]
 
 
@@ -40,7 +42,8 @@ def partition_topk(scores: Tensor, keep: int, tolerance: float = 0.0) -> Tensor:
 
     Equal scores are decided by position, the earlier token first, on every device and in every runtime: flat image
     background makes ties, and `torch.topk` alone breaks them in its own way on each of them. Only a top-k for the
-    threshold, comparisons and running sums are used: no sort, no boolean-mask indexing, no data-dependent shape.
+    threshold, comparisons and running sums are used: no sort, no boolean-mask indexing, no data-dependent shape. A GPU
+    waits for each of these small operators to be started, so they are as few as they can be.
 
     Args:
         scores: (B, N), float; compared in float32; NaN counts as the worst score.
@@ -60,20 +63,30 @@ def partition_topk(scores: Tensor, keep: int, tolerance: float = 0.0) -> Tensor:
         raise ValueError(msg)
     # a literal, see above: the lowest float32
     scores = torch.nan_to_num(scores.float(), nan=-3.4028234663852886e38)
+    # the best come sorted
     best = torch.topk(scores, keep, dim=1)[0]
-    threshold = best[:, -1:]
-    margin = tolerance * best.abs().amax(dim=1, keepdim=True)
-    above = scores > threshold + margin
-    tied = (scores >= threshold - margin) & ~above
+    low = high = best[:, -1:]
+    if tolerance > 0:
+        largest = torch.linalg.vector_norm(best, ord=float("inf"), dim=1, keepdim=True)
+        low, high = low.sub(largest, alpha=tolerance), high.add(largest, alpha=tolerance)
+    above, at_least = scores > high, scores >= low
     # counted as integers: ONNX adds up no booleans
-    wanted = keep - above.long().sum(dim=1, keepdim=True)
-    kept = above | (tied & (tied.long().cumsum(dim=1) <= wanted))
+    num_above, num_at_least = torch.stack((above, at_least)).long().cumsum(dim=2).unbind(0)
+    kept = above | (at_least & (num_at_least - num_above <= keep - num_above[:, -1:]))
 
-    # each token's rank in its own part is a running count; writing positions to those ranks inverts the permutation
+    # each token's rank in its own part, from 1, is a running count; positions written to their ranks are the order
     count = kept.long().cumsum(dim=1)
-    position = torch.ones_like(count).cumsum(dim=1) - 1
-    rank = torch.where(kept, count - 1, keep + position - count)
-    return torch.zeros_like(rank).scatter(1, rank, position)
+    numbers = _count_up(keep + 1 + num_tokens, scores)
+    rank = torch.where(kept, count, numbers[keep + 1 :] - count)
+    order = scores.new_empty((scores.shape[0], num_tokens + 1), dtype=torch.long)
+    return order.scatter_(1, rank, numbers[:num_tokens].expand_as(rank))[:, 1:]
+
+
+def _count_up(end: int, like: Tensor) -> Tensor:
+    """`torch.arange`; a trace would write that one's device into the graph, which is then of no use on another."""
+    if is_tracing():
+        return like.new_ones(end, dtype=torch.long).cumsum(dim=0) - 1
+    return torch.arange(end, device=like.device)
 
 
 def straight_through(logits: Tensor, order: Tensor, keep: int) -> Tensor:

@@ -123,7 +123,45 @@ def test_idle_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "usable_cores", lambda: 4)
     monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(doctor.torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(doctor.torch.backends.cudnn, "version", lambda: None)
     assert "prediction on the CPU" not in by_name()
+
+
+@pytest.mark.parametrize(
+    ("cuda", "version", "named"),
+    [
+        (True, 90701, ""),
+        (True, 90800, "9.8.0"),
+        (True, 91002, "9.10.2"),
+        (True, 91499, "9.14.99"),
+        (True, 91500, ""),
+        (True, None, ""),
+        (False, 91002, ""),
+    ],
+)
+def test_cudnn_that_pytorch_bypasses(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, version: int | None, named: str
+) -> None:
+    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(doctor.torch.backends.cudnn, "version", lambda: version)
+    monkeypatch.setattr(doctor.torch.version, "cuda", "13.0")
+    found = doctor._cudnn()
+    assert len(found) == bool(named)
+    for finding in found:
+        assert (finding.mark, finding.remedy) == ("note", "pip install 'nvidia-cudnn-cu13>=9.15'")
+        assert finding.detail.startswith(f"{named}: PyTorch from 2.9 on computes 3-D convolutions in half precision")
+
+
+def test_cudnn_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version() -> int:
+        msg = "cuDNN version incompatibility: PyTorch was compiled against (9, 24, 0)\nbut found (9, 1, 0)"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(doctor.torch.backends.cudnn, "version", version)
+    (finding,) = doctor._cudnn()
+    assert not finding.ok
+    assert finding.detail.startswith("RuntimeError: cuDNN version incompatibility: PyTorch was compiled against")
 
 
 @pytest.mark.usefixtures("folders")

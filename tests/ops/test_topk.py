@@ -57,6 +57,15 @@ class TestPartition:
         one_by_one = torch.cat([partition_topk(row.unsqueeze(0), 9) for row in scores])
         assert torch.equal(partition_topk(scores, 9), one_by_one)
 
+    @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+    def test_a_trace_runs_on_another_device(self) -> None:
+        def partition(scores: torch.Tensor) -> torch.Tensor:
+            return partition_topk(scores, 3, 1e-5)
+
+        traced, scores = torch.jit.trace(partition, torch.randn(2, 9)), torch.randn(4, 9)
+        assert 'value="cpu"' not in str(traced.graph)
+        assert torch.equal(traced(scores), partition(scores))
+
     @pytest.mark.parametrize("keep", [0, 6])
     def test_impossible_count_is_refused(self, keep: int) -> None:
         with pytest.raises(ValueError, match=rf"keep must be in \[1, 5\], the number of tokens; got {keep}"):

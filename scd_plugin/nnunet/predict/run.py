@@ -18,6 +18,7 @@ from torch import nn
 from scd_plugin.dataset_layout import left_out
 from scd_plugin.folders import check_output_file
 from scd_plugin.freed_memory import can_keep_freed_memory, freed_memory_kept
+from scd_plugin.networks.cast_weights import cast_weights
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.model.trained_model import ModelFolder
@@ -112,6 +113,8 @@ def _read_model(folder: Path, settings: PredictSettings) -> ModelFolder:
 def _build_network(model: ModelFolder, settings: PredictSettings) -> nn.Module:
     """Build the network, with the weights of the first fold and the share of tokens that the settings ask for."""
     network = build_network(model)
+    if settings.network_dtype != "float32":
+        cast_weights(network, getattr(torch, settings.network_dtype))
     if settings.keep is None:
         return network
     if not isinstance(network, SCDNetwork) or not network.pruning_stages():

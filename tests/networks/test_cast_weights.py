@@ -1,0 +1,56 @@
+"""Weights that are cast once give what autocast gives, to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from scd_plugin.networks.cast_weights import cast_weights
+from scd_plugin.networks.family import ComposedNetwork
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "published": ("small", {}),
+    "fast": ("small", {"decoder": "light", "completion": "assembly_to_kept", "completion_hidden_size": 24}),
+    "memory": ("small", {"memory": "pooled"}),
+    "dense": ("small", {"keep_ratio": 1}),
+    "2-D": ("small", {"spatial_dims": 2}),
+    "primus": ("small_primus", {"sampling": "soft_topk", "num_register_tokens": 2}),
+    "primus attention": ("small_primus", {"prior": "attention"}),
+    "primus V3": ("small_primus", {"version": 3}),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_same_logits_as_autocast_gives(request: pytest.FixtureRequest, variant: str) -> None:
+    fixture, changes = VARIANTS[variant]
+    net: Any = request.getfixturevalue(fixture)(**changes).eval()
+    image, weights = torch.randn(2, *net.image_shape), net.state_dict()
+    weights = {name: value.clone() for name, value in weights.items()}
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = net(image)
+    cast_weights(net, torch.bfloat16)
+    assert any(parameter.dtype == torch.bfloat16 for parameter in net.parameters())
+    for _ in range(2):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(net(image), expected)
+        net.load_state_dict(weights)
+
+
+def test_norms_and_what_is_read_in_float32_stay(small: Callable[..., Any]) -> None:
+    net = small()
+    cast_weights(net, torch.float16)
+    assert net.encoder.stages[0].score.score.weight.dtype == torch.float32
+    assert net.encoder.stages[0].score.reduce2.weight.dtype == torch.float16
+    assert net.encoder.norm.weight.dtype == net.encoder.pos_embed.dtype == torch.float32
+
+
+def test_parts_of_someone_else_stay(small: Callable[..., Any]) -> None:
+    net = small()
+    composed = ComposedNetwork(net.encoder, net.completion, net.decoder, out_channels=net.out_channels, num_taps=3)
+    for other in (composed, nn.Sequential(nn.Linear(2, 2))):
+        cast_weights(other, torch.float16)
+        assert {parameter.dtype for parameter in other.parameters()} == {torch.float32}
