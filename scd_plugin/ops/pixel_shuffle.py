@@ -20,8 +20,9 @@ def pixel_unshuffle(x: Tensor, factors: list[int]) -> Tensor:
     Raises:
         ValueError: if the factors do not divide the size, or are not one for each axis.
     """
-    _check_axes(x, factors)
-    split, folded = [x.shape[0], x.shape[1]], [x.shape[0], x.shape[1]]
+    voxels = _cell_voxels(x, factors)
+    # -1: graphs exported from here take any batch
+    split, folded = [-1, x.shape[1]], [-1, x.shape[1] * voxels]
     inside = [0, 1]
     between: list[int] = []
     for axis, factor in enumerate(factors):
@@ -30,7 +31,6 @@ def pixel_unshuffle(x: Tensor, factors: list[int]) -> Tensor:
             msg = f"size {list(x.shape[2:])} must be a multiple of factors {factors} on each axis; change either"
             raise ValueError(msg)
         split.extend([size // factor, factor])
-        folded[1] *= factor
         folded.append(size // factor)
         inside.append(2 * axis + 3)
         between.append(2 * axis + 2)
@@ -52,14 +52,11 @@ def pixel_shuffle(x: Tensor, factors: list[int]) -> Tensor:
 
     Source: arXiv 1609.05158.
     """
-    _check_axes(x, factors)
-    axes, voxels = len(factors), 1
-    for factor in factors:
-        voxels *= factor
+    axes, voxels = len(factors), _cell_voxels(x, factors)
     if x.shape[1] % voxels != 0:
         msg = f"channels must be a multiple of {voxels}, the voxels of a cell with factors {factors}; got {x.shape[1]}"
         raise ValueError(msg)
-    unfolded, order = [x.shape[0], x.shape[1] // voxels], [0, 1]
+    unfolded, order = [-1, x.shape[1] // voxels], [0, 1]
     split = unfolded + factors
     for axis, factor in enumerate(factors):
         size = x.shape[2 + axis]
@@ -69,7 +66,12 @@ def pixel_shuffle(x: Tensor, factors: list[int]) -> Tensor:
     return x.reshape(split).permute(order).reshape(unfolded)
 
 
-def _check_axes(x: Tensor, factors: list[int]) -> None:
+def _cell_voxels(x: Tensor, factors: list[int]) -> int:
+    """Product of the factors, one for each axis of a map."""
     if x.ndim != len(factors) + 2:
         msg = f"factors must be one for each axis of maps (B, C, *size); got {factors} for {list(x.shape)}"
         raise ValueError(msg)
+    voxels = 1
+    for factor in factors:
+        voxels = voxels * factor
+    return voxels
