@@ -117,8 +117,9 @@ class TestTraining:
     def test_every_parameter_gets_a_gradient_at_the_limits(self, small: Build, changes: dict[str, Any]) -> None:
         assert_all_learn(small(**changes))
 
-    def test_learns(self, small: Build) -> None:
-        net = small(img_size=16, patch_size=4)
+    @pytest.mark.parametrize("decoder", ["unetr", "subvoxel"])
+    def test_learns(self, small: Build, decoder: str) -> None:
+        net = small(img_size=16, patch_size=4, decoder=decoder)
         image = torch.randn(2, 2, 16, 16, 16)
         truth = (image[:, 0] > 0).long() + (image[:, 1] > 0).long()
         optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
