@@ -30,7 +30,7 @@ from scd_plugin.bench.worker import reason
 REPOSITORY = Path(__file__).resolve().parents[2]
 # by what a reader wants to know first
 CONTESTANTS = (
-    "scd:keep_ratio=0.25", "dense", "fast", "dense-light", "nnunet", "scd",
+    "scd:keep_ratio=0.25", "dense", "fast", "dense-light", "nnunet", "subvoxel", "dense-subvoxel", "scd",
     "scd-primus-m:keep_ratio=0.25", "primus-m", "scd-plain", "dense-plain", "early", "unetr",
 )  # fmt: skip
 DRY = ("scd:size=tiny", "dense:size=tiny", "nnunet")
@@ -139,7 +139,7 @@ def profiles(where: Where) -> Iterator[Row]:
     crop = (32 if where.dry else 96,) * 3
     device, dtype = ("cuda", "float16") if where.cuda else ("cpu", "bfloat16")
     settings = BenchSettings(name="btcv", **{**NAMED["btcv"], "crop": crop}, batch=2, dtype=dtype, device=device)
-    for label in DRY if where.dry else SHORT:
+    for label in DRY if where.dry else (*SHORT, "subvoxel"):
         if where.left() < 10:
             yield {"contestant": label, "skipped": "time is short"}
             continue

@@ -138,6 +138,8 @@ NETWORKS: dict[str, Builder] = {
         for start in ("published", "guided")
         for memory in ("tokens", "pooled")
     },
+    # the published transformer with other decoders
+    **{decoder: partial(published, decoder=decoder) for decoder in ("light", "subvoxel")},
     "guided-larger": larger,
     "deep": deep,
     "guided-deep": deep,

@@ -72,9 +72,16 @@ def memory() -> list[Run]:
     return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
 
 
+def decoders() -> list[Run]:
+    """Ask what the cheaper decoders cost, behind the published transformer."""
+    networks, tasks = ("published", "light", "subvoxel"), ("hippocampus", "left_atrium")
+    return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
+
+
 def smoke() -> list[Run]:
     """Try every network on every task for three steps."""
-    networks = list(dict.fromkeys(run.network for plan in (core, choice, control, dial, memory) for run in plan()))
+    plans = (core, choice, control, dial, memory, decoders)
+    networks = list(dict.fromkeys(run.network for plan in plans for run in plan()))
     return [Run(task, network, 0, 3, "small") for task in STEPS for network in networks]
 
 
@@ -85,5 +92,6 @@ PLANS = {
     "control": control,
     "dial": dial,
     "memory": memory,
+    "decoders": decoders,
     "smoke": smoke,
 }

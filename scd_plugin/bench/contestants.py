@@ -70,8 +70,10 @@ _EVERYONE = (
     _ours("scd", "SCDUNETR; ViT-B and token patch 8 unless its arguments say otherwise", "base", takes_keep_ratio=True),
     _ours("early", "SCDUNETR of size base-early: pruning from the first block on, narrow completion", "base-early"),
     _ours("fast", "size base-fast: the same with the light decoder", "base-fast"),
+    _ours("subvoxel", "size base-subvoxel: the same with the sub-voxel decoder", "base-subvoxel"),
     _ours("dense", "its dense twin; keeps all tokens, fused attention", "base", changes=_ALL_TOKENS),
     _ours("dense-light", "the dense twin with the decoder of the fast one", "base-fast", changes=_ALL_TOKENS),
+    _ours("dense-subvoxel", "the dense twin with the sub-voxel decoder", "base-subvoxel", changes=_ALL_TOKENS),
     # the paper's own protocol
     _ours(
         "scd-plain",

@@ -7,4 +7,5 @@ from scd_plugin.blocks.light_decoder import LightDecoder as LightDecoder
 from scd_plugin.blocks.pruning import PrunedTokens as PrunedTokens
 from scd_plugin.blocks.pruning import SoftTopKPruning as SoftTopKPruning
 from scd_plugin.blocks.score import ScorePredictor as ScorePredictor
+from scd_plugin.blocks.subvoxel_decoder import SubvoxelDecoder as SubvoxelDecoder
 from scd_plugin.blocks.transformer import transformer_blocks as transformer_blocks

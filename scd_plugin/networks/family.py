@@ -183,9 +183,13 @@ class ComposedNetwork(SCDNetwork):
         return self.encoder(image)
 
     def with_outputs(self, weights: Mapping[str, Tensor], channels: Sequence[int]) -> dict[str, Tensor]:
-        """See `SCDNetwork.with_outputs`."""
-        chosen = list(channels)
-        return {name: value[chosen] if name.startswith("decoder.out.") else value for name, value in weights.items()}
+        """See `SCDNetwork.with_outputs`; the last layer may have several channels in a row for each output."""
+
+        def of_chosen(value: Tensor) -> Tensor:
+            by_output = value.unflatten(0, (self.out_channels, -1))  # type: ignore[no-untyped-call]
+            return by_output[list(channels)].flatten(0, 1)
+
+        return {name: of_chosen(value) if name.startswith("decoder.out.") else value for name, value in weights.items()}
 
     def _to_map(self, tokens: Tensor) -> Tensor:
         """(B, L, D) -> (B, D, *grid)."""

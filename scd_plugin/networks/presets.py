@@ -88,12 +88,17 @@ def primus_preset(version: int, size: str) -> str:
     return f"primus{'' if version == 1 else f'v{version}'}-{size.lower()}"
 
 
-# what is measured of the early and the fast ones stands in docs/performance-notes.md
+# what is measured of the early and the fast ones stands in docs/performance-notes.md; accuracy of the sub-voxel ones is
+# not measured yet
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         **{name: Preset("SCDUNETR", _published(size)) for name, size in _SIZES.items()},
         **{f"{name}-early": Preset("SCDUNETR", _early(size)) for name, size in _SIZES.items()},
-        **{f"{name}-fast": Preset("SCDUNETR", {**_early(size), "decoder": "light"}) for name, size in _SIZES.items()},
+        **{
+            f"{name}-{kind}": Preset("SCDUNETR", {**_early(size), "decoder": decoder})
+            for kind, decoder in {"fast": "light", "subvoxel": "subvoxel"}.items()
+            for name, size in _SIZES.items()
+        },
         **{
             primus_preset(version, size): Preset("SCDPrimus", _primus(version, size))
             for version in (1, 2, 3)

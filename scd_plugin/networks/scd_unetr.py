@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from scd_plugin.blocks import LightDecoder, UNETRDecoder
+from scd_plugin.blocks import LightDecoder, SubvoxelDecoder, UNETRDecoder
 from scd_plugin.blocks.assembly import COMPLETION
 from scd_plugin.blocks.decoders import num_taps
 from scd_plugin.blocks.memory import MEMORY
@@ -18,7 +18,9 @@ from scd_plugin.ops.grid import per_axis, stage_strides, token_grid, total_strid
 
 __all__ = ["DECODERS", "MAX_POOLED_DEPTH", "SCDUNETR", "resolved_strides"]
 
-DECODERS = ("unetr", "light")
+# decoders that go up from one token map, and take the same arguments
+_ONE_BRANCH = {"light": LightDecoder, "subvoxel": SubvoxelDecoder}
+DECODERS = ("unetr", *_ONE_BRANCH)
 
 # Deepest token patch, in halvings, below which the bottleneck is the pooled token map. Token patch 16 follows UNETR,
 # which has no pooled level; token patches 8 and 4 follow the published token patch 8.
@@ -65,10 +67,11 @@ class SCDUNETR(ComposedNetwork):
         memory: what later blocks see of the tokens that left, as further keys and values of their attention:
             `"none"` (the method), `"tokens"` (each as it was when it left) or `"pooled"` (their means over cells of 2
             tokens per axis, each weighing as many tokens as it stands for). Weights are the same for all three.
-        decoder: `"unetr"` (the method's) or `"light"`, which has one convolution at full resolution.
+        decoder: `"unetr"` (the method's), `"light"`, which has one convolution at full resolution, or `"subvoxel"`,
+            which has none.
         strides: steps from the image to the token grid, finest first; None derives them from `patch_size`.
         pool_stride: stride of the pooled bottleneck below the tokens; None for 2 on all axes, up to token patch 8.
-            The light decoder has none.
+            Of the method's decoder alone.
         deep_supervision: coarser outputs too, see `UNETRDecoder`.
 
     Raises:
@@ -170,7 +173,7 @@ class SCDUNETR(ComposedNetwork):
         decoding = (
             UNETRDecoder(in_channels, out_channels, pool_stride=pool_stride, conv_block=conv_block, **common)
             if decoder == "unetr"
-            else LightDecoder(in_channels, out_channels, **common)
+            else _ONE_BRANCH[decoder](in_channels, out_channels, **common)
         )
         super().__init__(encoder, assembly, decoding, out_channels=out_channels, num_taps=taps, arguments=arguments)
         levels = taps if decoder == "unetr" else len(steps)

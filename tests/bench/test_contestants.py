@@ -31,7 +31,7 @@ def kept(network: SCDNetwork) -> list[float]:
 
 def test_names_are_their_own_keys() -> None:
     assert all(contestant.name == name for name, contestant in CONTESTANTS.items())
-    assert list(CONTESTANTS)[:4] == ["scd", "early", "fast", "dense"]
+    assert list(CONTESTANTS)[:5] == ["scd", "early", "fast", "subvoxel", "dense"]
     assert list(CONTESTANTS)[-2:] == ["nnunet", "resenc-l"]
 
 
@@ -82,7 +82,7 @@ class TestReading:
     def test_unknown_contestants_are_listed(self) -> None:
         with pytest.raises(
             ValueError,
-            match=r"contestant must be one of scd, early, fast, dense, dense-light, scd-plain, .*; got 'unet'",
+            match=r"contestant must be one of scd, early, fast, subvoxel, dense, dense-light, .*; got 'unet'",
         ):
             parse_contestant("unet")
 
@@ -134,7 +134,9 @@ class TestKeepRatio:
             ("early", [0.4, 0.25, 0.25, 0.25]),
             ("fast:keep_ratio=0.5", [0.5] * 4),
             ("dense", []),
+            ("subvoxel", [0.4, 0.25, 0.25, 0.25]),
             ("dense-light:size=small-fast", []),
+            ("dense-subvoxel", []),
             ("scd-primus-s", [0.1]),
             ("scd-primus-s:keep_ratio=0.5", [0.5]),
             ("scd-primus-s:size=primus-m", [0.25]),

@@ -112,6 +112,18 @@ def test_the_shallow_network_costs_what_the_published_one_does() -> None:
     assert gmacs(published) < 0.75 * gmacs(dense)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("published", "UNETRDecoder"), ("light", "LightDecoder"), ("subvoxel", "SubvoxelDecoder")]
+)
+def test_networks_of_the_plan_on_decoders_differ_in_the_decoder_alone(name: str, kind: str) -> None:
+    with torch.device("meta"):
+        network, published = (build(one, TASKS["hippocampus"], "small") for one in (name, "published"))
+    assert type(network.decoder).__name__ == kind
+    assert {**network.arguments, "decoder": "unetr"} == published.arguments
+    runs = [run for run in PLANS["decoders"]() if run.network == name]
+    assert {(run.task, run.seed) for run in runs} == {(t, s) for t in ("hippocampus", "left_atrium") for s in range(3)}
+
+
 def test_every_plan_names_networks_that_can_be_built() -> None:
     names = {run.network for plan in PLANS.values() for run in plan()}
     with torch.device("meta"):

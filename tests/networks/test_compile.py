@@ -12,6 +12,7 @@ from scd_plugin import SCDUNETR
 
 CONTROL = {"completion": "mask_token", "sampling": "random", "deep_supervision": True}
 LIGHT = {"decoder": "light", "completion": "assembly_to_kept", "deep_supervision": True}
+SUBVOXEL = {**LIGHT, "decoder": "subvoxel"}
 TOKENS = {"memory": "tokens"}
 POOLED = {"memory": "pooled", "img_size": (12, 20, 28)}
 FLAT = {"spatial_dims": 2, "img_size": (24, 40), "patch_size": 8}
@@ -26,7 +27,7 @@ def _reset() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"keep_ratio": 1}, CONTROL, LIGHT, TOKENS, POOLED, FLAT, ODD],
+    [{}, {"keep_ratio": 1}, CONTROL, LIGHT, SUBVOXEL, TOKENS, POOLED, FLAT, ODD],
     ids=str,
 )
 def test_full_graph(small: Callable[..., SCDUNETR], changes: dict[str, object]) -> None:

@@ -20,6 +20,7 @@ UNETR: dict[str, Any] = {"sampling": "topk"}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "published": ("small", UNETR),
     "fast": ("small", {**UNETR, "decoder": "light", "completion": "assembly_to_kept", "completion_hidden_size": 24}),
+    "sub-voxel": ("small", {**UNETR, "decoder": "subvoxel", "completion": "assembly_to_kept"}),
     "mask token": ("small", {**UNETR, "completion": "mask_token"}),
     "dense": ("small", {"keep_ratio": 1}),
     "2-D": ("small", {**UNETR, "spatial_dims": 2, "img_size": (24, 40), "patch_size": 8}),

@@ -48,6 +48,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "anisotropic": {"img_size": (8, 16, 24), "patch_size": (2, 4, 4)},
     "supervised": {"deep_supervision": True},
     "light": {"decoder": "light"},
+    "subvoxel-anisotropic": {"decoder": "subvoxel", "img_size": (8, 16, 24), "patch_size": (2, 4, 4)},
+    "2d-subvoxel-supervised": {"spatial_dims": 2, "decoder": "subvoxel", "deep_supervision": True},
     "2d-light-supervised": {"spatial_dims": 2, "decoder": "light", "deep_supervision": True},
 }
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from scd_plugin import SCDUNETR, ComposedNetwork, SCDNetwork, SCDPrimus
 from scd_plugin.blocks import MultiLayerTokenAssembly
 from scd_plugin.networks import SparseViT
+from scd_plugin.networks.scd_unetr import DECODERS
 from scd_plugin.networks.transfer import adapt_weights
 
 
@@ -82,11 +83,11 @@ class TestContract:
         network.load_state_dict(adapted)
 
 
-@pytest.mark.parametrize("kind", ["SCDUNETR", "SCDPrimus"])
+@pytest.mark.parametrize("kind", [*DECODERS, "SCDPrimus"])
 def test_output_channels_in_another_order(
     kind: str, small: Callable[..., SCDUNETR], small_primus: Callable[..., SCDPrimus]
 ) -> None:
-    net = {"SCDUNETR": small, "SCDPrimus": small_primus}[kind]().eval()
+    net = (small_primus() if kind == "SCDPrimus" else small(decoder=kind)).eval()
     image = torch.randn(1, 2, 32, 32, 32)
     with torch.no_grad():
         before = net(image)

@@ -46,6 +46,7 @@ def build(kind: type[SCDNetwork], **changes: Any) -> Callable[[], SCDNetwork]:
 BUILD: dict[str, Callable[[], SCDNetwork]] = {
     "unetr": build(SCDUNETR),
     "light-to_kept-pooled": build(SCDUNETR, decoder="light", completion="assembly_to_kept", memory="pooled"),
+    "subvoxel": build(SCDUNETR, decoder="subvoxel"),
     "mask_token": build(SCDUNETR, completion="mask_token"),
     "dense": build(SCDUNETR, keep_ratio=1),
     "2d": build(SCDUNETR, spatial_dims=2),

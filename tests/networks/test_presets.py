@@ -20,7 +20,7 @@ def build(preset: str, img_size: int = 96, **changes: Any) -> Any:
 class TestPresets:
     def test_names(self) -> None:
         assert UNETR[:5] == ["tiny", "small", "base", "large", "tiny-early"]
-        assert len(UNETR) == len(PRIMUS) == 12
+        assert (len(UNETR), len(PRIMUS)) == (16, 12)
         assert {"primus-s", "primusv2-b", "primusv3-l"} <= set(PRIMUS)
 
     @pytest.mark.parametrize(("preset", "millions"), [("tiny", 2.1), ("small", 30), ("base", 107), ("large", 360)])
@@ -50,6 +50,13 @@ class TestPresets:
             "completion_hidden_size",
             "decoder",
         }
+
+    @pytest.mark.parametrize("size", ["tiny", "small", "base", "large"])
+    def test_subvoxel_differs_from_fast_in_the_decoder_alone(self, size: str) -> None:
+        arguments = get_preset(f"{size}-subvoxel").arguments
+        assert arguments["decoder"] == "subvoxel"
+        assert {**arguments, "decoder": "light"} == get_preset(f"{size}-fast").arguments
+        assert type(build(f"{size}-subvoxel").decoder).__name__ == "SubvoxelDecoder"
 
     def test_a_copy_is_given(self) -> None:
         get_preset("base").arguments["hidden_size"] = 1  # type: ignore[index]

@@ -105,6 +105,8 @@ class TestTraining:
             {"keep_ratio": 0.01},
             {"patch_size": 16},
             {"decoder": "light"},
+            {"decoder": "subvoxel"},
+            {"decoder": "subvoxel", "keep_ratio": 1, "deep_supervision": True},
             {"memory": "tokens"},
             {"memory": "pooled", "keep_ratio": 0.01},
             {"memory": "pooled", "completion": "mask_token", "sampling": "random"},
@@ -115,8 +117,9 @@ class TestTraining:
     def test_every_parameter_gets_a_gradient_at_the_limits(self, small: Build, changes: dict[str, Any]) -> None:
         assert_all_learn(small(**changes))
 
-    def test_learns(self, small: Build) -> None:
-        net = small(img_size=16, patch_size=4)
+    @pytest.mark.parametrize("decoder", ["unetr", "subvoxel"])
+    def test_learns(self, small: Build, decoder: str) -> None:
+        net = small(img_size=16, patch_size=4, decoder=decoder)
         image = torch.randn(2, 2, 16, 16, 16)
         truth = (image[:, 0] > 0).long() + (image[:, 1] > 0).long()
         optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
@@ -224,7 +227,7 @@ class TestBadInput:
             ({"patch_size": (8, 8)}, r"patch_size must be one positive int, or 3 of them .*got \(8, 8\)"),
             ({"img_size": 0}, "img_size must be one positive int.*got 0"),
             ({"patch_size": 1}, r"patch_size must be larger than 1 on at least one axis; got \(1, 1, 1\)"),
-            ({"decoder": "lite"}, "decoder must be one of unetr, light; got 'lite'"),
+            ({"decoder": "lite"}, "decoder must be one of unetr, light, subvoxel; got 'lite'"),
             ({"keep_ratio": 0.0}, r"keep_ratio must be in \(0, 1\].*got 0.0"),
             ({"keep_ratio": 1.5}, r"keep_ratio must be in \(0, 1\].*got 1.5"),
             ({"keep_ratio": (0.5, 0.5)}, r"one for each stage of prune_after \(1, 2, 3\); got \(0.5, 0.5\)"),
@@ -278,6 +281,10 @@ class TestBadInput:
             (
                 {"completion_num_heads": 5},
                 "hidden_size must be divisible by completion_num_heads.*got 48 and 5. .*size that fits is 50",
+            ),
+            (
+                {"decoder": "subvoxel", "strides": [(1, 1, 1), *[(2, 2, 2)] * 3]},
+                r"the first of strides must be 2 or more on some axis for decoder subvoxel; got \(1, 1, 1\)",
             ),
             ({"strides": [(2, 2, 2)] * 2}, r"strides must multiply to patch_size \(8, 8, 8\); .*make \(4, 4, 4\)"),
         ],

@@ -173,8 +173,8 @@ class PruningTrainer(AbstractPrimus):
         if len(scales) < 2:
             size = tuple(network.token_size())
             msg = (
-                f"deep supervision needs a decoder of two levels or more; with tokens of {size} voxels the light one "
-                "has a single level. Set scd_deep_supervision to False"
+                f"deep supervision needs a decoder of two levels or more; with tokens of {size} voxels this one has a "
+                "single level. Set scd_deep_supervision to False"
             )
             raise ValueError(msg)
         return scales

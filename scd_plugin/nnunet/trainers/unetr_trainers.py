@@ -29,6 +29,8 @@ _VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "fast": ("The base size as fast as it gets: as `early`, with the light decoder.", {"scd_size": "base-fast"}),
     "small_fast": ("The small size as fast as it gets, for machines without a GPU.", {"scd_size": "small-fast"}),
+    "subvoxel": ("The base size as `fast`, with the sub-voxel decoder.", {"scd_size": "base-subvoxel"}),
+    "small_subvoxel": ("The small size as `small_fast`, with the sub-voxel decoder.", {"scd_size": "small-subvoxel"}),
     "dense": (
         "The dense twin: the same network without pruning, the baseline for every comparison.",
         {"scd_keep_ratio": 1.0},

@@ -64,6 +64,7 @@ class TestBothWays:
             {"patch_size": (4, 8, 8), **STRIDES},
             {"patch_size": (4, 8, 8), "strides": STRIDES["strides"]},
             {"patch_size": 8, "decoder": "light", "norm_name": "batch"},
+            {"patch_size": (4, 8, 8), "decoder": "subvoxel"},
             {"patch_size": 2, "strides": [(2, 2, 2), (1, 1, 1)]},
         ],
         ids=str,

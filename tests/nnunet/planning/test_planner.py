@@ -176,7 +176,8 @@ def test_names_and_data(fingerprint: Any) -> None:
 
 def test_every_size_of_trainer_has_a_planner() -> None:
     wanted = {name.replace("Trainer", "Planner") for name in TRAINERS if name.startswith("nnUNetTrainerSCDPrimus")}
-    wanted |= {f"nnUNetPlannerSCD{size}" for size in ("", "_early", "_fast", "_large", "_small", "_small_fast")}
+    wanted |= {f"nnUNetPlannerSCD{size}" for size in ("", "_early", "_fast", "_subvoxel", "_large", "_small")}
+    wanted |= {f"nnUNetPlannerSCD_small_{kind}" for kind in ("fast", "subvoxel")}
     assert wanted <= set(planner.__all__)
     assert planner.PLANNERS["nnUNetPlannerSCD_fast"].scd_size == "base-fast"
     assert planner.PLANNERS["nnUNetPlannerSCDPrimusV3S"].scd_size == "primusv3-s"

@@ -95,6 +95,8 @@ class TestVariants:
             (trainers.nnUNetTrainerSCD_early, 768),
             (trainers.nnUNetTrainerSCD_fast, 768),
             (trainers.nnUNetTrainerSCD_small_fast, 384),
+            (trainers.nnUNetTrainerSCD_subvoxel, 768),
+            (trainers.nnUNetTrainerSCD_small_subvoxel, 384),
         ],
     )
     def test_sizes(self, trainer: type[nnUNetTrainer], width: int) -> None:
@@ -109,6 +111,8 @@ class TestVariants:
             (trainers.nnUNetTrainerSCD_early, 101),
             (trainers.nnUNetTrainerSCD_small, 30),
             (trainers.nnUNetTrainerSCD_small_fast, 25),
+            (trainers.nnUNetTrainerSCD_subvoxel, 95),
+            (trainers.nnUNetTrainerSCD_small_subvoxel, 25),
             (trainers.nnUNetTrainerSCD_large, 348),
             (trainers.nnUNetTrainerSCD_dense, 93),
         ],
@@ -134,6 +138,12 @@ class TestVariants:
         net = build(trainers.nnUNetTrainerSCD_small_fast)
         assert [stage.keep_ratio for stage in net.encoder.stages] == [0.4, 0.25, 0.25, 0.25]
         assert type(net.decoder).__name__ == "LightDecoder"
+
+    @pytest.mark.parametrize("size", ["", "small_"])
+    def test_subvoxel_is_fast_with_another_decoder(self, size: str) -> None:
+        net, fast = (build(getattr(trainers, f"nnUNetTrainerSCD_{size}{kind}")) for kind in ("subvoxel", "fast"))
+        assert type(net.decoder).__name__ == "SubvoxelDecoder"
+        assert {**net.arguments, "decoder": "light"} == fast.arguments
 
     def test_early_is_fast_with_the_published_decoder(self) -> None:
         net = build(trainers.nnUNetTrainerSCD_early)
@@ -278,14 +288,14 @@ class TestDeepSupervision:
     @pytest.mark.parametrize(
         "strides", [[[2, 2, 2]] * 5, [[2, 2, 2]] * 2, [[1, 2, 2], [2, 2, 2], [2, 2, 2]], [[2, 2, 2]]]
     )
-    @pytest.mark.parametrize("size", ["tiny", "tiny-fast"])
+    @pytest.mark.parametrize("size", ["tiny", "tiny-fast", "tiny-subvoxel"])
     def test_a_step(self, make_trainer: MakeTrainer, strides: list[list[int]], size: str) -> None:
         class Deep(trainers.nnUNetTrainerSCD_demo):
             scd_deep_supervision = True
             scd_size = size
 
-        if size == "tiny-fast" and len(strides) == 1:
-            with pytest.raises(ValueError, match=r"tokens of \(2, 2, 2\) voxels the light one has a single level"):
+        if size != "tiny" and len(strides) == 1:
+            with pytest.raises(ValueError, match=r"tokens of \(2, 2, 2\) voxels this one has a single level"):
                 make_trainer(Deep, edge=32, strides=[[1, 1, 1], *strides], initialize=True)
             return
         trainer = make_trainer(Deep, edge=32, strides=[[1, 1, 1], *strides], initialize=True)
