@@ -16,6 +16,7 @@ import torch
 from packaging.requirements import Requirement
 
 from scd_plugin.freed_memory import SWITCH, can_keep_freed_memory
+from scd_plugin.networks import replay
 from scd_plugin.nnunet.findings import Finding
 from scd_plugin.processor import bfloat16_instructions
 
@@ -37,6 +38,7 @@ def examine() -> list[Finding]:
         Finding("Python", f"{platform.python_version()}, {sys.executable}"),
         *map(_package, PACKAGES),
         _device(),
+        _cuda_graphs(),
         _bfloat16(),
         _freed_memory(),
         *_threads(),
@@ -70,6 +72,19 @@ def _device() -> Finding:
         # by default an augmentation process for each core, and 8 for export
         detail += "; nnUNet_n_proc_DA=1 and nnUNet_def_n_proc=1 for training, -npp 1 -nps 1 for nnUNetv2_predict"
     return Finding("device", detail)
+
+
+def _cuda_graphs() -> Finding:
+    what = "CUDA graphs"
+    try:
+        wanted = replay.cuda_graphs_wanted()
+    except ValueError as error:
+        return Finding(what, str(error), f"unset {replay.SWITCH}", ok=False)
+    if not torch.cuda.is_available():
+        return Finding(what, "no CUDA device")
+    if not wanted:
+        return Finding(what, f"off, as {replay.SWITCH} has it")
+    return Finding(what, f"on: SCD's networks replay passes that come again; {replay.SWITCH}=0 turns it off")
 
 
 def _bfloat16() -> Finding:
