@@ -16,6 +16,8 @@ from contextlib import contextmanager
 
 import torch
 
+from scd_plugin.switches import switched_on
+
 __all__ = [
     "SWITCH",
     "can_keep_freed_memory",
@@ -44,11 +46,8 @@ def can_keep_freed_memory() -> bool:
     Raises:
         ValueError: if the variable is neither 0 nor 1.
     """
-    wanted = os.environ.get(SWITCH, "1")
-    if wanted not in ("0", "1"):
-        msg = f"{SWITCH} must be 1, to keep freed memory on a CPU, or 0, to leave the allocator alone; got {wanted!r}"
-        raise ValueError(msg)
-    return wanted == "1" and not malloc_settings() and _glibc() is not None
+    wanted = switched_on(SWITCH, on="keep freed memory on a CPU", off="leave the allocator alone")
+    return wanted and not malloc_settings() and _glibc() is not None
 
 
 def malloc_settings() -> dict[str, str]:

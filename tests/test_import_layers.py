@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "scd_plugin"
 LAYERS = {
     "folders": -1,
     "complete_files": -1,
+    "switches": -1,
     "whole_files": 0,
     "channel_files": 0,
     "dataset_layout": 0,

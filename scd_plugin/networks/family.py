@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scd_plugin.blocks import SoftTopKPruning
+from scd_plugin.networks import replay
 from scd_plugin.networks.arguments import check_image, stage_ratios
 from scd_plugin.networks.encoder import EncodedTokens, SparseViT
 from scd_plugin.ops import exit_stages
@@ -48,6 +49,14 @@ class SCDNetwork(nn.Module):
     """Name of the preset that the network was built from, if any."""
     new_parts = ()
     """Beginnings of the names of parts that a dense network's checkpoint lacks; they then start anew."""
+    use_cuda_graphs = True
+    """Whether passes on CUDA are recorded and replayed in evaluation, see `scd_plugin.networks.replay`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As any module's; TorchScript, which compiles `forward`, never sees it."""
+        if len(args) == 1 and not kwargs and replay.on_cuda(args[0]):
+            return replay.answer(self, args[0])
+        return super().__call__(*args, **kwargs)
 
     def encode(self, image: Tensor) -> EncodedTokens:
         """Encode an image (B, in_channels, *img_size): all tokens, each as it was when it left, and their places.
@@ -103,7 +112,9 @@ class SCDNetwork(nn.Module):
             other = tensor.ndim in (4, 5) and tensor.ndim != axes
             return fn(tensor.flatten()).view(tensor.shape) if other else fn(tensor)
 
-        return super()._apply(apply, recurse)  # type: ignore[no-untyped-call]
+        moved: Self = super()._apply(apply, recurse)  # type: ignore[no-untyped-call]
+        replay.forget_replaced_weights(self)
+        return moved
 
     def token_size(self) -> list[int]:
         """Voxels per axis of a token."""

@@ -16,6 +16,7 @@ import torch
 from packaging.requirements import Requirement
 
 from scd_plugin.freed_memory import SWITCH, can_keep_freed_memory
+from scd_plugin.networks import replay
 from scd_plugin.nnunet.findings import Finding
 from scd_plugin.processor import bfloat16_instructions
 
@@ -40,6 +41,7 @@ def examine() -> list[Finding]:
         *map(_package, PACKAGES),
         _device(),
         *_cudnn(),
+        _cuda_graphs(),
         _bfloat16(),
         _freed_memory(),
         *_threads(),
@@ -90,6 +92,19 @@ def _cudnn() -> list[Finding]:
     detail = f"{number}: PyTorch from 2.9 on computes 3-D convolutions in half precision without cuDNN 9.8 to 9.14"
     package = f"nvidia-cudnn-cu{(torch.version.cuda or '12').split('.')[0]}"
     return [Finding("cuDNN", f"{detail}, slower and in more memory", f"pip install '{package}>=9.15'")]
+
+
+def _cuda_graphs() -> Finding:
+    what = "CUDA graphs"
+    try:
+        wanted = replay.cuda_graphs_wanted()
+    except ValueError as error:
+        return Finding(what, str(error), f"unset {replay.SWITCH}", ok=False)
+    if not torch.cuda.is_available():
+        return Finding(what, "no CUDA device")
+    if not wanted:
+        return Finding(what, f"off, as {replay.SWITCH} has it")
+    return Finding(what, f"on: SCD's networks replay passes that come again; {replay.SWITCH}=0 turns it off")
 
 
 def _bfloat16() -> Finding:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from scd_plugin.networks import replay
 
 pytestmark = [
     pytest.mark.gpu,
@@ -115,6 +119,78 @@ def test_learns_in_float16(build: Build, name: str, compiled: bool) -> None:
         losses.append(loss.item())
     assert all(torch.isfinite(parameter).all() for parameter in net.parameters())
     assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module, Tensor], Tensor]:
+    """Logits without a graph."""
+
+    def run(net: nn.Module, image: Tensor) -> Tensor:
+        logits: Tensor = nn.Module.__call__(net, image)
+        return logits
+
+    monkeypatch.delenv(replay.SWITCH, raising=False)
+    return run
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_replayed_is_computed(build: Build, computed: Any, name: str, half: bool) -> None:
+    """Two folds and mirrored passes, each answer kept while the next is made; a failed recording would be a warning."""
+    net: Any = build(name).cuda().eval()
+    other = {
+        key: weight + 0.01 * weight.std() if weight.numel() > 1 else weight for key, weight in net.state_dict().items()
+    }
+    with torch.inference_mode(), torch.autocast("cuda", dtype=torch.float16, enabled=half):
+        for weights in ({key: weight.clone() for key, weight in net.state_dict().items()}, other):
+            net.load_state_dict(weights)
+            image = image_of(net, 1).cuda()
+            mirrored = [image, *[image.flip(axis) for axis in range(2, image.ndim)]] * 3
+            given = [net(one) for one in mirrored]
+            for one, logits in zip(mirrored, given):
+                expected = computed(net, one)
+                assert (logits - expected).float().norm() <= 1e-2 * expected.float().norm()
+    replays = replay._REPLAYS[net]
+    assert not replays.failed
+    assert len(replays.graphs) == 1
+
+
+def test_replays_share_memory_and_give_it_back(build: Build, computed: Any) -> None:
+    net: Any = build("published").cuda().eval()
+    with torch.inference_mode():
+        for batch in (1, 2, 1, 2):
+            for _ in range(replay.WARM_UP + 1):
+                image = image_of(net, batch).cuda()
+                torch.testing.assert_close(net(image), computed(net, image), atol=1e-4, rtol=1e-4)
+    graphs = list(replay._REPLAYS[net].graphs.values())
+    assert len(graphs) == 2
+    assert graphs[0].graph.pool() == graphs[1].graph.pool()
+    net.half()
+    assert not replay._REPLAYS[net].graphs
+
+
+def test_a_thread_beside_a_recording(build: Build, computed: Any) -> None:
+    """As nnU-Net's, which brings the next windows meanwhile."""
+    net: Any = build("published").cuda().eval()
+    stop = Event()
+
+    def bring() -> int:
+        number = 0
+        while not stop.is_set():
+            torch.randn(1 + number % 7, 64, 64, 64).to("cuda")
+            number += 1
+        return number
+
+    with ThreadPoolExecutor(1) as pool, torch.inference_mode():
+        bringing = pool.submit(bring)
+        try:
+            for _ in range(replay.WARM_UP + 5):
+                image = image_of(net, 1).cuda()
+                torch.testing.assert_close(net(image), computed(net, image), atol=1e-4, rtol=1e-4)
+        finally:
+            stop.set()
+    assert bringing.result() > 0
+    assert len(replay._REPLAYS[net].graphs) == 1
 
 
 @pytest.mark.parametrize("name", ["published", "fast", "dense"])

@@ -99,6 +99,26 @@ def test_freed_memory_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("folders")
+@pytest.mark.parametrize(
+    ("switch", "device", "ok", "detail"),
+    [
+        ("1", True, True, "on: SCD's networks replay"),
+        ("0", True, True, "off, as SCD_CUDA_GRAPHS has it"),
+        ("1", False, True, "no CUDA device"),
+        ("yes", False, False, "SCD_CUDA_GRAPHS must be 1, to replay passes on a GPU as CUDA graphs, or 0, to compute"),
+    ],
+)
+def test_cuda_graphs(monkeypatch: pytest.MonkeyPatch, switch: str, device: bool, ok: bool, detail: str) -> None:
+    monkeypatch.setenv("SCD_CUDA_GRAPHS", switch)
+    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: device)
+    monkeypatch.setattr(doctor.torch.cuda, "get_device_name", lambda: "a GPU")
+    finding = by_name()["CUDA graphs"]
+    assert finding.ok == ok
+    assert finding.detail.startswith(detail)
+    assert finding.remedy == ("" if ok else "unset SCD_CUDA_GRAPHS")
+
+
+@pytest.mark.usefixtures("folders")
 def test_small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(doctor.torch.backends.mps, "is_available", lambda: False)

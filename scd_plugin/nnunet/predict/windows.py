@@ -26,14 +26,21 @@ __all__ = ["MAX_CONSTANTS", "WindowPredictor", "constant_values", "window_logits
 MAX_CONSTANTS = 2
 
 
-def constant_values(window: Tensor) -> tuple[float, ...] | None:
-    """Return the value of each channel of a window (C, *size) if every channel is constant, else None."""
-    low, high = window.flatten(1).aminmax(dim=1)
-    return tuple(low.tolist()) if torch.equal(low, high) else None
+def constant_values(windows: Iterable[Tensor]) -> list[tuple[float, ...] | None]:
+    """Return, for each window (C, *size), the value of each channel if every channel is constant, else None.
+
+    All are asked for at once, since a GPU stands still while the processor waits for one.
+    """
+    ranges = [torch.stack(window.flatten(1).aminmax(dim=1)) for window in windows]
+    if not ranges:
+        return []
+    low, high = torch.stack(ranges, dim=1)
+    constant = (low == high).all(dim=1)
+    return [tuple(values) if one else None for one, values in zip(constant.tolist(), low.tolist())]
 
 
 def window_logits(
-    windows: Iterable[Tensor], forward: Callable[[Tensor], Tensor], *, batch: int = 1, skip_empty: bool = False
+    windows: Sequence[Tensor], forward: Callable[[Tensor], Tensor], *, batch: int = 1, skip_empty: bool = False
 ) -> Iterator[Tensor]:
     """Compute the logits of windows, in their order.
 
@@ -43,13 +50,13 @@ def window_logits(
     Windows are (C, *size); `forward` takes (B, C, *size), of at most `batch` windows, to (B, classes, *size). What is
     given is (1, classes, *size), not shared, so it may be changed in place.
     """
-    remaining = iter(windows)
+    kinds = constant_values(windows) if skip_empty else [None] * len(windows)
+    remaining = zip(windows, kinds)
     constants: dict[tuple[float, ...] | None, Tensor] = {}
     while True:
         known: list[Tensor | None] = []
         pending: list[Tensor] = []
-        for window in remaining:
-            kind = constant_values(window) if skip_empty else None
+        for window, kind in remaining:
             if kind is not None and kind not in constants and len(constants) < MAX_CONSTANTS:
                 constants[kind] = forward(window[None])
             known.append(constants.get(kind))
@@ -108,12 +115,15 @@ class WindowPredictor(nnUNetPredictor):
         if self.settings.threads is not None:
             # nnU-Net has set its own number just before, and sets back what was there when it is done
             torch.set_num_threads(self.settings.threads)
+        if do_on_device:
+            # nnU-Net would move a copy of its own, and windows in batches would come one by one from the CPU
+            data = data.to(self.device)
         self.num_windows, self.num_computed = len(slicers), 0
         self._slicers = slicers
         self.on_windows(len(slicers))
         if self.keep_map is not None:
             self.keep_map.begin(data.shape[1:])
-        windows, how = (data[where] for where in slicers), self.settings
+        windows, how = [data[where] for where in slicers], self.settings
         self._answers = window_logits(windows, self._forward, batch=how.batch, skip_empty=how.skip_empty)
         return super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
 

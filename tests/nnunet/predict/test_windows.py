@@ -11,9 +11,11 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 
 from scd_plugin import SCDUNETR
+from scd_plugin.networks import replay
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.predict.settings import PredictSettings
 from scd_plugin.nnunet.predict.windows import MAX_CONSTANTS, WindowPredictor, constant_values, window_logits
+from tests.networks.graph_stand_in import StandIn, install
 
 CPU = torch.device("cpu")
 # Sums in float16, as nnU-Net has them, round differences in the network's float32 up to one step of float16.
@@ -38,16 +40,18 @@ def some_windows(*values: float | None) -> list[Tensor]:
 
 class TestConstantValues:
     def test_one_value_a_channel(self) -> None:
-        assert constant_values(torch.tensor([1.5, -2.0])[:, None, None].expand(2, 4, 4)) == (1.5, -2.0)
+        constant = torch.tensor([1.5, -2.0])[:, None, None].expand(2, 4, 4)
+        assert constant_values([constant, torch.randn(2, 4, 4), constant + 1]) == [(1.5, -2.0), None, (2.5, -1.0)]
+        assert constant_values([]) == []
 
     @pytest.mark.parametrize("odd", [1e-6, float("nan"), float("inf")])
     def test_one_voxel_differs(self, odd: float) -> None:
         window = torch.zeros(2, 4, 4)
         window[1, 2, 3] = odd
-        assert constant_values(window) is None
+        assert constant_values([window, torch.zeros(2, 4, 4)]) == [None, (0.0, 0.0)]
 
     def test_nan_everywhere_is_not_constant(self) -> None:
-        assert constant_values(torch.full((1, 4, 4), float("nan"))) is None
+        assert constant_values([torch.full((1, 4, 4), float("nan"))]) == [None]
 
 
 class TestWindowLogits:
@@ -185,3 +189,46 @@ def test_each_fold_has_its_own_answers(recipe: NnunetRecipe) -> None:
     assert ours.shape == (3, 9, 30, 8)
     assert seen == [3, *["window"] * 3, 3, *["window"] * 3]
     assert predictor.num_computed == 1
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_a_case_is_moved_once(recipe: NnunetRecipe, monkeypatch: pytest.MonkeyPatch, on_device: bool) -> None:
+    """Windows are then cut on the device; where nnU-Net finds too little memory there, it stays on the CPU."""
+    handed_over = []
+
+    def loop(_: Any, data: Tensor, slicers: Any, do_on_device: bool) -> Tensor:
+        handed_over.append((data.device.type, len(slicers), do_on_device))
+        return data
+
+    monkeypatch.setattr(nnUNetPredictor, "_internal_predict_sliding_window_return_logits", loop)
+    settings = PredictSettings(device="cpu", batch=2)
+    predictor = WindowPredictor(convolutions(), recipe, [], settings, device=torch.device("meta"))
+    where = [(slice(None), slice(0, 4))] * 3
+    predictor._internal_predict_sliding_window_return_logits(torch.zeros(1, 8, 8, 8), where, on_device)
+    assert handed_over == [("meta" if on_device else "cpu", 3, on_device)]
+    first = next(predictor._answers) if not on_device else None
+    assert first is None or first.device.type == "meta"
+
+
+def test_windows_are_replayed(recipe: NnunetRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folds, mirroring, batches: the logits are those of a network that computes every pass."""
+    network, image = scd(), torch.randn(1, 16, 16, 48)
+    weights = [{name: w + torch.randn_like(w) / 9 for name, w in network.state_dict().items()} for _ in range(2)]
+
+    def predicted(batch: int) -> Tensor:
+        settings = PredictSettings(device="cpu", batch=batch)
+        predictor = WindowPredictor(network, recipe, weights, settings, mirror_axes=(0,))
+        logits: Tensor = predictor.predict_logits_from_preprocessed_data(image)
+        return logits
+
+    own = nnUNetPredictor(device=CPU, allow_tqdm=False)
+    own.manual_initialization(network, recipe.plans, recipe.configuration, weights, recipe.dataset, "", (0,))
+    expected = {batch: predicted(batch) for batch in (1, 4)}
+    install(monkeypatch)
+    for batch, logits in expected.items():
+        assert torch.equal(predicted(batch), logits)
+    # five windows, twice, and twice for each fold; in fours there are two passes of each size a fold
+    assert [len(graph.image) for graph in StandIn.recorded] == [1, 4]
+    assert StandIn.replays == (20 - replay.WARM_UP) + (4 - replay.WARM_UP) + 4
+    assert torch.equal(own.predict_logits_from_preprocessed_data(image), expected[1])
+    assert StandIn.replays == (20 - replay.WARM_UP) + (4 - replay.WARM_UP) + 4 + 20

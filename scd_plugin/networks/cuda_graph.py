@@ -1,0 +1,66 @@
+"""A forward pass as a CUDA graph: all of its kernels, started by one call of the processor. Needs a CUDA device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scd_plugin.networks.pass_key import memory_format
+
+__all__ = ["CudaGraph"]
+
+
+class CudaGraph:
+    """A recorded pass of a network over images like one that is given.
+
+    The network is not kept, only the places of its weights. Whatever is called between recording and replay may use the
+    device, in this thread or another; a replay must not be started while another of a graph `beside` it is running.
+
+    Args:
+        network: without hooks; its passes have run before, with kernels chosen and workspaces made.
+        image: (B, in_channels, *img_size), on CUDA.
+        beside: another graph, of the same stream, whose memory it shares.
+
+    Raises:
+        RuntimeError: as PyTorch has it, if the pass can't be recorded, or memory does not suffice.
+    """
+
+    def __init__(self, network: nn.Module, image: Tensor, beside: CudaGraph | None = None) -> None:
+        kind = image.device.type
+        autocast = torch.autocast(
+            kind,
+            dtype=torch.get_autocast_dtype(kind),
+            enabled=torch.is_autocast_enabled(kind),
+            # a weight cast before would be read where it lay, and never cast again
+            cache_enabled=False,
+        )
+        # replays in or out of inference mode write into these tensors
+        with torch.cuda.device(image.device), torch.inference_mode(mode=False), torch.no_grad(), autocast:
+            self.image = torch.empty_like(image, memory_format=memory_format(image)).copy_(image)
+            caller = torch.cuda.current_stream()
+            # memory is shared among graphs of one stream
+            self.stream: Any = beside.stream if beside else torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self.stream.wait_stream(caller)
+            with torch.cuda.stream(self.stream):
+                nn.Module.__call__(network, self.image)
+            caller.wait_stream(self.stream)
+            self.graph = torch.cuda.CUDAGraph()
+            recording = torch.cuda.graph(
+                self.graph,
+                pool=beside.graph.pool() if beside else None,
+                stream=self.stream,
+                # other threads go on, such as nnU-Net's, which brings the next window: by default an allocation of
+                # theirs would end this recording, or theirs
+                capture_error_mode="thread_local",
+            )
+            # a recording that fails does not set the stream back
+            with torch.cuda.stream(caller), recording:
+                self.output = nn.Module.__call__(network, self.image)
+
+    def __call__(self, image: Tensor) -> Any:
+        """Answer for an image; the next replay writes over the answer."""
+        self.image.copy_(image)
+        self.graph.replay()
+        return self.output
