@@ -62,4 +62,6 @@ def attend(attention: EvaAttention, x: Tensor, rope: Tensor) -> Tensor:
 def _as_autocast_has_it(x: Tensor) -> Tensor:
     """Cast now what autocast would cast for each of the layers that read it."""
     device = x.device.type
-    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+    # the meta device has none
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return x.to(torch.get_autocast_dtype(device)) if on else x

@@ -112,6 +112,7 @@ def test_cuda_graphs(monkeypatch: pytest.MonkeyPatch, switch: str, device: bool,
     monkeypatch.setenv("SCD_CUDA_GRAPHS", switch)
     monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: device)
     monkeypatch.setattr(doctor.torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(doctor.torch.backends.cudnn, "version", lambda: None)
     finding = by_name()["CUDA graphs"]
     assert finding.ok == ok
     assert finding.detail.startswith(detail)
