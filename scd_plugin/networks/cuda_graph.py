@@ -61,6 +61,7 @@ class CudaGraph:
 
     def __call__(self, image: Tensor) -> Any:
         """Answer for an image; the next replay writes over the answer."""
-        self.image.copy_(image)
-        self.graph.replay()
+        with torch.cuda.device(image.device):
+            self.image.copy_(image)
+            self.graph.replay()
         return self.output

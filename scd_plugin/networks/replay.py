@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from threading import Lock, RLock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -111,22 +112,12 @@ class _Replays:
 
     def answer(self, network: nn.Module, image: Tensor) -> Any:
         """Replay the pass, or compute it and count it."""
-        key = None
-        if not self.failed:
-            try:
-                key = pass_key(network, image)
-                if key is not None and (replayed := self._replayed(key, network, image)) is not None:
-                    return replayed
-            except Exception as error:  # noqa: BLE001  (whatever it is, the pass can still be computed)
-                self._say(network, error)
-                self.failed = True
-            if self.failed:
-                # only now nothing of the error holds memory
-                self.clear()
-                torch.cuda.empty_cache()
+        key = self._tried(network, pass_key, network, image)
+        if key is not None and (replayed := self._tried(network, self._replayed, key, network, image)) is not None:
+            return replayed
         output = nn.Module.__call__(network, image)
         # a pass that leaves attributes behind, or answers in a class of its own, is more than its tensors
-        if key is not None and not self.failed and _only_tensors(output) and pass_key(network, image) == key:
+        if key is not None and _only_tensors(output) and self._tried(network, pass_key, network, image) == key:
             with self.lock:
                 self.counts[key] = self.counts.pop(key, 0) + 1
                 if len(self.counts) > _MAX_COUNTED:
@@ -141,8 +132,8 @@ class _Replays:
 
     def forget_replaced_weights(self, network: nn.Module) -> None:
         """Free the graphs with other weights than the network's."""
+        state = self._tried(network, network_state, network) if self.graphs else None
         with self.lock:
-            state = network_state(network) if self.graphs else None
             for key in [key for key in self.graphs if state is None or key.network.weights != state.weights]:
                 del self.graphs[key]
 
@@ -164,12 +155,23 @@ class _Replays:
             # what is given must stay: mirrored passes are summed up
             return pytree.tree_map_only(Tensor, Tensor.clone, self.graphs[key](image))
 
-    def _say(self, network: nn.Module, error: Exception) -> None:
-        _LOGGER.warning(
-            "%s uses no CUDA graphs from now on, since one failed (%s: %s); results are the same, only slower. %s=0 "
-            "turns graphs off from the start",
-            *(type(network).__name__, type(error).__name__, (str(error).splitlines() or [""])[0], SWITCH),
-        )
+    def _tried(self, network: nn.Module, step: Callable[..., Any], *arguments: Any) -> Any:
+        """Do a step towards a replay; once one has failed, none is done any more, and None returned."""
+        if self.failed:
+            return None
+        try:
+            return step(*arguments)
+        except Exception as error:  # noqa: BLE001  (whatever it is, the pass can still be computed)
+            _LOGGER.warning(
+                "%s uses no CUDA graphs from now on, since one failed (%s: %s); results are the same, only slower. "
+                "%s=0 turns graphs off from the start",
+                *(type(network).__name__, type(error).__name__, (str(error).splitlines() or [""])[0], SWITCH),
+            )
+            self.failed = True
+        # only now nothing of the error holds memory
+        self.clear()
+        torch.cuda.empty_cache()
+        return None
 
 
 def _only_tensors(output: Any) -> bool:

@@ -147,7 +147,8 @@ class TestComputedAsEver:
     def test_exported(self, recorded: Any, how: str) -> None:
         image, shape = image_of(recorded), ({0: torch.export.Dim.DYNAMIC},)
         if how == "trace":
-            run = torch.jit.trace(recorded, image, check_trace=False)
+            # of a module itself PyTorch traces `forward` alone
+            run = torch.jit.trace(nn.Sequential(recorded), image, check_trace=False)
         elif how == "script":
             run = torch.jit.script(recorded)
             assert not hasattr(run, "use_cuda_graphs")
@@ -220,6 +221,11 @@ class Stranger(nn.Module):
         logits = image + taps[0].mean()
         if self.what == "counts":
             self.number += 1
+        elif self.what == "flips":
+            self.number = 1 - self.number
+        elif self.what == "hides":
+            # it lies nowhere
+            self.last = torch.eye(3).to_sparse()
         elif self.what == "remembers":
             self.last = logits
         return Answer(logits) if self.what == "class" else {"logits": logits, "sum": (logits.sum(), logits)}
@@ -231,12 +237,12 @@ class Answer:
 
 
 class TestDecodersOfOnesOwn:
-    @pytest.mark.parametrize("what", ["counts", "remembers", "class"])
+    @pytest.mark.parametrize("what", ["counts", "flips", "remembers", "hides", "class"])
     def test_more_than_tensors_is_computed(self, net: Any, what: str) -> None:
         net.decoder = Stranger(what).eval()
-        for number in range(1, 7):
+        for number in range(1, 10):
             given = net(image_of(net))
-            assert net.decoder.number == (number if what == "counts" else 0)
+            assert net.decoder.number == {"counts": number, "flips": number % 2}.get(what, 0)
             if what == "remembers":
                 assert net.decoder.last is given["logits"]
         assert StandIn.recorded == []

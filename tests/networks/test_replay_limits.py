@@ -133,6 +133,12 @@ class TestFailures:
         assert torch.equal(net(image), computed(net, image))
         assert "RecursionError" in caplog.text
 
+    def test_a_state_that_can_be_told_no_more(self, recorded: Any, caplog: pytest.LogCaptureFixture) -> None:
+        recorded.register_buffer("hidden", torch.eye(3).to_sparse())
+        recorded.to(torch.float32)
+        assert graphs_of(recorded) == 0
+        assert "CUDA graphs from now on" in caplog.text
+
     def test_interrupts_are_not_kept(self, net: Any) -> None:
         passes(net, image_of(net), replay.WARM_UP)
         StandIn.fails = KeyboardInterrupt()  # type: ignore[assignment]

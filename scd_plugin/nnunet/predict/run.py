@@ -20,6 +20,7 @@ from scd_plugin.folders import check_output_file
 from scd_plugin.freed_memory import can_keep_freed_memory, freed_memory_kept
 from scd_plugin.networks.cast_weights import cast_weights
 from scd_plugin.networks.family import SCDNetwork
+from scd_plugin.networks.replay import cuda_graphs_wanted
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.model.trained_network import build_network
@@ -177,5 +178,6 @@ def record(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {platform.processor() or platform.machine()}",
         "threads": 1 if on_gpu else settings.threads or nnunets_threads(),
         "keeps_freed_memory": not on_gpu and can_keep_freed_memory(),
+        "cuda_graphs": on_gpu and cuda_graphs_wanted(),
         "versions": {"python": platform.python_version(), **versions},
     }
