@@ -24,7 +24,7 @@ from whole_case import whole_case
 
 from scd_plugin.bench.bench_settings import NAMED, BenchSettings
 from scd_plugin.bench.contestants import parse_contestant
-from scd_plugin.bench.timed_steps import autocast, forward_step, random_batch, training_loss
+from scd_plugin.bench.timed_steps import autocast, for_inference, forward_step, random_batch, training_loss
 from scd_plugin.bench.worker import reason
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -175,9 +175,8 @@ def _timed(label: str, mode: str, settings: BenchSettings) -> Row:
 
 
 def _inference(network: Any, run: Any, settings: BenchSettings) -> Callable[[], None]:
-    network.eval()
     # a step times its own graph
-    network.use_cuda_graphs = False
+    for_inference(network)
     (image, _), amp = random_batch(settings), autocast(settings, cache=False)
 
     def work() -> None:
