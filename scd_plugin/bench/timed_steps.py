@@ -41,11 +41,12 @@ def autocast(settings: BenchSettings, *, cache: bool = True) -> Callable[[], Abs
 
 def for_inference(network: nn.Module) -> None:
     """Put a network in evaluation mode, without deep supervision, and without graphs, which others do not have."""
-    decoder: Any = getattr(network, "decoder", None)
+    whole: Any = network
+    decoder = getattr(whole, "decoder", None)
     if hasattr(decoder, "deep_supervision"):
         decoder.deep_supervision = False
-    if hasattr(network, "use_cuda_graphs"):
-        network.use_cuda_graphs = False
+    if hasattr(whole, "use_cuda_graphs"):
+        whole.use_cuda_graphs = False
     network.eval()
 
 

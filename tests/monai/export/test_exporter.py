@@ -284,17 +284,14 @@ def test_plain_config_resolves_values_alone() -> None:
             "b": {"_target_": "torch.nn.ReLU", "inplace": "$1 > 2", "dtype": "$np.uint8", "of": "@b"},
         }
     )
-    assert plain_config(parser, "a") == [
-        1,
-        {"_target_": "torch.nn.ReLU", "inplace": False, "dtype": "uint8", "of": "@b"},
-    ]
+    relu = {"_target_": "torch.nn.ReLU", "inplace": False, "dtype": "uint8", "of": "@b"}
+    assert plain_config(parser, "a") == [1, relu]
 
 
 def test_page_lists_the_formats() -> None:
     page = (Path(__file__).parents[3] / "docs" / "how-to" / "export.md").read_text(encoding="utf-8")
-    assert (
-        re.findall(r"^\| `([a-z-]+)` \| `model", page, flags=re.MULTILINE) == list(EXPORTS) == list(exporter._FORMATS)
-    )
+    listed = re.findall(r"^\| `([a-z-]+)` \| `model", page, flags=re.MULTILINE)
+    assert listed == list(EXPORTS) == list(exporter._FORMATS)
 
 
 class TestRefusals:
