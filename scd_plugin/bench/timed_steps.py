@@ -42,7 +42,7 @@ def autocast(settings: BenchSettings, *, cache: bool = True) -> Callable[[], Abs
 def for_inference(network: nn.Module) -> None:
     """Put a network in evaluation mode, without deep supervision, and without graphs, which others do not have."""
     whole: Any = network
-    decoder = getattr(whole, "decoder", None)
+    decoder: Any = getattr(whole, "decoder", None)
     if hasattr(decoder, "deep_supervision"):
         decoder.deep_supervision = False
     if hasattr(whole, "use_cuda_graphs"):
