@@ -38,7 +38,7 @@ def test_no_name_that_there_is_not(page: Path) -> None:
 
 
 def test_every_trainer_is_in_the_table() -> None:
-    table = rows("README.md", "Trainer")
+    table = rows("docs/how-to/train-with-nnunet.md", "Trainer")
     for name in TRAINERS:
         suffix = name.removeprefix("nnUNetTrainerSCD")
         primus = re.fullmatch(r"Primus(V\d)?([SBML])", suffix)

@@ -102,7 +102,7 @@ class TestVariants:
     def test_sizes(self, trainer: type[nnUNetTrainer], width: int) -> None:
         assert build(trainer).encoder.cls_token.shape[-1] == width
 
-    # as the table in README.md says
+    # as the table in docs/how-to/train-with-nnunet.md says
     @pytest.mark.parametrize(
         ("trainer", "millions"),
         [
