@@ -161,20 +161,27 @@ def doctor(
     from rich.console import Console
     from rich.text import Text
 
-    from scd_plugin.nnunet.findings import examine_data
+    from scd_plugin.nnunet.findings import examine_data, summary
 
     if data is None:
         from scd_plugin.nnunet.doctor import examine
 
         findings = examine()
     else:
-        findings = examine_data(data)
+        findings = {"": examine_data(data)}
     console = Console(soft_wrap=True)
-    for finding in findings:
-        console.print(Text.assemble((f"{finding.mark:5}", COLOURS[finding.mark]), f"{finding.what}: {finding.detail}"))
-        if finding.remedy:
-            console.print(Text(f"     {finding.remedy}", style="bold"))
-    if not all(finding.ok for finding in findings):
+    for use, found in findings.items():
+        if use:
+            console.print(Text(use, style="bold"))
+        indent = "  " if use else ""
+        for finding in found:
+            mark = (f"{finding.mark:5}", COLOURS[finding.mark])
+            console.print(Text.assemble(indent, mark, f"{finding.what}: {finding.detail}"))
+            if finding.remedy:
+                console.print(Text(f"{indent}     {finding.remedy}", style="bold"))
+    if data is None:
+        console.print(Text(summary(findings)))
+    if not all(finding.ok for found in findings.values() for finding in found):
         raise typer.Exit(1)
 
 

@@ -23,7 +23,6 @@ from scd_plugin.processor import bfloat16_instructions
 __all__ = ["examine"]
 
 TRAINER = "nnUNetTrainerSCD"
-PACKAGES = ("scd-plugin", "nnunetv2", "monai", "timm", "torch")
 FOLDERS = {
     "nnUNet_raw": "the folder of your raw data sets",
     "nnUNet_preprocessed": "a folder on a fast disk",
@@ -34,23 +33,28 @@ OWN = "nnUNet_extTrainer"
 BYPASSED_CUDNN = (90800, 91500)
 
 
-def examine() -> list[Finding]:
-    """Look at everything; findings come in the order in which to mend them."""
-    return [
-        Finding("Python", f"{platform.python_version()}, {sys.executable}"),
-        *map(_package, PACKAGES),
-        _device(),
-        *_cudnn(),
-        _cuda_graphs(),
-        _bfloat16(),
-        _freed_memory(),
-        *_threads(),
-        _compile(),
-        *map(_folder, FOLDERS),
-        _trainer_found_by("nnU-Net", _as_nnunet_looks),
-        _trainer_found_by("MONAI's nnU-Net wrapper", _as_monai_looks),
-        *_own_trainers(),
-    ]
+def examine() -> dict[str, list[Finding]]:
+    """Look at everything, by what it is needed for; findings come in the order in which to mend them."""
+    return {
+        "the network": [
+            Finding("Python", f"{platform.python_version()}, {sys.executable}"),
+            *map(_package, ("scd-plugin", "torch", "timm")),
+            _device(),
+            *_cudnn(),
+            _cuda_graphs(),
+            _bfloat16(),
+            _freed_memory(),
+        ],
+        "nnU-Net": [
+            _package("nnunetv2"),
+            *map(_folder, FOLDERS),
+            _trainer_found_by("nnU-Net", _as_nnunet_looks),
+            *_own_trainers(),
+            *_threads(),
+            _compile(),
+        ],
+        "MONAI": [_package("monai"), _trainer_found_by("MONAI's nnU-Net wrapper", _as_monai_looks)],
+    }
 
 
 def _package(name: str) -> Finding:
@@ -152,8 +156,11 @@ def _compile() -> Finding:
 def _folder(variable: str) -> Finding:
     value = os.environ.get(variable)
     if not value:
-        example = FOLDERS[variable].replace(" ", "_")
-        return Finding(variable, "not set", f"export {variable}=/path/to/{example}", ok=False)
+        remedy = f"export {variable}=/path/to/{FOLDERS[variable].replace(' ', '_')}"
+        # with none of them nobody has begun with nnU-Net, and nothing else needs them
+        if not any(os.environ.get(name) for name in FOLDERS):
+            return Finding(variable, "not set; only nnU-Net's commands need it", remedy)
+        return Finding(variable, "not set", remedy, ok=False)
     if not Path(value).is_dir():
         return Finding(variable, f"{value} is not a folder", f"mkdir -p {value}", ok=False)
     return Finding(variable, value)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Finding", "examine_data"]
+__all__ = ["Finding", "examine_data", "summary"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,17 @@ class Finding:
     def mark(self) -> str:
         """The finding in a word: ok, note where something could be better, or bad."""
         return "bad" if not self.ok else "note" if self.remedy else "ok"
+
+
+def summary(findings: Mapping[str, Sequence[Finding]]) -> str:
+    """Say in one line what is ready, and how much is to be mended for what is not."""
+    said = []
+    for use, found in findings.items():
+        marks = Counter(finding.mark for finding in found)
+        state = f"{marks['bad']} to mend" if marks["bad"] else "ready"
+        noted = f", {marks['note']} noted" if marks["note"] else ""
+        said.append(f"{use}: {state}{noted}")
+    return "; ".join(said)
 
 
 def examine_data(folder: Path) -> list[Finding]:

@@ -35,7 +35,11 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def by_name() -> dict[str, Finding]:
-    return {finding.what: finding for finding in doctor.examine()}
+    return {finding.what: finding for found in doctor.examine().values() for finding in found}
+
+
+def own() -> list[Finding]:
+    return [finding for finding in doctor.examine()["nnU-Net"] if finding.what == "nnUNet_extTrainer"]
 
 
 @pytest.mark.usefixtures("folders")
@@ -49,6 +53,7 @@ def test_healthy() -> None:
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0
     assert "bad" not in result.stdout
+    assert result.stdout.splitlines()[-1] == "the network: ready; nnU-Net: ready; MONAI: ready"
 
 
 def test_missing_folders_are_named_with_what_to_type(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +65,19 @@ def test_missing_folders_are_named_with_what_to_type(folders: Path, monkeypatch:
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 1
     assert "export nnUNet_raw=" in result.stdout
+    assert result.stdout.splitlines()[-1] == "the network: ready; nnU-Net: 2 to mend; MONAI: ready"
+
+
+def test_without_folders_nothing_is_wrong_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in doctor.FOLDERS:
+        monkeypatch.delenv(name, raising=False)
+    finding = by_name()["nnUNet_raw"]
+    assert (finding.mark, finding.detail) == ("note", "not set; only nnU-Net's commands need it")
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0
+    assert [line for line in result.stdout.splitlines() if not line.startswith(" ")] == [
+        "the network", "nnU-Net", "MONAI", "the network: ready; nnU-Net: ready, 3 noted; MONAI: ready",
+    ]  # fmt: skip
 
 
 @pytest.mark.usefixtures("folders")
@@ -218,7 +236,7 @@ def test_own_trainers(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folders / "more" / "deep" / "other.py").write_text(OWN.replace("mine", "other"))
     (folders / "empty").mkdir()
     monkeypatch.setenv("nnUNet_extTrainer", f"{folders}:{folders / 'absent'}:{folders / 'empty'}")
-    found = [finding for finding in doctor.examine() if finding.what == "nnUNet_extTrainer"]
+    found = own()
     assert found[0].detail == f"{folders}: nnUNetTrainerSCD_demo, nnUNetTrainer_mine, nnUNetTrainer_other"
     assert "is not a folder" in found[1].detail
     assert found[1].ok
@@ -232,7 +250,7 @@ def test_own_trainers_that_raise(folders: Path, monkeypatch: pytest.MonkeyPatch)
     (folders / "missing.py").write_text("import no_such_package")
     (folders / "typo.py").write_text("class nnUNetTrainer_typo(nnUNetTrainer):\n    pass\n")
     monkeypatch.setenv("nnUNet_extTrainer", str(folders))
-    found = [finding for finding in doctor.examine() if finding.what == "nnUNet_extTrainer"]
+    found = own()
     assert [finding.ok for finding in found] == [True, False, False]
     assert "nnUNetTrainer_mine" in found[0].detail
     assert found[1].detail == (
@@ -251,7 +269,7 @@ def test_own_trainers_that_raise(folders: Path, monkeypatch: pytest.MonkeyPatch)
 def test_folder_that_re_exports_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(__file__).parents[2] / "nnunet_trainers"
     monkeypatch.setenv("nnUNet_extTrainer", str(folder))
-    found = [finding for finding in doctor.examine() if finding.what == "nnUNet_extTrainer"]
+    found = own()
     assert [finding.ok for finding in found] == [True]
     assert found[0].detail.removeprefix(f"{folder}: ").split(", ") == sorted(trainers.__all__)
 
