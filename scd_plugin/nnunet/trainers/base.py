@@ -66,6 +66,12 @@ class PruningTrainer(AbstractPrimus):
     """Shares of which each training step draws one, so that the model serves any; validation has `scd_keep_ratio`."""
     scd_num_epochs = 1000
     """Epochs of the schedule."""
+    scd_iterations_per_epoch = 250
+    """Training steps of an epoch, nnU-Net's number."""
+    scd_val_iterations_per_epoch = 50
+    """Validation steps of an epoch, nnU-Net's number."""
+    scd_initial_lr = 3e-4
+    """Learning rate after the warm-up, that of nnU-Net's own transformers."""
     scd_deep_supervision = False
     """Off, as in the paper and in nnU-Net's own transformers; see docs/explanation/training.md for the measurement."""
     scd_guide = 0.0
@@ -85,8 +91,17 @@ class PruningTrainer(AbstractPrimus):
             got = f"{self.scd_guide!r} and {self.scd_guide_target!r}"
             msg = f"scd_guide must be 0 or more and scd_guide_target one of {', '.join(TARGETS)}; got {got}"
             raise ValueError(msg)
+        for name in ("scd_num_epochs", "scd_iterations_per_epoch", "scd_val_iterations_per_epoch"):
+            if not (isinstance(count := getattr(self, name), int) and count >= 1):
+                msg = f"{name} must be a whole number of at least 1; got {count!r}"
+                raise ValueError(msg)
+        if not self.scd_initial_lr > 0:
+            msg = f"scd_initial_lr must be more than 0; got {self.scd_initial_lr!r}"
+            raise ValueError(msg)
         super().__init__(*args, **kwargs)
-        self.num_epochs = self.scd_num_epochs
+        self.num_epochs, self.initial_lr = self.scd_num_epochs, self.scd_initial_lr
+        self.num_iterations_per_epoch = self.scd_iterations_per_epoch
+        self.num_val_iterations_per_epoch = self.scd_val_iterations_per_epoch
         self.enable_deep_supervision = self.scd_deep_supervision
         self.computes_in_bfloat16 = self.scd_cpu_dtype == "bfloat16" and self.device.type == "cpu"
         """Where nnU-Net turns autocast off, and has no setting for it; CUDA stays its affair."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import wraps
 from typing import Any
 
 from scd_plugin.nnunet.trainers.base import PruningTrainer
@@ -48,14 +47,10 @@ class nnUNetTrainerSCD_demo(nnUNetTrainerSCD):
 
     scd_size = "tiny"
     scd_num_epochs = 20
-
-    @wraps(PruningTrainer.__init__)  # type: ignore[misc]
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # 0.01 is too much for a long schedule; within a few hundred steps only large ones get anywhere
-        self.initial_lr = 1e-2
-        self.num_iterations_per_epoch = 18
-        self.num_val_iterations_per_epoch = 2
+    scd_iterations_per_epoch = 18
+    scd_val_iterations_per_epoch = 2
+    # too much for a long schedule; within a few hundred steps only a large one gets anywhere
+    scd_initial_lr = 1e-2
 
 
 def _variant(suffix: str, description: str, settings: dict[str, Any]) -> type[nnUNetTrainerSCD]:

@@ -160,6 +160,29 @@ class TestSchedule:
         trainer = make_trainer(trainers.nnUNetTrainerSCD)
         assert (trainer.initial_lr, trainer.weight_decay, trainer.num_epochs) == (3e-4, 5e-2, 1000)
         assert trainer.enable_deep_supervision is False
+        assert (trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch) == (250, 50)
+
+    def test_a_short_one(self, make_trainer: MakeTrainer) -> None:
+        trainer = make_trainer(trainers.nnUNetTrainerSCD_demo)
+        assert (trainer.initial_lr, trainer.num_epochs) == (1e-2, 20)
+        assert (trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch) == (18, 2)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("scd_num_epochs", 0, "scd_num_epochs must be a whole number of at least 1; got 0"),
+            ("scd_iterations_per_epoch", 2.5, "scd_iterations_per_epoch must be a whole number of at least 1; got 2.5"),
+            (
+                "scd_val_iterations_per_epoch",
+                -1,
+                "scd_val_iterations_per_epoch must be a whole number of at least 1; g",
+            ),
+            ("scd_initial_lr", float("nan"), "scd_initial_lr must be more than 0; got nan"),
+        ],
+    )
+    def test_values_that_cannot_be(self, make_trainer: MakeTrainer, name: str, value: float, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            make_trainer(type("nnUNetTrainerSCD_mine", (trainers.nnUNetTrainerSCD,), {name: value}))
 
     @pytest.mark.parametrize(("epochs", "warmup"), [(1000, 50), (100, 5), (5, 1), (1, 1)])
     def test_warm_up_then_decay(self, make_trainer: MakeTrainer, epochs: int, warmup: int) -> None:
