@@ -17,6 +17,7 @@ from scd_plugin.nnunet.predict.bars import PredictionProgress
 from scd_plugin.nnunet.predict.clock import CaseTimes
 from scd_plugin.nnunet.predict.jobs import Case
 from scd_plugin.nnunet.predict.keep_map import FOLDER, on_image_grid, write_colours
+from scd_plugin.nnunet.predict.plausible import doubts
 from scd_plugin.nnunet.predict.statistics import case_statistics, class_values
 from scd_plugin.nnunet.predict.windows import WindowPredictor
 from scd_plugin.whole_files import moved_into_place
@@ -61,6 +62,8 @@ class Steps:
         with times.stage("read"):
             case.check_files()
             image, properties = recipe.read([str(path) for path in case.images])
+            for doubt in doubts(image, properties["spacing"], recipe):
+                self.progress.say(f"note: {case.name}: {doubt}")
             previous = None if case.previous is None else recipe.read_label_map(str(case.previous))
         with times.stage("preprocess"):
             array, known = recipe.preprocess(image, properties, previous)
