@@ -8,6 +8,8 @@ from timm.layers import apply_rot_embed_cat
 from timm.models.eva import EvaAttention, EvaBlock
 from torch import Tensor
 
+from scd_plugin.ops.convolution import is_tracing
+
 __all__ = ["PrimusBlock", "attend", "query_and_key"]
 
 
@@ -23,6 +25,10 @@ class PrimusBlock(EvaBlock):
 
     def forward(self, x: Tensor, rope: Tensor) -> Tensor:
         """(B, P + N, D) -> (B, P + N, D); `rope` as in `query_and_key`."""
+        if is_tracing():
+            # a traced graph is optimised by who runs it
+            stock: Tensor = super().forward(x, rope)
+            return stock
         attended = attend(self.attn, _as_autocast_has_it(self.norm1(x)), rope)
         if self.gamma_1 is not None:
             attended = self.gamma_1 * attended
@@ -40,13 +46,18 @@ def query_and_key(attention: EvaAttention, x: Tensor, rope: Tensor) -> Tensor:
     `rope` is that of timm: sines and cosines (N, 2 d) of the tokens that have a place, or (B, 1, N, 2 d). The P leading
     tokens, `attention.num_prefix_tokens`, have none.
     """
-    # heads come behind the tokens until the end: attention keeps that order, and its output needs no copy
-    found = []
+    first, projected = attention.num_prefix_tokens, []
     for project, norm in ((attention.q_proj, attention.q_norm), (attention.k_proj, attention.k_norm)):
-        found.append(norm(project(x).unflatten(2, (attention.num_heads, -1))))
-    both, first = torch.stack(found), attention.num_prefix_tokens
-    placed = apply_rot_embed_cat(both[:, :, first:], rope.reshape(-1, rope.shape[-2], 1, rope.shape[-1]))
-    return (torch.cat((both[:, :, :first], placed), dim=2) if first else placed).transpose(2, 3)
+        projected.append(norm(project(x).unflatten(2, (attention.num_heads, -1))))
+    if is_tracing():
+        # ONNX's older tracer takes the batch for a constant below
+        heads = [one.transpose(1, 2) for one in projected]
+        placed = [apply_rot_embed_cat(one[:, :, first:], rope) for one in heads]
+        return torch.stack([torch.cat((one[:, :, :first], there), dim=2) for one, there in zip(heads, placed)])
+    # heads come behind the tokens until the end: attention keeps that order, and its output needs no copy
+    both = torch.stack(projected)
+    turned = apply_rot_embed_cat(both[:, :, first:], rope.reshape(-1, rope.shape[-2], 1, rope.shape[-1]))
+    return (torch.cat((both[:, :, :first], turned), dim=2) if first else turned).transpose(2, 3)
 
 
 def attend(attention: EvaAttention, x: Tensor, rope: Tensor) -> Tensor:
