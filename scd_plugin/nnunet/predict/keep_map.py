@@ -52,6 +52,10 @@ class KeepMap:
         for stage in stages:
             stage.register_forward_hook(self._listen)
 
+    def forget(self) -> None:
+        """Start anew, whatever a pass that failed has left."""
+        self._map, self._sets = None, []
+
     def begin(self, size: Sequence[int]) -> None:
         """Start a pass over an image, padded to `size`; another fold of the same image adds to what is there."""
         if self._map is None:

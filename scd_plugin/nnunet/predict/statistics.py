@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.data.utils import orientation_ras_lps
 from scipy.ndimage import find_objects
 
 from scd_plugin.nnunet.model.recipe import Array
@@ -16,7 +17,6 @@ from scd_plugin.whole_files import moved_into_place
 __all__ = ["case_statistics", "class_values", "index_to_world", "write_statistics"]
 
 _AXES = ("x", "y", "z")
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM3_IN_ML = 1000.0
 
 
@@ -45,7 +45,7 @@ def index_to_world(properties: Mapping[str, Any]) -> Array:
     matrix = np.eye(4)
     if "nibabel_stuff" in properties:
         known = properties["nibabel_stuff"]
-        return np.asarray(_RAS_TO_LPS @ known.get("reoriented_affine", known["original_affine"]))
+        return np.asarray(orientation_ras_lps(known.get("reoriented_affine", known["original_affine"])))
     if "sitk_stuff" in properties:
         known = properties["sitk_stuff"]
         axes = len(known["spacing"])

@@ -85,8 +85,11 @@ class Steps:
         (data, known), times = prepared, self.times[case.name]
         self.progress.case(case.name)
         with times.stage("network"):
+            keep_map = self.predictor.keep_map
+            if keep_map is not None:
+                keep_map.forget()
             logits: Tensor = self.predictor.predict_logits_from_preprocessed_data(data)
-            if (keep_map := self.predictor.keep_map) is not None:
+            if keep_map is not None:
                 window = self.model.recipe.configuration.patch_size
                 self.keep_maps[case.name] = keep_map.take(data.shape[1:], window)
             times.windows, times.windows_computed = self.predictor.num_windows, self.predictor.num_computed

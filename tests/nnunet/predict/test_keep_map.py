@@ -73,6 +73,16 @@ def test_latest_stage_counts_where_windows_overlap(small: Callable[..., Any]) ->
     assert torch.equal(keep_map.take(size, size), torch.maximum(*maps))
 
 
+def test_a_pass_that_failed_leaves_nothing(small: Callable[..., Any]) -> None:
+    network = small().eval()
+    size = network.image_shape[1:]
+    keep_map = KeepMap(network)
+    keep_map.begin([2 * edge for edge in size])
+    keep_map.forget()
+    keep_map.begin(size)
+    assert keep_map.take(size, size).shape == tuple(size)
+
+
 def test_networks_that_prune_nothing(small: Callable[..., Any]) -> None:
     for network in (small(keep_ratio=1), torch.nn.Conv3d(1, 2, 3)):
         with pytest.raises(ValueError, match="keep-map is for networks that prune tokens, and this one prunes none"):
