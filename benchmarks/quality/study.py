@@ -3,7 +3,8 @@
     python benchmarks/quality/study.py --plan core
 
 Rows that are there are skipped, and a run that was killed goes on from its last checkpoint, so the same command
-continues a study. Several processes may share a plan if each has tasks or seeds of its own (`--tasks`, `--seeds`).
+continues a study. Several processes may share a plan if each has tasks, networks or seeds of its own (`--tasks`,
+`--networks`, `--seeds`).
 """
 
 from __future__ import annotations
@@ -92,13 +93,18 @@ def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tasks", nargs="+", choices=sorted(TASKS), default=sorted(TASKS), help="of the plan")
+    parser.add_argument("--networks", nargs="+", metavar="NAME", help="of the plan; by default all")
     parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=SEEDS, help="of the plan")
     parser.add_argument("--results", type=Path, default=HERE / "results.csv")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
-    for run in PLANS[arguments.plan]():
-        wanted = run.task in arguments.tasks and run.seed in arguments.seeds
+    plan = PLANS[arguments.plan]()
+    networks = arguments.networks or [run.network for run in plan]
+    if unknown := sorted(set(networks).difference(run.network for run in plan)):
+        parser.error(f"plan {arguments.plan} has no network {unknown[0]!r}")
+    for run in plan:
+        wanted = run.task in arguments.tasks and run.seed in arguments.seeds and run.network in networks
         if not wanted or run in finished(arguments.results):
             continue
         logger.info("start %s", run.name)

@@ -20,6 +20,7 @@ from scd_plugin.folders import check_output_file
 from scd_plugin.freed_memory import can_keep_freed_memory, freed_memory_kept
 from scd_plugin.networks.cast_weights import cast_weights
 from scd_plugin.networks.family import SCDNetwork
+from scd_plugin.networks.openvino_network import OpenVINONetwork
 from scd_plugin.networks.replay import cuda_graphs_wanted
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.model.trained_model import ModelFolder
@@ -114,15 +115,25 @@ def _read_model(folder: Path, settings: PredictSettings) -> ModelFolder:
 def _build_network(model: ModelFolder, settings: PredictSettings) -> nn.Module:
     """Build the network, with the weights of the first fold and the share of tokens that the settings ask for."""
     network = build_network(model)
+    if settings.keep is not None:
+        if not isinstance(network, SCDNetwork) or not network.pruning_stages():
+            msg = f"keep is for networks that prune tokens, and that of {model.trainer_name} prunes none; leave it out"
+            raise ValueError(msg)
+        network.set_keep_ratio(settings.keep)
+    if settings.engine == "openvino":
+        return _through_openvino(network, model, settings)
     if settings.network_dtype != "float32":
         cast_weights(network, getattr(torch, settings.network_dtype))
-    if settings.keep is None:
-        return network
-    if not isinstance(network, SCDNetwork) or not network.pruning_stages():
-        msg = f"keep is for networks that prune tokens, and that of {model.trainer_name} prunes none; leave it out"
-        raise ValueError(msg)
-    network.set_keep_ratio(settings.keep)
     return network
+
+
+def _through_openvino(network: nn.Module, model: ModelFolder, settings: PredictSettings) -> nn.Module:
+    """Have OpenVINO run the network, compiled for the first fold before the first case waits for it."""
+    compiled = OpenVINONetwork(network, settings.network_dtype, settings.threads or nnunets_threads())
+    compiled.load_state_dict(model.weights[0])
+    window = (settings.batch, model.recipe.num_channels, *model.recipe.configuration.patch_size)
+    compiled.compile_for(torch.empty(window))
+    return compiled
 
 
 def _notes(settings: PredictSettings) -> Iterator[str | None]:
@@ -166,7 +177,8 @@ def _prepare_output(model: ModelFolder, output: Path, cases: Sequence[Case], tim
 def record(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
     """Describe a run: its settings, what was taken where they leave it open, and what else the times depend on."""
     on_gpu = settings.torch_device.type == "cuda"
-    versions = {name: version(name) for name in ("scd-plugin", "nnunetv2", "torch")}
+    engine = ("openvino",) if settings.engine == "openvino" else ()
+    versions = {name: version(name) for name in ("scd-plugin", "nnunetv2", "torch", *engine)}
     return {
         "model": str(model.folder),
         "trainer": model.trainer_name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 
@@ -72,6 +73,11 @@ class PredictSettings:
         _one_of("float32", "bfloat16", "auto"),
         Option(help="What a CPU computes in: float32, bfloat16, or auto for bfloat16 where that is faster."),
     ] = "float32"
+    engine: Annotated[
+        str,
+        _one_of("torch", "openvino"),
+        Option(help="Who computes the network: torch, or openvino, which is faster on CPUs and has to be installed."),
+    ] = "torch"
     threads: Annotated[
         int | None,
         _Must("at least 1, the network's on a CPU", lambda threads: threads >= 1),
@@ -115,6 +121,8 @@ class PredictSettings:
         if self.keep_map and self.skip_empty:
             msg = "keep-map and skip-empty exclude each other, since what is skipped has no stages; leave one out"
             raise ValueError(msg)
+        if self.engine == "openvino":
+            self._check_openvino()
         # asked only where the answer matters, since PyTorch takes seconds to load
         if self.device == "cuda" and self.torch_device.type != "cuda":
             msg = "device is cuda, but PyTorch finds no CUDA device here; take auto or cpu"
@@ -124,6 +132,18 @@ class PredictSettings:
             raise ValueError(msg)
         if self.threads is not None and self.torch_device.type == "cuda":
             msg = "threads are those of the network on a CPU; leave them out on a GPU or take cpu"
+            raise ValueError(msg)
+
+    def _check_openvino(self) -> None:
+        """Raise ValueError if OpenVINO is not there, or can't do what is asked."""
+        if self.keep_map:
+            msg = "keep-map needs to look into the network, which engine openvino does not let it; take engine torch"
+            raise ValueError(msg)
+        if find_spec("openvino") is None:
+            msg = "engine is openvino, which is not installed; pip install 'scd-plugin[openvino]', or take engine torch"
+            raise ValueError(msg)
+        if self.torch_device.type == "cuda":
+            msg = "engine openvino is for CPUs; take device cpu, or leave the engine out"
             raise ValueError(msg)
 
     @property

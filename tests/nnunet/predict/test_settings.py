@@ -11,6 +11,7 @@ from typer.core import TyperOption
 from scd_plugin.cli import app
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.model.trained_model import CHECKPOINT, ModelFolder
+from scd_plugin.nnunet.predict import settings
 from scd_plugin.nnunet.predict.run import record
 from scd_plugin.nnunet.predict.settings import PredictSettings
 
@@ -30,6 +31,23 @@ from scd_plugin.nnunet.predict.settings import PredictSettings
 def test_refused(name: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PredictSettings(**{name: value})
+
+
+def test_engine_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="engine must be one of torch, openvino; got onnx"):
+        PredictSettings(engine="onnx")
+    monkeypatch.setattr(settings, "find_spec", lambda _: None)
+    with pytest.raises(
+        ValueError, match=r"engine is openvino, which is not installed; pip install 'scd-plugin\[openvino"
+    ):
+        PredictSettings(engine="openvino")
+    monkeypatch.setattr(settings, "find_spec", lambda _: object())
+    with pytest.raises(ValueError, match="keep-map needs to look into the network, which engine openvino does not let"):
+        PredictSettings(engine="openvino", keep_map=True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ValueError, match="engine openvino is for CPUs; take device cpu, or leave the engine out"):
+        PredictSettings(engine="openvino")
+    assert PredictSettings(engine="openvino", device="cpu").engine == "openvino"
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
