@@ -33,6 +33,8 @@ from scd_plugin.folders import (
 )
 from scd_plugin.nnunet.predict.jobs import check_paths
 from scd_plugin.nnunet.predict.settings import PredictSettings
+from scd_plugin.report.kinds import PICTURES, TOLERANCE
+from scd_plugin.report.kinds import check_paths as check_report
 from scd_plugin.stopping import stoppable
 from scd_plugin.whole_files import in_words
 
@@ -337,6 +339,40 @@ def audit(
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         write_audit(output, 0, counted)
+
+
+@app.command()
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="Predictions, a fold of an nnU-Net training (fold_0), or a bundle that has run.")
+    ],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images that were predicted, if they are not found by themselves.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Folder of the label maps that should have come out, named as the cases.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write; report.html in the folder without it.")] = None,
+    pictures: Annotated[
+        int, typer.Option(help="Cases that are shown with pictures, the worst first; the others have a row in a table.")
+    ] = PICTURES,
+    tolerance: Annotated[
+        float, typer.Option(help="Millimetres that surfaces may lie apart, for surface Dice.")
+    ] = TOLERANCE,
+) -> None:
+    """Write one HTML page of predictions or a training: the worst cases first.
+
+    With pictures, Dice, volumes, curves, times and settings; it needs nothing else and is opened from disk.
+    """
+    check_report(folder, output, images, truth, pictures=pictures, tolerance=tolerance)
+    from scd_plugin.report.write import write_report
+
+    _say_report(write_report(folder, output, images=images, truth=truth, pictures=pictures, tolerance=tolerance))
+
+
+def _say_report(written: Any) -> None:
+    size, cases = written.path.stat().st_size / 1e6, "1 case" if written.cases == 1 else f"{written.cases} cases"
+    typer.echo(f"done: {written.path}, {cases}, {written.shown} with pictures, {size:.1f} MB; open it in a browser")
 
 
 @app.command()
