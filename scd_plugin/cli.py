@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -33,10 +33,13 @@ from scd_plugin.folders import (
 )
 from scd_plugin.nnunet.predict.jobs import check_paths
 from scd_plugin.nnunet.predict.settings import PredictSettings
-from scd_plugin.report.kinds import PICTURES, TOLERANCE
+from scd_plugin.report.kinds import PICTURES, TOLERANCE, check_predicted
 from scd_plugin.report.kinds import check_paths as check_report
 from scd_plugin.stopping import stoppable
 from scd_plugin.whole_files import in_words
+
+if TYPE_CHECKING:
+    from scd_plugin.nnunet.predict.clock import CaseTimes
 
 __all__ = ["app"]
 
@@ -275,28 +278,41 @@ def predict(
     images: Annotated[Path, typer.Option("--input", "-i", help="Folder of images named for nnU-Net, or one image.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for label maps, or a file for one image.")],
     model: Annotated[Path, typer.Option("--model", "-m", help="TRAINER__PLANS__CONFIGURATION in nnUNet_results.")],
+    report: Annotated[
+        bool, typer.Option("--report", help="Write report.html beside the label maps: see scd report.")
+    ] = False,
     **options: Any,
 ) -> None:
     """Predict as nnUNetv2_predict does, and say where the time goes."""
     check_paths(images, output, model, **options)
-    from rich.console import Console
-
-    from scd_plugin.nnunet.predict.clock import times_table
+    if report:
+        check_predicted(output)
     from scd_plugin.nnunet.predict.run import predict as predict_images
 
     start = perf_counter()
     cases = predict_images(images, output, model, PredictSettings(**options))
     if not cases:
         typer.echo("nothing to do: every label map is there")
-        return
-    Console(width=None if Console().is_terminal else 160).print(times_table(cases))
-    failed = [case.case for case in cases if case.error]
-    if written := len(cases) - len(failed):
-        maps = "1 label map" if written == 1 else f"{written} label maps"
-        typer.echo(f"done: {maps} in {output}, {perf_counter() - start:.0f} s in all")
-    if failed:
+    else:
+        _say_predicted(cases, output, perf_counter() - start)
+    if report:
+        from scd_plugin.report.write import write_report
+
+        _say_report(write_report(output))
+    if failed := [case.case for case in cases if case.error]:
         typer.echo(f"error: {len(failed)} of {len(cases)} cases failed: {', '.join(failed)}", err=True)
         raise typer.Exit(1)
+
+
+def _say_predicted(cases: Sequence[CaseTimes], output: Path, seconds: float) -> None:
+    from rich.console import Console
+
+    from scd_plugin.nnunet.predict.clock import times_table
+
+    Console(width=None if Console().is_terminal else 160).print(times_table(cases))
+    if written := sum(not case.error for case in cases):
+        maps = "1 label map" if written == 1 else f"{written} label maps"
+        typer.echo(f"done: {maps} in {output}, {seconds:.0f} s in all")
 
 
 @app.command()

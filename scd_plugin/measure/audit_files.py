@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from scd_plugin.measure.audit import Audit
 from scd_plugin.measure.token_audit import KINDS
@@ -42,6 +43,7 @@ def audit_figure(rows: Sequence[Mapping[str, str]]) -> Figure:
     panel.set_xlabel("epoch")
     panel.set_ylabel("tokens that leave at stage 1, %")
     panel.set_ylim(-2, 102)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.legend()
     return figure
 

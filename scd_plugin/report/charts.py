@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from scd_plugin.measure.audit_files import audit_figure
 from scd_plugin.report.cases import CaseResult, ClassResult
@@ -62,15 +63,21 @@ def distribution(cases: Sequence[CaseResult], colours: _Colours, apart: Mapping[
         return _chart(figure, f"{alt}Cases that stand apart: {', '.join(apart) or 'none'}.")
 
 
-def curve_charts(curves: Sequence[Curve]) -> list[Chart]:
-    """Draw each curve of a training."""
+def curve_charts(curves: Sequence[Curve], colours: _Colours) -> list[Chart]:
+    """Draw each curve of a training; classes have their colours, other lines are black."""
     charts = []
     for curve in curves:
         with rc_context(_STYLE):
             figure = Figure(figsize=(_WIDTH / 2, 2.8), layout="constrained")
             panel: Any = figure.subplots()
+            others = iter(("-", "--", ":"))
             for name, points in curve.lines.items():
-                panel.plot(*zip(*points), label=_short(name), linewidth=1.2, marker="." if len(points) < 2 else None)
+                known = name in colours
+                style = (
+                    {"color": hexadecimal(colours[name])} if known else {"color": "#1b1b1b", "linestyle": next(others)}
+                )
+                panel.plot(*zip(*points), label=_short(name), marker="." if len(points) < 2 else None, **style)
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.set(title=curve.title, xlabel=curve.x)
             panel.grid(alpha=0.3)
             if len(curve.lines) > 1:

@@ -10,16 +10,19 @@ from scd_plugin.folders import PARTIAL, check_output_file, is_bundle
 __all__ = [
     "BUNDLE",
     "ENDINGS",
+    "PAGE",
     "PICTURES",
     "PREDICTIONS",
     "TOLERANCE",
     "TRAINING",
     "check_paths",
+    "check_predicted",
     "files_ending_in",
     "kind_of",
 ]
 
 PREDICTIONS, TRAINING, BUNDLE = "predictions", "training", "bundle"
+PAGE = "report.html"
 PICTURES, TOLERANCE = 50, 2.0
 """Cases that are shown with pictures, and mm that surfaces may lie apart, where nobody says."""
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl.gz", ".gipl", ".tif", ".tiff", ".png", ".bmp")
@@ -73,7 +76,15 @@ def check_paths(
     if not tolerance > 0:
         msg = f"tolerance must be above 0, the millimetres that surfaces may lie apart; got {tolerance}"
         raise ValueError(msg)
-    return check_output_file(output or folder / "report.html", "the report")
+    return check_output_file(output or folder / PAGE, "the report")
+
+
+def check_predicted(output: Path) -> None:
+    """Raise ValueError if a prediction's output is a file, of which no report is made, or the page can't be written."""
+    if not output.is_dir() and output.name.lower().endswith(ENDINGS):
+        msg = f"report is made of a folder of label maps, and output {output} is a file; name a folder, or leave it out"
+        raise ValueError(msg)
+    check_output_file(output / PAGE, "the report")
 
 
 def files_ending_in(folder: Path, endings: Sequence[str]) -> dict[str, Path]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from scd_plugin.nnunet.predict.clock import typed_command
 from scd_plugin.report.bundle import add_evaluation, read_bundle
 from scd_plugin.report.cases import CaseResult, measure, read_files
 from scd_plugin.report.charts import audit_chart, curve_charts, distribution
@@ -71,12 +70,12 @@ def write_report(
     cases, apart = worst_first(measured), outliers(measured)
     colours = class_colours(run.classes)
     page = PageContent(
-        run, cases, {name: hexadecimal(one) for name, one in colours.items()}, apart, tolerance, _command()
+        run, cases, {name: hexadecimal(one) for name, one in colours.items()}, apart, tolerance, typed_command()
     )
     chosen = [case for case in cases if not case.error][:pictures]
     page.planes = {case.name: _draw(run, case, colours) for case in _shown(chosen, "pictures")}
     page.distribution = distribution(cases, colours, apart)
-    page.curves, page.audit = curve_charts(run.curves), audit_chart(run.audit)
+    page.curves, page.audit = curve_charts(run.curves, colours), audit_chart(run.audit)
     with moved_into_place(path) as partial:
         # names of files may hold bytes that are no letters
         partial.write_text(render(page), encoding="utf-8", errors="replace")
@@ -138,9 +137,3 @@ def _shown(steps: Iterable[Step], what: str) -> Iterable[Step]:
     console = Console(stderr=True)
     steps = list(steps)
     return track(steps, what, console=console, transient=True, disable=not console.is_terminal or not steps)
-
-
-def _command() -> str:
-    """The command that runs, as typed."""
-    program, *words = sys.argv
-    return shlex.join([Path(program).name, *words])
