@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -33,8 +33,13 @@ from scd_plugin.folders import (
 )
 from scd_plugin.nnunet.predict.jobs import check_paths
 from scd_plugin.nnunet.predict.settings import PredictSettings
+from scd_plugin.report.kinds import PICTURES, TOLERANCE, check_predicted
+from scd_plugin.report.kinds import check_paths as check_report
 from scd_plugin.stopping import stoppable
 from scd_plugin.whole_files import in_words
+
+if TYPE_CHECKING:
+    from scd_plugin.nnunet.predict.clock import CaseTimes
 
 __all__ = ["app"]
 
@@ -273,28 +278,41 @@ def predict(
     images: Annotated[Path, typer.Option("--input", "-i", help="Folder of images named for nnU-Net, or one image.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for label maps, or a file for one image.")],
     model: Annotated[Path, typer.Option("--model", "-m", help="TRAINER__PLANS__CONFIGURATION in nnUNet_results.")],
+    report: Annotated[
+        bool, typer.Option("--report", help="Write report.html beside the label maps: see scd report.")
+    ] = False,
     **options: Any,
 ) -> None:
     """Predict as nnUNetv2_predict does, and say where the time goes."""
     check_paths(images, output, model, **options)
-    from rich.console import Console
-
-    from scd_plugin.nnunet.predict.clock import times_table
+    if report:
+        check_predicted(output)
     from scd_plugin.nnunet.predict.run import predict as predict_images
 
     start = perf_counter()
     cases = predict_images(images, output, model, PredictSettings(**options))
     if not cases:
         typer.echo("nothing to do: every label map is there")
-        return
-    Console(width=None if Console().is_terminal else 160).print(times_table(cases))
-    failed = [case.case for case in cases if case.error]
-    if written := len(cases) - len(failed):
-        maps = "1 label map" if written == 1 else f"{written} label maps"
-        typer.echo(f"done: {maps} in {output}, {perf_counter() - start:.0f} s in all")
-    if failed:
+    else:
+        _say_predicted(cases, output, perf_counter() - start)
+    if report:
+        from scd_plugin.report.write import write_report
+
+        _say_report(write_report(output))
+    if failed := [case.case for case in cases if case.error]:
         typer.echo(f"error: {len(failed)} of {len(cases)} cases failed: {', '.join(failed)}", err=True)
         raise typer.Exit(1)
+
+
+def _say_predicted(cases: Sequence[CaseTimes], output: Path, seconds: float) -> None:
+    from rich.console import Console
+
+    from scd_plugin.nnunet.predict.clock import times_table
+
+    Console(width=None if Console().is_terminal else 160).print(times_table(cases))
+    if written := sum(not case.error for case in cases):
+        maps = "1 label map" if written == 1 else f"{written} label maps"
+        typer.echo(f"done: {maps} in {output}, {seconds:.0f} s in all")
 
 
 @app.command()
@@ -337,6 +355,40 @@ def audit(
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         write_audit(output, 0, counted)
+
+
+@app.command()
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="Predictions, a fold of an nnU-Net training (fold_0), or a bundle that has run.")
+    ],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images that were predicted, if they are not found by themselves.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Folder of the label maps that should have come out, named as the cases.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write; report.html in the folder without it.")] = None,
+    pictures: Annotated[
+        int, typer.Option(help="Cases that are shown with pictures, the worst first; the others have a row in a table.")
+    ] = PICTURES,
+    tolerance: Annotated[
+        float, typer.Option(help="Millimetres that surfaces may lie apart, for surface Dice.")
+    ] = TOLERANCE,
+) -> None:
+    """Write one HTML page of predictions or a training: the worst cases first.
+
+    With pictures, Dice, volumes, curves, times and settings; it needs nothing else and is opened from disk.
+    """
+    check_report(folder, output, images, truth, pictures=pictures, tolerance=tolerance)
+    from scd_plugin.report.write import write_report
+
+    _say_report(write_report(folder, output, images=images, truth=truth, pictures=pictures, tolerance=tolerance))
+
+
+def _say_report(written: Any) -> None:
+    size, cases = written.path.stat().st_size / 1e6, "1 case" if written.cases == 1 else f"{written.cases} cases"
+    typer.echo(f"done: {written.path}, {cases}, {written.shown} with pictures, {size:.1f} MB; open it in a browser")
 
 
 @app.command()

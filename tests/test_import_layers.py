@@ -32,9 +32,10 @@ LAYERS = {
     "nnunet": 5,
     "monai": 5,
     "bench": 5,
-    "bridge": 6,
-    "demo": 6,
-    "cli": 7,
+    "report": 6,
+    "bridge": 7,
+    "demo": 7,
+    "cli": 8,
 }
 # the same inside of a host
 ROOMS = {
@@ -49,6 +50,22 @@ ROOMS = {
         "export": 1,
         "runner": 1,
         "audit": 2,
+    },
+    "report": {
+        "kinds": -1,
+        "run": 0,
+        "volume": 0,
+        "colours": 0,
+        "scores": 1,
+        "predictions": 1,
+        "training": 2,
+        "bundle": 2,
+        "cases": 2,
+        "ranking": 3,
+        "pictures": 3,
+        "charts": 3,
+        "page": 4,
+        "write": 5,
     },
     "bridge": {
         "movable_model": 0,

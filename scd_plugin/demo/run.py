@@ -28,6 +28,7 @@ from scd_plugin.demo.dataset import (
     what_is_left_out,
 )
 from scd_plugin.folders import check_apart, check_output, check_room
+from scd_plugin.report.kinds import PAGE
 from scd_plugin.stopping import run_program
 from scd_plugin.whole_files import moved_into_place
 
@@ -149,6 +150,8 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
         tokens = _audit(session, model, Path(images), Path(labels), device=device)
     with session.stage("picture"):
         _picture(session, dataset, model, device=device)
+    with session.stage("report"):
+        _page(session, predictions, Path(images), Path(labels))
     return _report(session, dataset, predictions, held, tokens, synthetic=data is None)
 
 
@@ -202,6 +205,13 @@ def _picture(session: _Session, dataset: Path, model: Path, *, device: str) -> N
     draw(views, session.output / "demo.png", title=f"{dataset.name}, {case} (held out, the middle one by Dice)")
 
 
+def _page(session: _Session, predictions: Path, images: Path, labels: Path) -> None:
+    """Write the page of the held-out cases."""
+    from scd_plugin.report.write import write_report
+
+    write_report(predictions, session.output / PAGE, images=images, truth=labels)
+
+
 def _report(
     session: _Session,
     dataset: Path,
@@ -226,6 +236,7 @@ def _report(
     with moved_into_place(session.output / "demo.json") as partial:
         partial.write_text(json.dumps(report, indent=2))
     session.console.print(f"picture: {session.output / 'demo.png'}", soft_wrap=True)
+    session.console.print(f"report: {session.output / PAGE}; open it in a browser", soft_wrap=True)
     if synthetic and mean < MIN_SYNTHETIC_DICE:
         session.console.print(
             f"mean Dice {mean:.3f} is below {MIN_SYNTHETIC_DICE:.2f}: the demo failed", style="bold red"

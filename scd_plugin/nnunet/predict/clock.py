@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -15,7 +17,7 @@ from rich.text import Text
 
 from scd_plugin.whole_files import moved_into_place
 
-__all__ = ["STAGES", "CaseTimes", "settings_of_runs", "times_table", "write_times"]
+__all__ = ["STAGES", "CaseTimes", "settings_of_runs", "times_table", "typed_command", "write_times"]
 
 STAGES = ("read", "preprocess", "network", "resample", "write")
 
@@ -65,6 +67,12 @@ def settings_of_runs(path: Path) -> list[dict[str, Any]]:
     """Settings of the runs in a file of times that wrote a label map; none where the file is missing or no JSON."""
     runs = _runs_in(path)
     return [run.get("settings", {}) for run in runs if any(not case.get("error") for case in run.get("cases", ()))]
+
+
+def typed_command() -> str:
+    """Return the command that runs, as typed: one of `scd`, or a program that uses it."""
+    program, *words = sys.argv
+    return shlex.join([Path(program).name, *words])
 
 
 def times_table(cases: Sequence[CaseTimes]) -> Table:

@@ -26,7 +26,7 @@ from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.model.trained_network import build_network
 from scd_plugin.nnunet.predict.bars import PredictionProgress
-from scd_plugin.nnunet.predict.clock import CaseTimes, settings_of_runs, write_times
+from scd_plugin.nnunet.predict.clock import CaseTimes, settings_of_runs, typed_command, write_times
 from scd_plugin.nnunet.predict.jobs import TIMES, Case, check_cascade, find_cases, left_to_do
 from scd_plugin.nnunet.predict.pipeline import run_pipeline
 from scd_plugin.nnunet.predict.resampling import torch_resampling
@@ -94,7 +94,8 @@ def predict(
     finally:
         compute_gaussian.cache_clear()
         wall = perf_counter() - start
-        write_times(times_file, record(model, settings), finished, wall=wall, append=settings.keep_existing)
+        ran = {"command": typed_command(), "input": str(images.absolute()), **record(model, settings)}
+        write_times(times_file, ran, finished, wall=wall, append=settings.keep_existing)
         if rows:
             file, channels = _file_beside(output, cases, STATISTICS_FILE), list(recipe.channel_names.values())
             write_statistics(file, rows, channels, append=settings.keep_existing)

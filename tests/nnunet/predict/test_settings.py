@@ -95,7 +95,7 @@ NAMES = {field.name for field in fields(PredictSettings)}
 
 
 def test_every_setting_is_an_option(options: dict[str, TyperOption]) -> None:
-    assert options.keys() == NAMES | {"images", "output", "model"}
+    assert options.keys() == NAMES | {"images", "output", "model", "report"}
     for name in NAMES:
         assert options[name].default == getattr(PredictSettings(), name)
         assert options[name].help.endswith(".")

@@ -1,0 +1,144 @@
+"""One case of a report: what its label map holds, and how far it agrees with the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+
+from scd_plugin.report.run import Run
+from scd_plugin.report.scores import Scores, class_scores
+from scd_plugin.report.volume import Array, Volume, differs, read_label_map, read_volume
+
+__all__ = ["CaseFiles", "CaseResult", "ClassResult", "class_masks", "measure", "read_files"]
+
+_MM3_IN_ML = 1000.0
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """A class in one case."""
+
+    name: str
+    voxels: int
+    truth_voxels: int | None = None
+    """None without truth."""
+    ml: float | None = None
+    """None for flat images."""
+    truth_ml: float | None = None
+    scores: Scores = field(default=Scores(None, None, None))
+    remark: str = ""
+
+
+@dataclass
+class CaseResult:
+    """What was measured of a case, and what has to be said about it."""
+
+    name: str
+    classes: list[ClassResult] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    error: str = ""
+    """Why there is nothing else."""
+    unit: str = "mm"
+    has_truth: bool = False
+
+    def mean(self, score: str) -> float | None:
+        """Mean of a score over the classes that have it."""
+        values = [value for one in self.classes if (value := getattr(one.scores, score)) is not None]
+        return mean(values) if values else None
+
+
+@dataclass
+class CaseFiles:
+    """The volumes of a case that lie on one grid, that of the prediction."""
+
+    prediction: Volume
+    truth: Volume | None = None
+    image: Volume | None = None
+    keep_map: Volume | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def read_files(run: Run, case: str, *, pictures: bool) -> CaseFiles:
+    """Read the files of a case; what does not fit the prediction is left out with a note.
+
+    Args:
+        run: where the files are.
+        case: its name.
+        pictures: whether the image and the keep map are needed, too.
+
+    Raises:
+        ValueError: if the prediction can't be read.
+    """
+    files = CaseFiles(read_label_map(run.label_maps[case]))
+
+    def read(what: str, path: Path | None, *, labels: bool) -> Volume | None:
+        if path is None:
+            return None
+        try:
+            volume = (read_label_map if labels else read_volume)(path)
+        except (ValueError, OSError) as error:
+            files.notes.append(f"{what}: {error}")
+            return None
+        if problem := differs(volume, files.prediction):
+            files.notes.append(f"{what} is left out, it has {problem}: {path}")
+            return None
+        if volume.note:
+            files.notes.append(f"{what}: {volume.note}")
+        return volume
+
+    files.truth = read("the truth", run.truth.get(case), labels=True)
+    if pictures:
+        files.image = read("the image", run.images.get(case), labels=False)
+        files.keep_map = read("the keep map", run.keep_maps.get(case), labels=True)
+    return files
+
+
+def class_masks(run: Run, files: CaseFiles) -> dict[str, tuple[Array, Array | None]]:
+    """Return, for each class, where it was predicted and where it should be (Z, Y, X); ignored voxels are nowhere."""
+    prediction, truth = files.prediction.voxels, None if files.truth is None else files.truth.voxels
+    counts = None if truth is None or run.ignore is None else truth != run.ignore
+    masks = {}
+    for name, values in run.classes.items():
+        mask = np.isin(prediction, sorted(values))
+        should = None if truth is None else np.isin(truth, sorted(run.truth_classes[name]))
+        masks[name] = (mask if counts is None else mask & counts, should)
+    return masks
+
+
+def measure(run: Run, case: str, *, tolerance: float) -> CaseResult:
+    """Measure a case; an unreadable one has an error and nothing else."""
+    result = CaseResult(case)
+    try:
+        files = read_files(run, case, pictures=False)
+    except (ValueError, OSError) as error:
+        result.error = str(error)
+        return result
+    result.notes += files.notes
+    result.unit, result.has_truth = files.prediction.unit, files.truth is not None
+    if run.truth and case not in run.truth:
+        result.notes.append("there is no truth for it")
+    unknown = np.setdiff1d(np.unique(files.prediction.voxels), [0, *set().union(*run.classes.values())])
+    if unknown.size:
+        result.notes.append(f"values that no class has: {', '.join(map(str, unknown[:10]))}")
+    ml = float(np.prod(files.prediction.spacing)) / _MM3_IN_ML
+    for name, (mask, should) in class_masks(run, files).items():
+        voxels, expected = int(mask.sum()), None if should is None else int(should.sum())
+        volumes = [None if n is None or files.prediction.flat else n * ml for n in (voxels, expected)]
+        scores = Scores(None, None, None)
+        if should is not None:
+            scores = class_scores(mask, should, files.prediction.spacing, tolerance)
+        result.classes.append(
+            ClassResult(name, voxels, expected, volumes[0], volumes[1], scores, _remark(voxels, expected))
+        )
+    return result
+
+
+def _remark(voxels: int, expected: int | None) -> str:
+    if expected is None:
+        return "" if voxels else "absent"
+    if not voxels:
+        return "missed" if expected else "absent in both"
+    return "" if expected else "not in the truth"

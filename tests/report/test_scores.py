@@ -1,0 +1,54 @@
+"""Scores of shapes whose agreement is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scd_plugin.report.scores import Scores, class_scores
+
+
+def cube(start: int, shape: tuple[int, int, int] = (12, 12, 12)) -> np.ndarray:
+    mask = np.zeros(shape, dtype=bool)
+    mask[3:7, 3:7, start : start + 4] = True
+    return mask
+
+
+def test_equal_shapes() -> None:
+    assert class_scores(cube(3), cube(3), (1, 1, 1), 1.0) == (1.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(("spacing", "far"), [((1, 1, 1), 2.0), ((1, 1, 3), 6.0), ((3, 3, 1), 2.0)])
+def test_distance_is_in_mm_along_each_axis(spacing: tuple[float, ...], far: float) -> None:
+    scores = class_scores(cube(3), cube(5), spacing, far)
+    assert scores.dice == pytest.approx(0.5)
+    assert scores.hd95 == pytest.approx(far)
+    assert scores.surface_dice == 1.0
+    # a little less is not enough for all of the surface
+    assert 0 < class_scores(cube(3), cube(5), spacing, far - 0.1).surface_dice < 1  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("at", [0, 8])
+def test_a_shape_at_the_border_is_scored_as_one_inside(at: int) -> None:
+    scores = class_scores(cube(at), cube(at), (1, 1, 1), 1.0)
+    assert scores == (1.0, 1.0, 0.0)
+
+
+def test_absent_classes() -> None:
+    nothing = np.zeros((12, 12, 12), dtype=bool)
+    assert class_scores(nothing, nothing, (1, 1, 1), 1.0) == Scores(None, None, None)
+    assert class_scores(cube(3), nothing, (1, 1, 1), 1.0) == Scores(0.0, 0.0, None)
+    assert class_scores(nothing, cube(3), (1, 1, 1), 1.0) == Scores(0.0, 0.0, None)
+
+
+def test_one_slice_has_no_surface_across_it() -> None:
+    one, other = (cube(start)[4:5] for start in (3, 5))
+    # 12 of the 16 voxels are outline, and 4 of either lie on the other's; as a volume all would be
+    assert class_scores(one, other, (5, 1, 1), 0.5) == pytest.approx((0.5, 1 / 3, 2.0))
+    assert class_scores(one, one, (5, 1, 1), 0.5) == (1.0, 1.0, 0.0)
+
+
+def test_a_single_voxel() -> None:
+    mask = np.zeros((1, 1, 1), dtype=bool)
+    mask[0, 0, 0] = True
+    assert class_scores(mask, mask, (1, 1, 1), 1.0) == (1.0, 1.0, 0.0)
