@@ -54,6 +54,7 @@ NOISE = "`torch.jit.interface` is deprecated"
 GO_ON = {
     "predict": "label maps that are written are whole; the same command with --continue predicts the others",
     "demo": "the same command starts over",
+    "train": "the same command goes on where it stopped",
 }
 NOTHING_LEFT = "nothing half-made is left; the same command starts over"
 
@@ -150,6 +151,29 @@ def demo(
 
     if not run_demo(data, output, device=device):
         raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="Decathlon task or nnU-Net raw data set; it is only read.")],
+    preset: Annotated[str, typer.Option(help="Network to train, a preset that a trainer has.")] = "small-fast",
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs, for a short trial; without it the trainer's 1000.")
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="Training steps of an epoch, for a short trial; without it nnU-Net's 250.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("scd_training"),
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
+) -> None:
+    """Plan, preprocess, train one fold and report with nnU-Net's commands.
+
+    It prints the commands. The same command again goes on where it stopped.
+    """
+    from scd_plugin.demo.train import Training
+    from scd_plugin.demo.train import train as run_training
+
+    run_training(Training(data, preset, epochs, iterations), output, device=device)
 
 
 @app.command()

@@ -167,7 +167,7 @@ def check_apart(data: Path, output: Path) -> None:
     """Refuse folders of which one holds the other: the user's is only read."""
     if data.is_relative_to(output) or output.is_relative_to(data):
         msg = (
-            f"data and output must lie apart, for the output is replaced and the data is only read; got data {data} "
+            f"data and output must lie apart, for the output is written to and the data is only read; got data {data} "
             f"and output {output}, name another with --output (make demo: OUT=)"
         )
         raise ValueError(msg)

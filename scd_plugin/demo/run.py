@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
 
 from rich.console import Console
-from rich.table import Column, Table
 
 from scd_plugin.demo.dataset import (
     HELD_OUT_IMAGES,
@@ -27,9 +19,10 @@ from scd_plugin.demo.dataset import (
     prepare_dataset,
     what_is_left_out,
 )
+from scd_plugin.demo.session import Session, table
+from scd_plugin.demo.summary import dice_by_class
 from scd_plugin.folders import check_apart, check_output, check_room
 from scd_plugin.report.kinds import PAGE
-from scd_plugin.stopping import run_program
 from scd_plugin.whole_files import moved_into_place
 
 __all__ = ["TRAINER", "run_demo"]
@@ -39,52 +32,9 @@ PLANS = "nnUNetPlans"
 # What the synthetic data set must reach on its held-out cases for the demo to count as passed.
 MIN_SYNTHETIC_DICE = 0.80
 # bytes; the synthetic data set, preprocessed, trained and predicted, takes a third of it
-ROOM, LEAST_ROOM = 200e6, 10e6
+ROOM = 200e6
 # File that the demo puts into its folder; no folder without it is ever removed.
 MARKER = ".scd_demo"
-
-
-@dataclass
-class _Session:
-    """Runs nnU-Net's commands in the demo's own folders, prints them, and keeps the time of each stage."""
-
-    output: Path
-    console: Console
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.folders = {name: self.output / name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-        self.environment = {name: str(path) for name, path in self.folders.items()}
-        if (os.cpu_count() or 1) <= 4:
-            # nnU-Net's defaults, a dozen augmentation and 8 export processes, starve a small machine
-            self.environment.update(nnUNet_n_proc_DA="1", nnUNet_def_n_proc="1")
-        for path in self.folders.values():
-            path.mkdir(parents=True)
-        for name, value in self.environment.items():
-            self.console.print(f"$ export {name}={shlex.quote(value)}", style="bold cyan", highlight=False)
-
-    def unset(self, name: str) -> None:
-        """Take back a variable of the demo's own."""
-        if self.environment.pop(name, None) is not None:
-            self.console.print(f"$ unset {name}", style="bold cyan", highlight=False)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure the seconds of what is done inside."""
-        started = perf_counter()
-        yield
-        self.seconds[name] = perf_counter() - started
-
-    def command(self, *words: str) -> None:
-        """Run one of nnU-Net's commands from this Python's environment; raise if it fails."""
-        self.console.print(f"$ {shlex.join(words)}", style="bold cyan", highlight=False, soft_wrap=True)
-        program = Path(sys.executable).parent / words[0]
-        try:
-            run_program([str(program), *words[1:]], {**os.environ, **self.environment})
-        except subprocess.CalledProcessError:
-            # which it says somewhere in its stack trace
-            check_room(self.output, LEAST_ROOM, f"{words[0]}, which failed,")
-            raise
 
 
 def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
@@ -114,7 +64,7 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
     device = PredictSettings(device=device).torch_device.type
     again = (output / MARKER).exists()
     _start_folder(output)
-    session = _Session(output, Console())
+    session = Session(output, Console())
     if again:
         session.console.print(f"note: the earlier demo in {output} is replaced: this one starts over", soft_wrap=True)
 
@@ -179,7 +129,7 @@ def _start_folder(output: Path) -> None:
             path.unlink()
 
 
-def _audit(session: _Session, model: Path, images: Path, labels: Path, *, device: str) -> dict[str, float | None]:
+def _audit(session: Session, model: Path, images: Path, labels: Path, *, device: str) -> dict[str, float | None]:
     """Print which tokens leave where in the held-out cases, and return it."""
     import torch
 
@@ -192,7 +142,7 @@ def _audit(session: _Session, model: Path, images: Path, labels: Path, *, device
     return {name: None if value != value else value for name, value in audit.row().items()}
 
 
-def _picture(session: _Session, dataset: Path, model: Path, *, device: str) -> None:
+def _picture(session: Session, dataset: Path, model: Path, *, device: str) -> None:
     """Draw the held-out case in the middle of all by Dice, neither the best nor the worst."""
     os.environ.update(session.environment)
     from scd_plugin.demo.picture import draw, predict_views, typical_label
@@ -205,7 +155,7 @@ def _picture(session: _Session, dataset: Path, model: Path, *, device: str) -> N
     draw(views, session.output / "demo.png", title=f"{dataset.name}, {case} (held out, the middle one by Dice)")
 
 
-def _page(session: _Session, predictions: Path, images: Path, labels: Path) -> None:
+def _page(session: Session, predictions: Path, images: Path, labels: Path) -> None:
     """Write the page of the held-out cases."""
     from scd_plugin.report.write import write_report
 
@@ -213,7 +163,7 @@ def _page(session: _Session, predictions: Path, images: Path, labels: Path) -> N
 
 
 def _report(
-    session: _Session,
+    session: Session,
     dataset: Path,
     predictions: Path,
     held: list[str],
@@ -223,15 +173,11 @@ def _report(
 ) -> bool:
     """Print Dice and seconds, and write all that was measured as JSON."""
     summary = json.loads((predictions / "summary.json").read_text(encoding="utf-8"))
-    labels = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))["labels"]
-    # nnU-Net writes the keys of regions as tuples, of labels as numbers
-    names = {str(tuple(value) if isinstance(value, list) else value): name for name, value in labels.items()}
-    dice = {names.get(key, key): values["Dice"] for key, values in summary["mean"].items()}
-    mean, seconds = summary["foreground_mean"]["Dice"], session.seconds
+    (dice, mean), seconds = dice_by_class(summary, dataset), session.seconds
     rows = [(organ, f"{value:.3f}") for organ, value in (*dice.items(), ("mean", mean))]
-    session.console.print(_table(f"Dice on {len(held)} held-out cases", "organ", "Dice", rows))
+    session.console.print(table(f"Dice on {len(held)} held-out cases", "organ", "Dice", rows))
     rows = [(stage, f"{value:.0f}") for stage, value in (*seconds.items(), ("all", sum(seconds.values())))]
-    session.console.print(_table("Seconds per stage", "stage", "s", rows))
+    session.console.print(table("Seconds per stage", "stage", "s", rows))
     report = {"dice": dice, "mean_dice": mean, "held_out": held, "tokens": tokens, "seconds": seconds}
     with moved_into_place(session.output / "demo.json") as partial:
         partial.write_text(json.dumps(report, indent=2))
@@ -243,13 +189,3 @@ def _report(
         )
         return False
     return True
-
-
-def _table(title: str, names: str, numbers: str, rows: list[tuple[str, str]]) -> Table:
-    """Two columns; the last row, of all together, stands apart."""
-    table = Table(names, Column(numbers, justify="right"), title=title)
-    for row in rows[:-1]:
-        table.add_row(*row)
-    table.add_section()
-    table.add_row(*rows[-1])
-    return table

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from scd_plugin.demo import run as demo_run
+from scd_plugin.demo import session as demo_session
 from scd_plugin.demo import synthetic
 from scd_plugin.demo.picture import Views, draw
 
@@ -49,11 +50,11 @@ class TestOutputFolder:
         def fail(words: list[str], _environment: dict[str, str]) -> None:
             raise subprocess.CalledProcessError(1, words)
 
-        monkeypatch.setattr(demo_run, "run_program", fail)
-        session = demo_run._Session(tmp_path, Console(record=True))
+        monkeypatch.setattr(demo_session, "run_program", fail)
+        session = demo_session.Session(tmp_path, Console(record=True))
         with pytest.raises(subprocess.CalledProcessError, match="nnUNetv2_train"):
             session.command("nnUNetv2_train", "1")
-        monkeypatch.setattr(demo_run, "LEAST_ROOM", 1e18)
+        monkeypatch.setattr(demo_session, "LEAST_ROOM", 1e18)
         with pytest.raises(ValueError, match=r"^nnUNetv2_train, which failed, needs about"):
             session.command("nnUNetv2_train", "1")
 
@@ -130,7 +131,7 @@ def test_pipeline(
             (predictions / "summary.json").write_text(json.dumps(summary))
 
     pictured = []
-    monkeypatch.setattr(demo_run, "run_program", run)
+    monkeypatch.setattr(demo_session, "run_program", run)
     monkeypatch.setattr(
         demo_run, "_picture", lambda _session, _dataset, model, *, device: pictured.append((model, device))
     )
@@ -178,7 +179,7 @@ def test_report(tmp_path: Path, mean: float, synthetic: bool, passed: bool) -> N
     summary = {"mean": {"(1, 2)": {"Dice": 0.9}, "2": {"Dice": 0.7}}, "foreground_mean": {"Dice": mean}}
     (predictions / "summary.json").write_text(json.dumps(summary))
     (tmp_path / "out").mkdir()
-    session = demo_run._Session(tmp_path / "out", Console(record=True, width=100))
+    session = demo_session.Session(tmp_path / "out", Console(record=True, width=100))
     with session.stage("train"):
         pass
     assert demo_run._report(session, dataset, predictions, ["a"], {}, synthetic=synthetic) is passed
@@ -208,7 +209,7 @@ def test_picture(tmp_path: Path) -> None:
 def test_prediction_has_all_cores_of_a_small_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     console = Console(record=True)
-    session = demo_run._Session(tmp_path, console)
+    session = demo_session.Session(tmp_path, console)
     assert session.environment["nnUNet_def_n_proc"] == "1"
     session.unset("nnUNet_def_n_proc")
     assert "nnUNet_def_n_proc" not in session.environment
