@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -209,6 +210,7 @@ def _report(session: Session, dataset: Path, fold: Path) -> None:
     images, labels = dataset / "imagesTr", dataset / "labelsTr"
     page = write_report(fold, session.output / PAGE, images=images, truth=labels)
     session.console.print(f"done: {page.path}; open it in a browser", soft_wrap=True)
-    session.console.print(
-        f"next: scd predict -i IMAGES -o LABEL_MAPS -m {fold.parent}", soft_wrap=True, highlight=False
-    )
+    name = "nnUNet_extTrainer"
+    own = f"{name}={shlex.quote(session.environment[name])} " if name in session.environment else ""
+    command = f"scd predict -i IMAGES -o LABEL_MAPS -m {shlex.quote(str(fold.parent))}"
+    session.console.print(f"next: {own}{command}", soft_wrap=True, highlight=False)

@@ -34,8 +34,9 @@ def _compiled(network: nn.Module, images: Tensor, dtype: str, threads: int) -> A
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     with torch.inference_mode(mode=False), torch.no_grad(), torch.autocast("cpu", enabled=False), catch_warnings():
-        # of checks of the images' shape, which is settled here
-        simplefilter("ignore", TracerWarning)
+        # that checks of the images' shape are settled here, and that `torch.export` is newer
+        for category in (TracerWarning, DeprecationWarning, FutureWarning):
+            simplefilter("ignore", category)
         traced = trace(network, torch.zeros(images.shape), check_trace=False)  # type: ignore[no-untyped-call]
     # `openvino.convert_model` does the same, and reports its use to Intel
     reader = FrontEndManager().load_by_framework("pytorch")

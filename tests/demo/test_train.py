@@ -69,7 +69,9 @@ def test_whole_training(data: Path, tmp_path: Path, commands: Commands, capsys: 
     assert f"next: scd predict -i IMAGES -o LABEL_MAPS -m {fold.parent}\n" in printed
 
 
-def test_short_trial_has_a_trainer_of_its_own(data: Path, tmp_path: Path, commands: Commands) -> None:
+def test_short_trial_has_a_trainer_of_its_own(
+    data: Path, tmp_path: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
     fold = train(Training(data, "base", epochs=5, iterations=20), tmp_path / "out", device="cpu")
     assert fold.parent.name == "nnUNetTrainerSCD_trial__nnUNetPlans__3d_fullres"
     assert commands.ran[-1] == TRAINED.format("nnUNetTrainerSCD_trial")
@@ -78,6 +80,8 @@ def test_short_trial_has_a_trainer_of_its_own(data: Path, tmp_path: Path, comman
     settings = (trainer.scd_num_epochs, trainer.scd_iterations_per_epoch, trainer.scd_val_iterations_per_epoch)
     assert settings == (5, 20, 4)
     assert trainer.scd_preset() == "base"
+    # or it would not be found
+    assert f"next: nnUNet_extTrainer={own.parent} scd predict -i" in capsys.readouterr().out
 
 
 def test_goes_on_where_it_stopped(
