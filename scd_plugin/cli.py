@@ -299,7 +299,9 @@ def bridge_to_nnunet(
 @app.command()
 @_with_options_of(PredictSettings)
 def predict(
-    images: Annotated[Path, typer.Option("--input", "-i", help="Folder of images named for nnU-Net, or one image.")],
+    images: Annotated[
+        Path, typer.Option("--input", "-i", help="Folder of images named for nnU-Net or of DICOM series, or one image.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for label maps, or a file for one image.")],
     model: Annotated[Path, typer.Option("--model", "-m", help="TRAINER__PLANS__CONFIGURATION in nnUNet_results.")],
     report: Annotated[

@@ -13,8 +13,8 @@ from monai.data.folder_layout import default_name_formatter
 from monai.transforms import Transform
 
 from scd_plugin.channel_files import without_channel
+from scd_plugin.dicom_series import check_series, series_folders
 from scd_plugin.monai.dataset.checks import check_image, read_header
-from scd_plugin.monai.dataset.dicom import check_series, series_in
 from scd_plugin.monai.dataset.labelled_folders import (
     IMAGE_ENDINGS,
     image_files,
@@ -124,8 +124,7 @@ def _groups(folder: Path, channels: int) -> list[list[Path]]:
             name = without_ending(path)
             cases.setdefault(without_channel(name) if channels > 1 else name, []).append(path)
         return list(cases.values())
-    # patient, study, series: as deep as they lie
-    return [[place] for place in (folder, *sorted(p for p in folder.rglob("*") if p.is_dir())) if series_in(place)]
+    return [[place] for place in series_folders(folder)]
 
 
 def _check(group: Sequence[Path], channels: int) -> None:

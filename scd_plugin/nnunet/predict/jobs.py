@@ -24,7 +24,7 @@ class Case:
 
     name: str
     images: tuple[Path, ...]
-    """A file for each channel."""
+    """A file for each channel, or the folder of a DICOM series."""
     output: Path
     """The label map."""
     file_ending: str
@@ -37,10 +37,15 @@ class Case:
         """The file in which nnU-Net's ensembling looks for probabilities."""
         return self.output.with_name(self.output.name.removesuffix(self.file_ending) + ".npz")
 
+    @property
+    def is_series(self) -> bool:
+        """Whether the image is a DICOM series."""
+        return self.images[0].is_dir()
+
     def check_files(self) -> None:
         """Raise ValueError if a channel or the previous stage is missing."""
         files = [path.name for path in self.images]
-        if not in_order(self.name, files, self.file_ending, len(files)):
+        if not self.is_series and not in_order(self.name, files, self.file_ending, len(files)):
             first = f"{self.name}_0000{self.file_ending}"
             msg = f"channels must be the files {first}, _0001, ...; there are {', '.join(files)}"
             raise ValueError(msg)
@@ -75,10 +80,12 @@ def check_paths(
 
 
 def find_images(images: Path, file_ending: str) -> dict[str, list[str]]:
-    """Find the files of each case in a folder, or of the one case that a file is of.
+    """Find the files of each case in a folder, or of the one case that a file is of, by their names in the folder.
+
+    Where a folder holds no such file, each DICOM series in it is a case, as deep as it lies.
 
     Raises:
-        ValueError: if there is nothing to predict.
+        ValueError: if there is nothing to predict, or two series would have one result.
     """
     folder = images.parent if images.is_file() else images
     if not folder.is_dir():
@@ -87,12 +94,29 @@ def find_images(images: Path, file_ending: str) -> dict[str, list[str]]:
     found = channel_files([path.name for path in folder.iterdir() if path.is_file()], file_ending)
     if images.is_file():
         found = _of_file(images, found, file_ending)
+    found = found or _series(folder)
     if not found:
         msg = (
             f"{folder} holds no image: names must end in {file_ending}, as in the data set of the training, with the "
-            f"channel's number before (NAME_0000{file_ending}, ...)"
+            f"channel's number before (NAME_0000{file_ending}, ...); nor is there a DICOM series"
         )
         raise ValueError(msg)
+    return found
+
+
+def _series(folder: Path) -> dict[str, list[str]]:
+    """Find DICOM series by the names of their folders."""
+    # ITK takes a moment to load
+    from scd_plugin.dicom_series import series_folders
+
+    found: dict[str, list[str]] = {}
+    for place in series_folders(folder):
+        # "." has no name, and links keep their own
+        name, where = place.absolute().name, str(place.relative_to(folder))
+        if name in found:
+            msg = f"the label maps of the series {found[name][0]} and {where} in {folder} would be one file: rename one"
+            raise ValueError(msg)
+        found[name] = [where]
     return found
 
 

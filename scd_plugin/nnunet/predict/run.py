@@ -67,7 +67,9 @@ def predict(
     ending, endings = recipe.file_ending, recipe.plans.image_reader_writer_class.supported_file_endings
     cases = find_cases(images, output, ending, previous_stage=settings.previous_stage, endings=endings)
     taken = [image for case in cases for image in case.images]
-    if images.is_dir() and (others := left_out(images, taken, (ending,))):
+    # series are looked for below the folder too, so that nothing is left out
+    in_files = images.is_dir() and not any(case.is_series for case in cases)
+    if in_files and (others := left_out(images, taken, (ending,))):
         progress.say(f"note: {others}")
     times_file = settings.times or _file_beside(output, cases, TIMES_FILE)
     if settings.keep_existing:

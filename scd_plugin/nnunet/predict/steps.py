@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,9 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import save_pickle
 from torch import Tensor
 
+from scd_plugin.dicom_series import series_to_file
 from scd_plugin.freed_memory import give_freed_memory_back
-from scd_plugin.nnunet.model.recipe import Array
+from scd_plugin.nnunet.model.recipe import Array, NnunetRecipe
 from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.predict.bars import PredictionProgress
 from scd_plugin.nnunet.predict.clock import CaseTimes
@@ -22,7 +25,7 @@ from scd_plugin.nnunet.predict.statistics import case_statistics, class_values
 from scd_plugin.nnunet.predict.windows import WindowPredictor
 from scd_plugin.whole_files import moved_into_place
 
-__all__ = ["Steps", "non_finite_channels"]
+__all__ = ["Steps", "non_finite_channels", "read_case"]
 
 
 def non_finite_channels(data: Tensor) -> list[int]:
@@ -31,6 +34,25 @@ def non_finite_channels(data: Tensor) -> list[int]:
     Normalisation spreads a single one over the whole image, and the label map of NaN logits is background everywhere.
     """
     return [channel for channel, image in enumerate(data) if not torch.isfinite(image).all()]
+
+
+def read_case(case: Case, recipe: NnunetRecipe) -> tuple[Array, dict[str, Any]]:
+    """Read a case's image with the plans' reader: (C, Z, Y, X), and its properties.
+
+    Raises:
+        ValueError: as `NnunetRecipe.read`; for a DICOM series, as `series_to_file`.
+    """
+    if not case.is_series:
+        return recipe.read([str(path) for path in case.images])
+    # no reader of nnU-Net's takes a series
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / f"{case.name}{case.file_ending}"
+        series_to_file(case.images[0], file)
+        try:
+            return recipe.read([str(file)])
+        except ValueError as error:
+            # that file is nobody's
+            raise ValueError(str(error).replace(str(file), str(case.images[0]))) from None
 
 
 @dataclass(frozen=True)
@@ -61,7 +83,7 @@ class Steps:
         times = self.times[case.name] = CaseTimes(case.name, self.model.folds, mirrored_passes=2 ** len(axes))
         with times.stage("read"):
             case.check_files()
-            image, properties = recipe.read([str(path) for path in case.images])
+            image, properties = read_case(case, recipe)
             for doubt in doubts(image, properties["spacing"], recipe):
                 self.progress.say(f"note: {case.name}: {doubt}")
             previous = None if case.previous is None else recipe.read_label_map(str(case.previous))
@@ -135,7 +157,7 @@ class Steps:
     def _statistics(self, case: Case, segmentation: Array) -> list[dict[str, Any]]:
         recipe = self.model.recipe
         order = recipe.labels.regions_class_order if recipe.labels.has_regions else None
-        image, properties = recipe.read([str(path) for path in case.images])
+        image, properties = read_case(case, recipe)
         channels = list(recipe.channel_names.values())
         return case_statistics(segmentation, image, class_values(recipe.dataset["labels"], order), channels, properties)
 

@@ -1,4 +1,4 @@
-"""DICOM series that are one regular volume; ITK makes a volume of any other as well, with a wrong geometry."""
+"""Finds, checks and reads DICOM series; ITK makes a volume of slices that are none as well, with a wrong geometry."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-__all__ = ["check_series", "series_in"]
+from scd_plugin.reader_errors import reading_error
+
+__all__ = ["check_series", "series_folders", "series_in", "series_to_file"]
 
 _POSITION, _ORIENTATION = "0020|0032", "0020|0037"
 # DICOM's numbers are rounded; a quarter of a slice is less than any slice that is missing makes
@@ -21,6 +23,34 @@ Array = npt.NDArray[np.float64]
 def series_in(folder: Path) -> tuple[str, ...]:
     """Identify the series whose files lie in a folder itself."""
     return tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+
+
+def series_folders(folder: Path) -> list[Path]:
+    """List the folders that hold a series: a folder itself, and those of patients and studies as deep as they lie."""
+    return [place for place in (folder, *sorted(p for p in folder.rglob("*") if p.is_dir())) if series_in(place)]
+
+
+def series_to_file(folder: Path, file: Path) -> None:
+    """Write a series as one image file in the same geometry.
+
+    Raises:
+        ValueError: as `check_series`, or if the series can't be read, or `file` has an ending that ITK does not write.
+    """
+    check_series(folder)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise ValueError(reading_error([folder], error)) from None
+    try:
+        sitk.WriteImage(image, str(file))
+    except RuntimeError:
+        ending = file.name[file.name.index(".") :]
+        msg = (
+            f"DICOM series {folder} can't be made an image with the ending {ending}, which the model reads; convert it"
+        )
+        raise ValueError(msg) from None
 
 
 def check_series(folder: Path) -> None:
