@@ -2,6 +2,7 @@
 # make test        all tests; TESTS='-m "not slow"' for the unit tests alone
 # make integration nnU-Net's own integration scenario with SCD, about an hour; data in SCD_SHARED
 # make lint        ruff and mypy
+# make docs        the documentation site: docs/_build/html/index.html
 # make lowest      the unit tests with the lowest versions that pyproject.toml promises, on Python 3.10
 # make gpu         what SCD brings on an NVIDIA GPU, in BUDGET seconds: gpu.json and gpu.md; DRY=1 rehearses on a CPU
 PYTHON ?= python3
@@ -20,7 +21,7 @@ KEY := $(shell { cat pyproject.toml constraints.txt nnunet_trainers/scd_trainers
 READY := $(VENV)/.ready-$(KEY)
 BIN := $(VENV)/bin
 
-.PHONY: demo test integration integration-data lowest gpu lint environment clean
+.PHONY: demo test integration integration-data docs lowest gpu lint environment clean
 
 demo: $(READY)
 	$(BIN)/scd demo --output "$(OUT)" $(if $(DATA),--data "$(DATA)")
@@ -35,6 +36,10 @@ integration: integration-data $(READY)
 integration-data:
 	@test -d "$(SCD_SHARED)/data/Task04_Hippocampus" || { echo "make integration needs data/Task04_Hippocampus of the Medical \
 	Segmentation Decathlon in SCD_SHARED=$(SCD_SHARED); put it there, or name another folder" >&2; exit 1; }
+
+# whatever Sphinx warns of is an error
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going --quiet docs docs/_build/html
 
 # an environment of its own
 lowest:
@@ -63,4 +68,4 @@ $(READY):
 	touch "$@"
 
 clean:
-	rm -rf "$(VENV)" "$(OUT)"
+	rm -rf "$(VENV)" "$(OUT)" docs/_build
