@@ -56,6 +56,32 @@ def test_links_lead_to_pages_headings_and_files(site: Path) -> None:
 
 
 @pytest.mark.slow
+def test_every_public_name_has_a_reference(site: Path) -> None:
+    from sphinx.util.inventory import InventoryFile
+
+    import scd_plugin
+    from scd_plugin.nnunet.planning.planner import PLANNERS
+    from scd_plugin.nnunet.trainers import TRAINERS
+
+    inventory = InventoryFile.loads((site / "objects.inv").read_bytes(), uri="")
+    known = {name for kind, names in inventory.data.items() if kind.startswith("py:") for name in names}
+    text = "".join(page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *DOCS.rglob("*.md")])
+    imported = {
+        f"{module}.{name}"
+        for module, names in re.findall(r"^from (scd_plugin[\w.]*) import ([\w, ]+)$", text, re.M)
+        for name in names.split(", ")
+    }
+    public = {f"scd_plugin.{name}" for name in scd_plugin.__all__ if not name.startswith("_")}
+    hosts = {f"scd_plugin.nnunet.trainers.{name}" for name in TRAINERS}
+    hosts |= {f"scd_plugin.nnunet.planning.planner.{name}" for name in PLANNERS}
+    assert len(imported) > 5
+    assert imported | public | hosts <= known
+    commands = (site / "reference" / "command-line.html").read_text(encoding="utf-8")
+    assert "--save-probabilities" in commands
+    assert "scd bridge to-nnunet" in commands
+
+
+@pytest.mark.slow
 def test_search_knows_the_words_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     index = (site / "searchindex.js").read_text(encoding="utf-8")
     found = json.loads(index.removeprefix("Search.setIndex(").rstrip(";\n").removesuffix(")"))
