@@ -1,5 +1,6 @@
 # make demo        train, predict and evaluate on a synthetic data set, or on DATA=<folder>
 # make test        all tests; TESTS='-m "not slow"' for the unit tests alone
+# make coverage    the unit tests, and which lines they leave out; less than pyproject.toml's fail_under fails
 # make integration nnU-Net's own integration scenario with SCD, about an hour; data in SCD_SHARED
 # make lint        ruff and mypy
 # make docs        the documentation site: docs/_build/html/index.html
@@ -21,13 +22,16 @@ KEY := $(shell { cat pyproject.toml constraints.txt nnunet_trainers/scd_trainers
 READY := $(VENV)/.ready-$(KEY)
 BIN := $(VENV)/bin
 
-.PHONY: demo test integration integration-data docs lowest gpu lint environment clean
+.PHONY: demo test coverage integration integration-data docs lowest gpu lint environment clean
 
 demo: $(READY)
 	$(BIN)/scd demo --output "$(OUT)" $(if $(DATA),--data "$(DATA)")
 
 test: $(READY)
 	$(BIN)/python -m pytest $(WORKERS) -m "not integration" $(TESTS)
+
+coverage: $(READY)
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not integration" --cov --cov-report=term:skip-covered $(TESTS)
 
 integration: integration-data $(READY)
 	$(BIN)/python -m pytest -m integration
