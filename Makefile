@@ -43,6 +43,8 @@ integration-data:
 
 # whatever Sphinx warns of is an error
 docs: $(READY)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make docs needs Python 3.11 or 3.12: try make docs PYTHON=python3.11 VENV=.venv-docs" >&2; exit 1; }
 	$(BIN)/python -m sphinx -W --keep-going --quiet docs docs/_build/html
 
 # an environment of its own
