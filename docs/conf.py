@@ -39,8 +39,9 @@ exclude_patterns = ["_build"]
 nitpicky = True
 # types of other packages, whose inventories would have to be fetched
 nitpick_ignore_regex = [("py:.*", r"(torch|ignite|nn|np|numpy|monai|nnunetv2|pathlib|collections|typing)\..*")]
-nitpick_ignore = [  # passed on, not for use
-    ("py:class", "scd_plugin.networks.guidance.SeenStage"),
+nitpick_ignore = [
+    ("py:class", "Tensor"),
+    # passed on, not for use
     ("py:class", "scd_plugin.nnunet.predict.bars.PredictionProgress"),
 ]
 default_role = "code"

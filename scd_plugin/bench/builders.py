@@ -22,8 +22,8 @@ def monai(name: str, *, img_size: Sequence[int], **arguments: Any) -> nn.Module:
     from monai.networks import nets
 
     # what else each of them is built with; others know neither a size of image nor of features
-    given: dict[str, Any] = {"UNETR": {"img_size": img_size}, "SwinUNETR": {"feature_size": 48}}.get(name, {})
-    built: nn.Module = getattr(nets, name)(**{**given, **arguments})
+    given: dict[str, dict[str, Any]] = {"UNETR": {"img_size": img_size}, "SwinUNETR": {"feature_size": 48}}
+    built: nn.Module = getattr(nets, name)(**{**given.get(name, {}), **arguments})
     return built
 
 
