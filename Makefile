@@ -1,7 +1,9 @@
 # make demo        train, predict and evaluate on a synthetic data set, or on DATA=<folder>
 # make test        all tests; TESTS='-m "not slow"' for the unit tests alone
+# make coverage    the unit tests, and which lines they leave out; less than pyproject.toml's fail_under fails
 # make integration nnU-Net's own integration scenario with SCD, about an hour; data in SCD_SHARED
 # make lint        ruff and mypy
+# make docs        the documentation site: docs/_build/html/index.html
 # make lowest      the unit tests with the lowest versions that pyproject.toml promises, on Python 3.10
 # make gpu         what SCD brings on an NVIDIA GPU, in BUDGET seconds: gpu.json and gpu.md; DRY=1 rehearses on a CPU
 PYTHON ?= python3
@@ -20,13 +22,16 @@ KEY := $(shell { cat pyproject.toml constraints.txt nnunet_trainers/scd_trainers
 READY := $(VENV)/.ready-$(KEY)
 BIN := $(VENV)/bin
 
-.PHONY: demo test integration integration-data lowest gpu lint environment clean
+.PHONY: demo test coverage integration integration-data docs lowest gpu lint environment clean
 
 demo: $(READY)
 	$(BIN)/scd demo --output "$(OUT)" $(if $(DATA),--data "$(DATA)")
 
 test: $(READY)
 	$(BIN)/python -m pytest $(WORKERS) -m "not integration" $(TESTS)
+
+coverage: $(READY)
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not integration" --cov --cov-report=term:skip-covered $(TESTS)
 
 integration: integration-data $(READY)
 	$(BIN)/python -m pytest -m integration
@@ -35,6 +40,12 @@ integration: integration-data $(READY)
 integration-data:
 	@test -d "$(SCD_SHARED)/data/Task04_Hippocampus" || { echo "make integration needs data/Task04_Hippocampus of the Medical \
 	Segmentation Decathlon in SCD_SHARED=$(SCD_SHARED); put it there, or name another folder" >&2; exit 1; }
+
+# whatever Sphinx warns of is an error
+docs: $(READY)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make docs needs Python 3.11 or 3.12: try make docs PYTHON=python3.11 VENV=.venv-docs" >&2; exit 1; }
+	$(BIN)/python -m sphinx -W --keep-going --quiet docs docs/_build/html
 
 # an environment of its own
 lowest:
@@ -63,4 +74,4 @@ $(READY):
 	touch "$@"
 
 clean:
-	rm -rf "$(VENV)" "$(OUT)"
+	rm -rf "$(VENV)" "$(OUT)" docs/_build

@@ -19,12 +19,15 @@ from reports import report_of
 
 from scd_plugin.bench.results import Results
 
-__all__ = ["page_text", "read_folder", "write_page"]
+__all__ = ["OLD", "page_text", "read_folder", "write_page"]
 
+OLD = "old-"
+"""Begins the name of a file whose numbers the code has left behind; its heading says so."""
 HEAD = """# Benchmarks
 
 Made by `benchmarks/page.py` from the JSON files in [{folder}]({folder}); no number is typed by hand. Speeds are
-medians with the extremes of the repeats. [How they are measured](how-to/benchmark.md).
+medians with the extremes of the repeats. [How they are measured](how-to/benchmark.md). "Old" are runs that the code has
+left behind: [what has changed](results.md#runs).
 """
 
 
@@ -55,6 +58,8 @@ def page_text(runs: Mapping[str, Results], folder: str) -> str:
         heading, _, rest = report_of(results).markdown(results).partition("\n\n")
         if often[titles[name]] > 1:
             heading += f" ({name})"
+        elif name.startswith(OLD):
+            heading += " (old)"
         sections.append("\n\n".join((heading, f"![{titles[name]}]({folder}/{name}.png)", rest)))
     return "\n".join([HEAD.format(folder=folder), *sections])
 

@@ -36,3 +36,8 @@ def __getattr__(name: str) -> object:
         return getattr(import_module("scd_plugin.networks"), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    """Names that are not loaded yet belong to it."""
+    return sorted({*globals(), *__all__})

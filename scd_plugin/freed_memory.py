@@ -3,7 +3,7 @@
 glibc takes every block above 32 MiB from the system and gives it back when it is freed. One feature map of 16 channels
 has 54 MiB at 96 x 96 x 96 voxels, and the system hands out zeroed pages of 4 KiB, one by one: a tenth to a third of a
 pass on two cores. Kept memory leaves gaps that nothing fits into, so that a process comes to hold more of it, within
-about ten steps; docs/performance-notes.md has both numbers. GPUs have PyTorch's own cache.
+about ten steps; docs/results.md has the numbers of both. GPUs have PyTorch's own cache.
 """
 
 from __future__ import annotations

@@ -9,21 +9,31 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
+
+
+def scripts(page: Path) -> list[str]:
+    """The Python of a page: each block by itself, in a tutorial all of them as one script."""
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return ["\n".join(blocks)] if blocks and page.parent.name == "tutorials" else blocks
+
+
 SNIPPETS = [
     pytest.param(code, id=f"{page.relative_to(REPOSITORY)}-{number}")
     for page in PAGES
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL))
+    for number, code in enumerate(scripts(page))
 ]
 
 
 def test_there_are_pages_and_snippets() -> None:
     assert len(PAGES) > 8
     assert len(SNIPPETS) >= 3
+    assert sum("docs/tutorials/" in str(snippet.id) for snippet in SNIPPETS) == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", SNIPPETS)
-def test_snippet_runs(code: str) -> None:
+def test_snippet_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     exec(compile(code, "snippet", "exec"), {"__name__": "snippet"})  # noqa: S102
 
 

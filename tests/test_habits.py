@@ -41,6 +41,33 @@ def test_every_test_runs_somewhere() -> None:
     assert "make lint" in runs["lint"]
     assert '-m "not slow and not integration"' in runs["unit"]
     assert '-m "slow and not integration"' in runs["slow"]
+    assert "make docs" in " ".join(step.get("run", "") for step in content("docs.yml")["jobs"]["site"]["steps"])
+
+
+def test_coverage_has_a_floor_that_a_workflow_holds() -> None:
+    steps = content("tests.yml")["jobs"]["unit"]["steps"]
+    conditions = {step["run"]: step.get("if", "") for step in steps if "run" in step}
+    assert conditions["make coverage"] == "matrix.python == '3.11'"
+    assert set(conditions.values()) == {"matrix.python == '3.11'", "matrix.python != '3.11'"}
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.search(r"^\[tool\.coverage\.report\][^\[]*^fail_under = \d+$", settings, flags=re.MULTILINE)
+    recipe = re.search(r"^coverage:.*\n\t(.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert recipe is not None
+    assert " --cov " in recipe[1]
+    assert "--cov-fail-under" not in recipe[1], "the floor stands in pyproject.toml alone"
+
+
+def test_image_holds_what_the_wheel_needs() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = {name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]}
+    allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert copied == {line.removeprefix("!") for line in allowed if line.startswith("!")}
+    assert {name for name in copied if not (ROOT / name).exists()} == set()
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    packed = re.findall(r'^"([^"]+)" = "', settings[settings.index("force-include]") :].split("\n\n")[0], re.MULTILINE)
+    assert packed
+    assert all(name.split("/")[0] in copied for name in packed)
+    assert "USER scd" in lines
 
 
 def test_a_bug_report_asks_for_the_doctor() -> None:

@@ -18,12 +18,12 @@ __all__ = ["monai", "plain", "primus", "unet"]
 
 
 def monai(name: str, *, img_size: Sequence[int], **arguments: Any) -> nn.Module:
-    """MONAI's UNETR or SwinUNETR, the latter as wide as its published BTCV and brain tumour models."""
+    """A network of MONAI's by its name; SwinUNETR is as wide as its published BTCV and brain tumour models."""
     from monai.networks import nets
 
-    # SwinUNETR is built for no size of image
-    given = {"img_size": img_size} if name == "UNETR" else {"feature_size": 48}
-    built: nn.Module = getattr(nets, name)(**{**given, **arguments})
+    # what else each of them is built with; others know neither a size of image nor of features
+    given: dict[str, dict[str, Any]] = {"UNETR": {"img_size": img_size}, "SwinUNETR": {"feature_size": 48}}
+    built: nn.Module = getattr(nets, name)(**{**given.get(name, {}), **arguments})
     return built
 
 

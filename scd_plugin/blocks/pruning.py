@@ -29,7 +29,7 @@ class PrunedTokens(NamedTuple):
     left_idx: Tensor
     """(B, M), int64, places in the grid"""
     policy: Tensor | None
-    """(B, K), the kept tokens' policy up to here: ones that carry gradients; None where nothing is learned"""
+    """(B, K), the kept tokens' policy up to here, ones that carry gradients; None where nothing is learned"""
     left_raw: Tensor
     """(B, M, D), before `norm_left`"""
 

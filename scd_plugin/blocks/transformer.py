@@ -29,7 +29,7 @@ def transformer_blocks(
 
     Dropout comes after the projections of attention and feed-forward layer, whose width is `mlp_dim`. Stochastic depth
     rises linearly from 0 at the first block to `drop_path_rate` at the last.
-    With `memory` they are `MemoryBlock`s, which have the same weights.
+    With `memory` each is a `MemoryBlock`, which has the same weights.
 
     Raises:
         ValueError: if `hidden_size` is not divisible by `num_heads`, or `num_layers` is not positive.

@@ -25,9 +25,9 @@ class EncodedTokens(NamedTuple):
     prefix: Tensor
     """(B, P, D), tokens without a place, such as CLS"""
     token_sets: list[Tensor]
-    """(B, K_i, D): tokens that left at stage 0..S-1, each as it was then; last the survivors"""
+    """(B, K_i, D), tokens that left at stage 0..S-1, each as it was then; last the survivors"""
     grid_idx: list[Tensor]
-    """(B, K_i), int64: for each set the tokens' places in the grid, ascending"""
+    """(B, K_i), int64, for each set the tokens' places in the grid, ascending"""
     hidden_states: list[Tensor]
     """(B, L, D) after each block of `tap_blocks`; empty where tokens are pruned"""
 

@@ -28,12 +28,12 @@ class SCDNetwork(nn.Module):
 
     if TYPE_CHECKING:  # TorchScript reads annotations that are there at run time, and knows few of them
         arguments: dict[str, Any]
-        """Arguments of the class: `type(network)(**network.arguments)` is the same network with new weights.
+        """Arguments of the class; `type(network)(**network.arguments)` is the same network with new weights.
 
         The one exception: see `set_keep_ratio`.
         """
         image_shape: list[int]
-        """Shape of an image without the batch: in_channels, then img_size."""
+        """Shape of an image without the batch, in_channels, then img_size."""
         out_channels: int
         grid_size: list[int]
         """Tokens per axis."""

@@ -24,7 +24,7 @@ TARGETS: dict[str, Callable[[TokenLabels], Tensor]] = {
     "foreground": lambda labels: labels.foreground.float(),
     "share": lambda labels: labels.share,
 }
-"""What a token should be kept for, by name: more than one class, any foreground, or its share of foreground."""
+"""What a token should be kept for, by name; more than one class, any foreground, or its share of foreground."""
 
 
 class SeenStage(NamedTuple):

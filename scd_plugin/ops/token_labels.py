@@ -16,13 +16,13 @@ class TokenLabels(NamedTuple):
     """Facts of each token of a batch, in the order of the grid; False where no voxel of it is labelled."""
 
     mixed: Tensor
-    """(B, L), bool: it holds more than one class, or both sides of a region's boundary."""
+    """(B, L), bool; it holds more than one class, or both sides of a region's boundary."""
     foreground: Tensor
-    """(B, L), bool: it holds a voxel that is not background."""
+    """(B, L), bool; it holds a voxel that is not background."""
     share: Tensor
-    """(B, L), float32: share of its labelled voxels that are not background, 0 to 1."""
+    """(B, L), float32; share of its labelled voxels that are not background, 0 to 1."""
     labelled: Tensor
-    """(B, L), bool: it holds a voxel whose label is known."""
+    """(B, L), bool; it holds a voxel whose label is known."""
 
 
 def token_labels(

@@ -52,7 +52,7 @@ def partition_topk(scores: Tensor, keep: int, tolerance: float = 0.0) -> Tensor:
             equal to it. Equal tokens get scores that differ in their last digits, and differently in each runtime.
 
     Returns:
-        (B, N), int64: `[:, :keep]` are the indices kept, `[:, keep:]` those left out.
+        Indices (B, N), int64; the first `keep` of them are kept, the others left out.
 
     Raises:
         ValueError: if `keep` is not in [1, N].

@@ -18,7 +18,7 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
 )
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-from scd_plugin.bench.builders import unet
+from scd_plugin.bench.builders import monai, unet
 
 DATASET = "Dataset902_Planned"
 # a planner whose memory target is never reached keeps the crop that it starts with: the size of the images
@@ -81,3 +81,9 @@ def test_deep_supervision_is_off_unless_asked_for() -> None:
 def test_a_crop_that_nnunet_would_pad_is_refused() -> None:
     with pytest.raises(ValueError, match=r"for a crop of 100x96x96 pools it down to an odd size; .* take 112x96x96"):
         unet(in_channels=1, out_channels=2, img_size=(100, 96, 96), residual=False)
+
+
+def test_any_network_of_monai_is_built_by_its_name() -> None:
+    network = monai("SegResNet", in_channels=1, out_channels=3, img_size=(16, 16, 16), init_filters=8)
+    assert type(network).__name__ == "SegResNet"
+    assert network(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 3, 16, 16, 16)

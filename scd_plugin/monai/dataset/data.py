@@ -86,7 +86,7 @@ def data_lists(
         labels: values that it knows, background among them; None for those that the folder says.
 
     Returns:
-        `training` and `validation`, lists of `{"image": path or paths, "label": path}`.
+        The lists `training` and `validation`; a case is a dict of `image`, a path or several, and `label`, a path.
 
     Raises:
         ValueError: if the folder is no data set, a case is damaged, or the split is impossible.

@@ -42,7 +42,7 @@ def list_images(dataset_dir: str | Path, *, channels: int, skip_bad: bool = Fals
         skip_bad: leave images that can't be used out, and log each of them, instead of refusing all.
 
     Returns:
-        One `{"image": path}` for each; a list of paths where channels have files of their own.
+        A dict for each, whose `image` is its path; a list of paths where channels have files of their own.
 
     Raises:
         ValueError: if nothing is found, two results would be one file, or, without `skip_bad`, an image can't be used.

@@ -77,7 +77,7 @@ class PruningTrainer(AbstractPrimus):
     scd_guide = 0.0
     """Weight of the loss by which labels teach the scores; 0 for the paper's training, by the segmentation alone."""
     scd_guide_target = "mixed"
-    """What a token should be kept for: "mixed" (it holds more than one class), "foreground" (any), or "share" of it."""
+    """What a token should be kept for, "mixed" (it holds more than one class), "foreground" (any), or "share" of it."""
     scd_cpu_dtype = "float32"
     """Precision inside the network on a CPU; "bfloat16" is for processors that have it. CUDA is as in nnU-Net."""
 

@@ -18,15 +18,15 @@ class PrunedPrimusTrainer(PruningTrainer):
 
     scd_settings_are_defaults = True
     scd_version = 1
-    """Primus's version: 1, 2 or 3."""
+    """Primus's version, 1, 2 or 3."""
     scd_size = "M"
-    """Primus's size: S, B, M or L."""
+    """Primus's size, S, B, M or L."""
     scd_prior: str | None = "entropy"
     """Score that the learned one is added to, see `scd_plugin.networks.priors`; None for none."""
     scd_prune_after: Sequence[int] | None = None
     """1-based blocks after which tokens leave; None for one stage, after a sixth of the depth."""
     scd_completion = "assembly"
-    """What completes the sequence before the decoder: MTA, or its cheaper form "assembly_to_kept"; see `SCDPrimus`."""
+    """What completes the sequence before the decoder, MTA, or its cheaper form "assembly_to_kept"; see `SCDPrimus`."""
     scd_completion_hidden_size: int | None = None
     """Width inside the completion, a multiple of the network's heads; None for the width of the tokens."""
     scd_patch_size: int | None = None

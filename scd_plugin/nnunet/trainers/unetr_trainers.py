@@ -12,7 +12,7 @@ class nnUNetTrainerSCD(PruningTrainer):
 
     scd_settings_are_defaults = True
     scd_size = "base"
-    """A preset: its whole network, keep ratios included; see `scd_plugin.networks.presets`."""
+    """A preset, which is a whole network, keep ratios included; see `scd_plugin.networks.presets`."""
 
     @classmethod
     def scd_preset(cls) -> str:
