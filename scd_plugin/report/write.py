@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +32,8 @@ from scd_plugin.whole_files import moved_into_place
 
 __all__ = ["Written", "find_run", "write_report"]
 
+# each holds the volumes of a case
+THREADS = 4
 Step = TypeVar("Step")
 
 
@@ -66,7 +71,7 @@ def write_report(
     """
     path = check_paths(folder, output, images, truth, pictures=pictures, tolerance=tolerance)
     run = find_run(folder, images=images, truth=truth)
-    measured = [measure(run, case, tolerance=tolerance) for case in _shown(run.label_maps, "cases")]
+    measured = _measured(run, tolerance)
     cases, apart = worst_first(measured), outliers(measured)
     colours = class_colours(run.classes)
     page = PageContent(
@@ -124,6 +129,19 @@ def _note_what_is_missing(run: Run, images: Path | None, truth: Path | None) -> 
             run.notes.append(f"no {what} of any case was found {where}")
         elif what == "image":
             run.notes.append(f"no image of {len(missing)} of {cases} cases was found {where}")
+
+
+def _measured(run: Run, tolerance: float) -> list[CaseResult]:
+    """Measure all cases, some side by side: most of it is in libraries that let other threads run."""
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
+        # MONAI calls itself with an argument that it has deprecated
+        warnings.filterwarnings("ignore", "monai.metrics", FutureWarning)
+        waiting = [pool.submit(measure, run, case, tolerance=tolerance) for case in run.label_maps]
+        try:
+            return [one.result() for one in _shown(waiting, "cases")]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _draw(run: Run, case: CaseResult, colours: dict[str, tuple[int, int, int]]) -> Sequence[Plane]:
