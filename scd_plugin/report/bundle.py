@@ -10,7 +10,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from scd_plugin.channel_files import case_name
 from scd_plugin.folders import is_bundle
-from scd_plugin.measure.audit_files import read_audit
 from scd_plugin.report.kinds import ENDINGS
 from scd_plugin.report.predictions import read_predictions, read_rows
 from scd_plugin.report.run import Curve, Listing, Run, read_labels, read_object, settings_rows
@@ -53,9 +52,8 @@ def read_bundle(folder: Path) -> Run:
 
 
 def add_evaluation(run: Run) -> None:
-    """Add what the bundle's engines write: curves, the audit, Dice of each image, and where the images were."""
+    """Add what the bundle's engines write: curves, Dice of each image, and where the images were."""
     run.curves += read_scalars(run.folder)
-    run.audit = run.audit or read_audit(run.folder)
     rows = read_rows(run.folder / _SCORES)
     if not rows:
         return

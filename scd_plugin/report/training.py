@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
 
-from scd_plugin.measure.audit_files import read_audit
 from scd_plugin.report.kinds import ENDINGS, files_ending_in
 from scd_plugin.report.predictions import add_images, add_truth, references
 from scd_plugin.report.run import Curve, Listing, Run, read_labels, read_object, settings_rows
@@ -51,7 +50,6 @@ def read_training(folder: Path) -> Run:
         if (root / "imagesTr").is_dir():
             add_images(run, root / "imagesTr")
     run.curves = read_log(folder, list(run.classes))
-    run.audit = read_audit(folder)
     _add_settings(run, model)
     return run
 

@@ -15,10 +15,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from scd_plugin.measure.audit_files import TABLE, read_audit
 from scd_plugin.nnunet.predict.clock import typed_command
 from scd_plugin.report.bundle import add_evaluation, read_bundle
 from scd_plugin.report.cases import CaseResult, measure, read_files
-from scd_plugin.report.charts import audit_chart, curve_charts, distribution
+from scd_plugin.report.charts import Chart, audit_chart, curve_charts, distribution
 from scd_plugin.report.colours import class_colours, hexadecimal
 from scd_plugin.report.kinds import BUNDLE, PICTURES, PREDICTIONS, TOLERANCE, TRAINING, check_paths, kind_of
 from scd_plugin.report.page import PageContent, render
@@ -80,7 +81,7 @@ def write_report(
     chosen = [case for case in cases if not case.error][:pictures]
     page.planes = {case.name: _draw(run, case, colours) for case in _shown(chosen, "pictures")}
     page.distribution = distribution(cases, colours, apart)
-    page.curves, page.audit = curve_charts(run.curves, colours), audit_chart(run.audit)
+    page.curves, page.audit = curve_charts(run.curves, colours), _audit(run)
     with moved_into_place(path) as partial:
         # names of files may hold bytes that are no letters
         partial.write_text(render(page), encoding="utf-8", errors="replace")
@@ -129,6 +130,14 @@ def _note_what_is_missing(run: Run, images: Path | None, truth: Path | None) -> 
             run.notes.append(f"no {what} of any case was found {where}")
         elif what == "image":
             run.notes.append(f"no image of {len(missing)} of {cases} cases was found {where}")
+
+
+def _audit(run: Run) -> Chart | None:
+    try:
+        return audit_chart(read_audit(run.folder)) if run.folder.is_dir() else None
+    except (KeyError, TypeError, ValueError):
+        run.notes.append(f"{run.folder / TABLE} can't be understood; it is left out")
+        return None
 
 
 def _measured(run: Run, tolerance: float) -> list[CaseResult]:
