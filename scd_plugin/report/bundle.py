@@ -136,5 +136,6 @@ def _add_settings(run: Run, root: Path, metadata: Mapping[str, Any], inference: 
     known |= {key: inference[key] for key in ("spacing", "img_size", "regions_order") if key in inference}
     run.settings.append(Listing("Settings of the bundle", ("setting", "value"), settings_rows(known)))
     versions = {key.removesuffix("_version"): metadata[key] for key in metadata if key.endswith("_version")}
-    versions |= versions.pop("required_packages", {})
+    packages = versions.pop("required_packages", None)
+    versions |= packages if isinstance(packages, dict) else {}
     run.settings.append(Listing("Versions that the bundle asks for", ("package", "version"), settings_rows(versions)))

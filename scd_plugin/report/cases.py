@@ -75,6 +75,8 @@ def read_files(run: Run, case: str, *, pictures: bool) -> CaseFiles:
         ValueError: if the prediction can't be read.
     """
     files = CaseFiles(read_label_map(run.label_maps[case]))
+    if files.prediction.note:
+        files.notes.append(f"the prediction: {files.prediction.note}")
 
     def read(what: str, path: Path | None, *, labels: bool) -> Volume | None:
         if path is None:

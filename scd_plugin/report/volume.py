@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = ["Volume", "differs", "read_label_map", "read_volume"]
 Array = npt.NDArray[Any]
 # of the shortest edge of a voxel: files round their geometry, and some to 32 bits
 SAME_PLACE = 0.5
+LARGEST_LABEL = 2**16 - 1
 # formats whose files say nothing of millimetres that nnU-Net would read
 _PLAIN, _TIFF = (".png", ".bmp"), (".tif", ".tiff")
 
@@ -84,15 +85,19 @@ def read_volume(path: Path) -> Volume:
 
 
 def read_label_map(path: Path) -> Volume:
-    """Read a label map; ValueError too if its values are no whole numbers."""
+    """Read a label map; ValueError too if its values are no whole numbers from 0 to 65535, as in nnU-Net."""
     volume = read_volume(path)
-    if np.issubdtype(volume.voxels.dtype, np.integer):
-        return volume
-    rounded = np.rint(volume.voxels)
-    if not np.array_equal(rounded, volume.voxels):
-        msg = f"{path} is no label map: it holds values that are no whole numbers; is it an image?"
+    low, high = volume.voxels.min(), volume.voxels.max()
+    # NaN is not within, either
+    within = 0 <= low <= high <= LARGEST_LABEL
+    labels = volume.voxels.astype(np.uint16) if within else volume.voxels
+    if not (within and np.array_equal(labels, volume.voxels)):
+        msg = (
+            f"{path} is no label map: it must hold whole numbers from 0 to {LARGEST_LABEL}, and it holds {low:g} to "
+            f"{high:g}; is it an image?"
+        )
         raise ValueError(msg)
-    return Volume(**{**vars(volume), "voxels": rounded.astype(np.int64)})
+    return replace(volume, voxels=labels)
 
 
 def differs(one: Volume, other: Volume) -> str:

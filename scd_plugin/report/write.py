@@ -35,16 +35,19 @@ __all__ = ["Written", "find_run", "write_report"]
 
 # each holds the volumes of a case
 THREADS = 4
+# of label maps without names
+MOST_VALUES = 256
 Step = TypeVar("Step")
 
 
 @dataclass(frozen=True)
 class Written:
-    """The page, the cases on it, and how many of them with pictures."""
+    """The page, the cases on it, how many of them with pictures, and those that can't be read."""
 
     path: Path
     cases: int
     shown: int
+    unreadable: tuple[str, ...] = ()
 
 
 def write_report(
@@ -85,7 +88,7 @@ def write_report(
     with moved_into_place(path) as partial:
         # names of files may hold bytes that are no letters
         partial.write_text(render(page), encoding="utf-8", errors="replace")
-    return Written(path, len(cases), len(page.planes))
+    return Written(path, len(cases), len(page.planes), tuple(case.name for case in cases if case.error))
 
 
 def find_run(folder: Path, *, images: Path | None = None, truth: Path | None = None) -> Run:
@@ -112,6 +115,12 @@ def _name_by_values(run: Run) -> None:
         # what is wrong with it is said where the case is measured
         with suppress(ValueError, OSError):
             values |= set(np.unique(read_label_map(path).voxels).tolist()) - {0}
+    if len(values) > MOST_VALUES:
+        run.notes.append(
+            f"the label maps hold {len(values)} values, and nothing names them: more than {MOST_VALUES} are those of "
+            "images; no class is shown"
+        )
+        return
     run.classes = {f"label {value}": {value} for value in sorted(values)}
     run.truth_classes = dict(run.classes)
     if values:

@@ -73,10 +73,14 @@ def test_what_is_no_image_or_no_label_map(tmp_path: Path, volumes: Any) -> None:
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ValueError, match=r"b.nii is cut off: it holds 392 of 400 bytes"):
         read_volume(path)
-    with pytest.raises(ValueError, match=r"c.nii.gz is no label map: it holds values that are no whole numbers"):
+    with pytest.raises(ValueError, match=r"c.nii.gz is no label map: it must hold whole numbers from 0 to 65535, and"):
         read_label_map(volumes.write(tmp_path / "c.nii.gz", ARRAY + np.float32(0.5)))
     whole = read_label_map(volumes.write(tmp_path / "d.nii.gz", ARRAY.astype(np.float32)))
-    assert whole.voxels.dtype == np.int64
+    assert np.array_equal(whole.voxels, ARRAY)
+    assert whole.voxels.dtype == np.uint16
+    for name, value in (("f", -1), ("g", 65536)):
+        with pytest.raises(ValueError, match=rf"and it holds {min(value, 1)} to {max(value, 1)}; is it an image"):
+            read_label_map(volumes.write(tmp_path / f"{name}.nii.gz", np.array([[[1, value]] * 2] * 2, np.int32)))
     with pytest.raises(ValueError, match="is no label map"):
         read_label_map(volumes.write(tmp_path / "e.mha", np.full((2, 2, 2), np.nan, np.float32)))
 

@@ -163,7 +163,8 @@ def test_files_that_can_not_be_read(make_run: MakeRun, tmp_path: Path, read_page
     assert "plans.json is no JSON" in page.text
     assert "is left out" in page.text
     volumes.write(folder / "a.nii.gz", np.full(volumes.shape, 0.5, np.float32))
-    assert "is no label map: it holds values that are no whole numbers" in read_page(write_report(folder).path).text
+    assert "a.nii.gz is no label map: it must hold whole numbers" in read_page(write_report(folder).path).text
+    assert write_report(folder).unreadable == ("a",)
 
 
 def test_regions_and_ignored_voxels(make_run: MakeRun, tmp_path: Path, read_page: Any, volumes: Any) -> None:
@@ -193,6 +194,43 @@ def test_values_that_no_class_has_and_labels_that_name_none(make_run: MakeRun, r
     assert "label 2" in text
     (folder / "dataset.json").unlink()
     assert "nothing names the classes here (no dataset.json)" in read_page(write_report(folder).path).text
+
+
+def test_images_for_label_maps(tmp_path: Path, read_page: Any, volumes: Any) -> None:
+    volumes.write(tmp_path / "a.nii.gz", np.arange(10 * 10 * 10, dtype=np.int16).reshape(10, 10, 10))
+    page = read_page(write_report(tmp_path).path)
+    assert "the label maps hold 999 values, and nothing names them: more than 256 are those of images" in page.text
+    assert len(page.pictures) == 3
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("summary.json", '{"metric_per_case": [1, {"prediction_file": null, "reference_file": 3}]}'),
+        ("summary.json", '{"metric_per_case": {"a": 1}}'),
+        (
+            "scd_predict.json",
+            '{"runs": [{"settings": {"versions": null, "input": 3}, "wall_seconds": 1, "cases": []}]}',
+        ),
+        (
+            "scd_predict.json",
+            '{"runs": [{"settings": {"a": 1}, "wall_seconds": 1, "cases": [{"case": "a", "seconds": {"read": "x"}}]}]}',
+        ),
+        ("scd_predict.json", "[1]"),
+        ("plans.json", "[1]"),
+        ("dataset.json", '{"labels": null, "file_ending": 3}'),
+        ("dataset.json", "{}"),
+        ("dataset.json", '{"labels": {"background": 0, "one": 1}, "file_ending": ".nrrd"}'),
+        ("predict_from_raw_data_args.json", '{"list_of_lists_or_source_folder": [["a"]]}'),
+        ("val_mean_dice_raw.csv", "filename,class0\n,\na,b,c,d\n"),
+        ("events.out.tfevents.1", "no events"),
+        ("token_audit.csv", "epoch\n"),
+    ],
+)
+def test_odd_files_beside_do_no_harm(make_run: MakeRun, read_page: Any, file: str, content: str) -> None:
+    folder = make_run(["a"])
+    (folder / file).write_text(content)
+    assert len(read_page(write_report(folder).path).pictures) == 3
 
 
 def test_flat_colour_images(tmp_path: Path, read_page: Any, volumes: Any) -> None:
