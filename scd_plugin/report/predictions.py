@@ -21,7 +21,7 @@ _VOLUMES = tuple(ending for ending in ENDINGS if ending not in (".png", ".bmp"))
 
 def read_predictions(folder: Path) -> Run:
     """Read what a folder of predictions holds; images and truth as far as files there name them."""
-    run = Run("Predictions", folder)
+    run = Run(f"Predictions: {folder.resolve().name}", folder)
     dataset = read_object(folder / "dataset.json", run.notes)
     ending = dataset.get("file_ending")
     # without a description pictures are rather pictures

@@ -15,9 +15,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from scd_plugin.channel_files import without_channel
 from scd_plugin.measure.audit_files import TABLE, read_audit
 from scd_plugin.nnunet.predict.clock import typed_command
-from scd_plugin.report.bundle import add_evaluation, read_bundle
+from scd_plugin.report.bundle import POSTFIX, add_evaluation, read_bundle
 from scd_plugin.report.cases import CaseResult, measure, read_files
 from scd_plugin.report.charts import Chart, audit_chart, curve_charts, distribution
 from scd_plugin.report.colours import class_colours, hexadecimal
@@ -102,10 +103,20 @@ def find_run(folder: Path, *, images: Path | None = None, truth: Path | None = N
         if named is not None:
             known.clear()
             add(run, named)
+    for found in (run.images, run.truth):
+        _by_other_names(found, run.label_maps)
     if not run.classes:
         _name_by_values(run)
     _note_what_is_missing(run, images, truth)
     return run
+
+
+def _by_other_names(found: dict[str, Path], cases: Iterable[str]) -> None:
+    """Add, for cases that were not found, what has their name without a bundle's postfix or the channel's number."""
+    for case in cases:
+        for name in (case.removesuffix(POSTFIX), without_channel(case.removesuffix(POSTFIX))):
+            if case not in found and name in found:
+                found[case] = found[name]
 
 
 def _name_by_values(run: Run) -> None:

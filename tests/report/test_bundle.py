@@ -64,13 +64,16 @@ def test_the_evaluation_tells_dice_and_where_images_and_labels_are(
     rows = [f"{data / 'imagesTr' / 'a_0000.nii.gz'},0.5,nan,0.5", "/gone/imagesTr/b_0000.nii.gz,1,1,1"]
     (bundle / "eval" / "val_mean_dice_raw.csv").write_text("\n".join(["filename,class0,class1,mean", *rows]))
     run = find_run(bundle)
-    assert run.images == {"a": data / "imagesTr" / "a_0000.nii.gz"}
-    assert run.truth == {"a": data / "labelsTr" / "a.nii.gz"}
+    # of the others, too, which lie beside
+    for name in "abc":
+        assert run.images[name] == data / "imagesTr" / f"{name}_0000.nii.gz"
+        assert run.truth[name] == data / "labelsTr" / f"{name}.nii.gz"
     page = read_page(write_report(bundle).path)
     assert (
         "Dice as the evaluation of the bundle has written it image one two mean a 0.500 nan 0.500 b 1.000" in page.text
     )
-    assert "no image of 2 of 3 cases was found" in page.text
+    assert "Bundle: bundle" in page.text
+    assert "by their mean Dice." in page.text
 
 
 def test_names_of_the_classes(bundle: Path) -> None:
@@ -102,6 +105,18 @@ def test_a_bundle_that_has_not_run(bundle: Path, read_page: Any) -> None:
     page = read_page(write_report(bundle).path)
     assert "the bundle has not run yet, or has written elsewhere" in page.text
     assert "There are no label maps here" in page.text
+
+
+def test_results_named_as_the_file_of_the_channel(bundle: Path, tmp_path: Path) -> None:
+    (bundle / "eval" / "a_seg.nii.gz").rename(bundle / "eval" / "a_0000_seg.nii.gz")
+    run = find_run(bundle, images=tmp_path / "images", truth=tmp_path / "truth")
+    assert run.truth["a_0000"] == tmp_path / "truth" / "a.nii.gz"
+    assert run.images["a_0000"] == tmp_path / "images" / "a_0000.nii.gz"
+    # the same of an output folder that nothing tells for a bundle's
+    shutil.copytree(bundle / "eval", tmp_path / "elsewhere")
+    run = find_run(tmp_path / "elsewhere", images=tmp_path / "images", truth=tmp_path / "truth")
+    assert run.truth["a_0000_seg"] == tmp_path / "truth" / "a.nii.gz"
+    assert run.images["b_seg"] == tmp_path / "images" / "b_0000.nii.gz"
 
 
 def test_output_elsewhere(bundle: Path, tmp_path: Path, read_page: Any) -> None:

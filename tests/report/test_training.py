@@ -81,6 +81,7 @@ def test_page_of_a_fold(fold: Path, tmp_path: Path, read_page: Any) -> None:
         "Tokens that leave at stage 1, at epoch 1: mixed 25 %, foreground nan %, background 95 %, chance 75 %" in charts
     )
     assert "command nnUNetv2_train Dataset004_Mine 3d_fullres 0 -tr nnUNetTrainerSCD -p nnUNetPlans" in page.text
+    assert "Training: nnUNetTrainerSCD__nnUNetPlans__3d_fullres, fold_0" in page.text
     assert "batch_size 2" in page.text
     assert "scd_size tiny" in page.text
     assert "torch 2.8.0" in page.text

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from scd_plugin.report.write import write_report
+from scd_plugin.report.cases import measure
+from scd_plugin.report.write import find_run, write_report
 
 MakeRun = Callable[..., Path]
 
@@ -34,6 +35,18 @@ def test_a_page_of_predictions(make_run: MakeRun, tmp_path: Path, read_page: Any
     assert len(page.pictures) == 18
     assert page.pictures[0] == "a, axial, slice 5 of 20: image with outlines of the prediction: one"
     assert not [note for note in page.all("div") if note.get("role") == "note"]
+
+
+def test_dice_is_that_of_nnunet(make_run: MakeRun, tmp_path: Path) -> None:
+    from nnunetv2.evaluation.evaluate_predictions import compute_metrics
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    run = find_run(make_run(), truth=tmp_path / "truth")
+    for case in run.label_maps:
+        files = str(run.truth[case]), str(run.label_maps[case])
+        theirs = compute_metrics(*files, SimpleITKIO(), [1, 2])["metrics"]
+        ours = {one.name: one.scores.dice for one in measure(run, case, tolerance=1).classes}
+        assert ours == pytest.approx({"one": theirs[1]["Dice"], "two": theirs[2]["Dice"]})
 
 
 def test_a_page_for_every_reader(make_run: MakeRun, tmp_path: Path, read_page: Any) -> None:
