@@ -115,7 +115,10 @@ def _dice(cases: Sequence[CaseResult], name: str) -> dict[str, float]:
 
 def _size(cases: Sequence[CaseResult], name: str) -> dict[str, float]:
     """Sizes as multiples of the median of those that there are, so that large and small classes share an axis."""
-    found = {case: float(one.voxels if one.ml is None else one.ml) for case, one in _of_class(cases, name).items()}
+    known = _of_class(cases, name)
+    found = {case: one.ml for case, one in known.items() if one.ml is not None}
+    # where all images are flat
+    found = found or {case: float(one.voxels) for case, one in known.items()}
     there = [size for size in found.values() if size]
     return {case: size / median(there) for case, size in found.items()} if there else {}
 

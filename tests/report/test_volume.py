@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -83,6 +85,25 @@ def test_what_is_no_image_or_no_label_map(tmp_path: Path, volumes: Any) -> None:
             read_label_map(volumes.write(tmp_path / f"{name}.nii.gz", np.array([[[1, value]] * 2] * 2, np.int32)))
     with pytest.raises(ValueError, match="is no label map"):
         read_label_map(volumes.write(tmp_path / "e.mha", np.full((2, 2, 2), np.nan, np.float32)))
+
+
+def test_complex_voxels_show_their_absolute_values(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.full((3, 4, 5), 3 + 4j, np.complex64), np.eye(4)), tmp_path / "a.nii.gz")
+    volume = read_volume(tmp_path / "a.nii.gz")
+    assert np.array_equal(volume.voxels, np.full((5, 4, 3), 5))
+    assert volume.note == "it is complex, its absolute values are shown"
+
+
+def test_names_and_axes_that_the_reader_does_not_take(tmp_path: Path, volumes: Any) -> None:
+    path = volumes.write(tmp_path / "a.nii.gz", ARRAY)
+    found = path.rename(tmp_path / os.fsdecode(b"\xff.nii.gz"))
+    with pytest.raises(ValueError, match=r"udcff.nii.gz' can't be read: its name holds bytes that are no letters"):
+        read_volume(found)
+    sheared = np.eye(4)
+    sheared[0, 1] = 0.5
+    nib.save(nib.Nifti1Image(ARRAY, sheared), tmp_path / "b.nii.gz")
+    with pytest.raises(ValueError, match="its axes are not at right angles"):
+        read_volume(tmp_path / "b.nii.gz")
 
 
 def test_how_geometries_differ(tmp_path: Path, volumes: Any) -> None:
