@@ -414,6 +414,8 @@ def report(
 
 def _say_report(written: Any) -> None:
     size, cases = written.path.stat().st_size / 1e6, "1 case" if written.cases == 1 else f"{written.cases} cases"
+    if written.unreadable:
+        typer.echo(f"note: label maps that can't be read, see the page: {', '.join(written.unreadable)}", err=True)
     typer.echo(f"done: {written.path}, {cases}, {written.shown} with pictures, {size:.1f} MB; open it in a browser")
 
 

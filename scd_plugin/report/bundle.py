@@ -10,14 +10,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from scd_plugin.channel_files import case_name
 from scd_plugin.folders import is_bundle
-from scd_plugin.measure.audit_files import read_audit
 from scd_plugin.report.kinds import ENDINGS
-from scd_plugin.report.predictions import read_predictions, read_rows
+from scd_plugin.report.predictions import add_images, add_truth, read_predictions, read_rows
 from scd_plugin.report.run import Curve, Listing, Run, read_labels, read_object, settings_rows
 
-__all__ = ["add_evaluation", "read_bundle", "read_scalars"]
+__all__ = ["POSTFIX", "add_evaluation", "read_bundle", "read_scalars"]
 
-_OUTPUT, _POSTFIX = "eval", "_seg"
+_OUTPUT, POSTFIX = "eval", "_seg"
 _SCORES = "val_mean_dice_raw.csv"
 # images of a labelled folder and of nnU-Net's, and their labels
 _BESIDE = {"images": "labels", "imagesTr": "labelsTr", "imagesTs": "labelsTs"}
@@ -35,8 +34,8 @@ def read_bundle(folder: Path) -> Run:
         run = read_predictions(output)
     else:
         run = Run("", output, notes=[f"there is no {output}: the bundle has not run yet, or has written elsewhere"])
-    run.title = "Bundle"
-    run.label_maps = {name.removesuffix(_POSTFIX): path for name, path in run.label_maps.items()}
+    run.title = f"Bundle: {root.resolve().name}"
+    run.label_maps = {name.removesuffix(POSTFIX): path for name, path in run.label_maps.items()}
     metadata = read_object(root / "configs" / "metadata.json", run.notes)
     inference = read_object(root / "configs" / "inference.json", run.notes)
     # that of nnU-Net, if the bundle was made of its model
@@ -53,9 +52,8 @@ def read_bundle(folder: Path) -> Run:
 
 
 def add_evaluation(run: Run) -> None:
-    """Add what the bundle's engines write: curves, the audit, Dice of each image, and where the images were."""
+    """Add what the bundle's engines write: curves, Dice of each image, and where the images were."""
     run.curves += read_scalars(run.folder)
-    run.audit = run.audit or read_audit(run.folder)
     rows = read_rows(run.folder / _SCORES)
     if not rows:
         return
@@ -64,15 +62,16 @@ def add_evaluation(run: Run) -> None:
     columns = [key for key in head if key != "filename"]
     # MONAI counts the classes, without the background
     titles = [names[i] if (i := _number(key)) is not None and i < len(names) else key for key in columns]
-    listed = []
-    for row in rows:
-        image = Path(row.get("filename") or "")
-        case = case_name(image.name, ENDINGS)
-        listed.append((case, *(_rounded(row[key]) for key in columns)))
-        if image.is_file():
-            run.images.setdefault(case, image)
-        if (label := _label_of(image, case)) is not None:
-            run.truth.setdefault(case, label)
+    images = [Path(row.get("filename") or "") for row in rows]
+    # inference may have seen others of the same folder
+    for folder in sorted({image.parent for image in images if image.is_file()}):
+        add_images(run, folder)
+        labels = folder.with_name(_BESIDE.get(folder.name, folder.name))
+        if labels != folder and labels.is_dir():
+            add_truth(run, labels)
+    listed = [
+        (case_name(image.name, ENDINGS), *(_rounded(row[key]) for key in columns)) for image, row in zip(images, rows)
+    ]
     run.listings.append(Listing("Dice as the evaluation of the bundle has written it", ("image", *titles), listed))
 
 
@@ -109,13 +108,6 @@ def _labels(metadata: Mapping[str, Any], inference: Mapping[str, Any]) -> tuple[
     return (labels, None) if labels.get("background") == 0 else ({}, None)
 
 
-def _label_of(image: Path, case: str) -> Path | None:
-    beside = _BESIDE.get(image.parent.name)
-    folder = None if beside is None else image.parent.with_name(beside)
-    found = [] if folder is None else [folder / f"{case}{ending}" for ending in ENDINGS]
-    return next((path for path in found if path.is_file()), None)
-
-
 def _number(column: str) -> int | None:
     digits = column.removeprefix("class")
     return int(digits) if digits.isdigit() and digits != column else None
@@ -138,5 +130,6 @@ def _add_settings(run: Run, root: Path, metadata: Mapping[str, Any], inference: 
     known |= {key: inference[key] for key in ("spacing", "img_size", "regions_order") if key in inference}
     run.settings.append(Listing("Settings of the bundle", ("setting", "value"), settings_rows(known)))
     versions = {key.removesuffix("_version"): metadata[key] for key in metadata if key.endswith("_version")}
-    versions |= versions.pop("required_packages", {})
+    packages = versions.pop("required_packages", None)
+    versions |= packages if isinstance(packages, dict) else {}
     run.settings.append(Listing("Versions that the bundle asks for", ("package", "version"), settings_rows(versions)))

@@ -7,14 +7,16 @@ from pathlib import Path
 from statistics import mean
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from scd_plugin.report.run import Run
-from scd_plugin.report.scores import Scores, class_scores
+from scd_plugin.report.scores import Scores, class_scores, surface_axes
 from scd_plugin.report.volume import Array, Volume, differs, read_label_map, read_volume
 
-__all__ = ["CaseFiles", "CaseResult", "ClassResult", "class_masks", "measure", "read_files"]
+__all__ = ["CaseFiles", "CaseResult", "ClassResult", "class_boxes", "class_masks", "measure", "read_files"]
 
 _MM3_IN_ML = 1000.0
+_NOWHERE = (slice(0, 1),) * 3
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ def read_files(run: Run, case: str, *, pictures: bool) -> CaseFiles:
         ValueError: if the prediction can't be read.
     """
     files = CaseFiles(read_label_map(run.label_maps[case]))
+    if files.prediction.note:
+        files.notes.append(f"the prediction: {files.prediction.note}")
 
     def read(what: str, path: Path | None, *, labels: bool) -> Volume | None:
         if path is None:
@@ -96,16 +100,35 @@ def read_files(run: Run, case: str, *, pictures: bool) -> CaseFiles:
     return files
 
 
-def class_masks(run: Run, files: CaseFiles) -> dict[str, tuple[Array, Array | None]]:
-    """Return, for each class, where it was predicted and where it should be (Z, Y, X); ignored voxels are nowhere."""
-    prediction, truth = files.prediction.voxels, None if files.truth is None else files.truth.voxels
-    counts = None if truth is None or run.ignore is None else truth != run.ignore
-    masks = {}
-    for name, values in run.classes.items():
-        mask = np.isin(prediction, sorted(values))
-        should = None if truth is None else np.isin(truth, sorted(run.truth_classes[name]))
-        masks[name] = (mask if counts is None else mask & counts, should)
-    return masks
+def class_masks(
+    run: Run, files: CaseFiles, name: str, part: tuple[slice | int, ...] = ()
+) -> tuple[Array, Array | None]:
+    """Return where a class was predicted and where it should be, in a part of the image; ignored voxels are nowhere."""
+    mask = np.isin(files.prediction.voxels[part], sorted(run.classes[name]))
+    if files.truth is None:
+        return mask, None
+    truth = files.truth.voxels[part]
+    if run.ignore is not None:
+        mask &= truth != run.ignore
+    return mask, np.isin(truth, sorted(run.truth_classes[name]))
+
+
+def class_boxes(run: Run, files: CaseFiles) -> dict[str, tuple[slice, ...] | None]:
+    """Return the smallest box around each class, of prediction and truth together; None where neither has it."""
+    places = [(find_objects(files.prediction.voxels), run.classes)]
+    if files.truth is not None:
+        places.append((find_objects(files.truth.voxels), run.truth_classes))
+    boxes: dict[str, tuple[slice, ...] | None] = {}
+    for name in run.classes:
+        found = [
+            known[value - 1]
+            for known, classes in places
+            for value in classes[name]
+            if 0 < value <= len(known) and known[value - 1]
+        ]
+        ends = [(min(part.start for part in axis), max(part.stop for part in axis)) for axis in zip(*found)]
+        boxes[name] = tuple(slice(*both) for both in ends) or None
+    return boxes
 
 
 def measure(run: Run, case: str, *, tolerance: float) -> CaseResult:
@@ -124,12 +147,14 @@ def measure(run: Run, case: str, *, tolerance: float) -> CaseResult:
     if unknown.size:
         result.notes.append(f"values that no class has: {', '.join(map(str, unknown[:10]))}")
     ml = float(np.prod(files.prediction.spacing)) / _MM3_IN_ML
-    for name, (mask, should) in class_masks(run, files).items():
+    axes = surface_axes(files.prediction.voxels.shape)
+    for name, box in class_boxes(run, files).items():
+        mask, should = class_masks(run, files, name, box or _NOWHERE)
         voxels, expected = int(mask.sum()), None if should is None else int(should.sum())
         volumes = [None if n is None or files.prediction.flat else n * ml for n in (voxels, expected)]
         scores = Scores(None, None, None)
         if should is not None:
-            scores = class_scores(mask, should, files.prediction.spacing, tolerance)
+            scores = class_scores(mask, should, files.prediction.spacing, tolerance, axes=axes)
         result.classes.append(
             ClassResult(name, voxels, expected, volumes[0], volumes[1], scores, _remark(voxels, expected))
         )

@@ -28,6 +28,8 @@ _STYLE |= {"axes.spines.right": False, "svg.hashsalt": "scd"}
 _WIDTH = 9.5
 # names of outliers that find room beside each other
 _NAMED = 3
+# classes with which rows stand closer
+_MANY = 12
 _DICE, _SIZE = "Dice, higher is better", "size, 1 is the median of the class"
 _MOST_NAME = 24
 _Colours = Mapping[str, tuple[int, int, int]]
@@ -48,7 +50,9 @@ def distribution(cases: Sequence[CaseResult], colours: _Colours, apart: Mapping[
         return None
     what = [_DICE] * any(case.has_truth for case in read) + [_SIZE]
     with rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 1.0 + 0.5 * len(colours)), layout="constrained")
+        figure = Figure(
+            figsize=(_WIDTH, 1.0 + (0.5 if len(colours) <= _MANY else 0.28) * len(colours)), layout="constrained"
+        )
         panels: Any = np.ravel(figure.subplots(1, len(what), sharey=True))
         for panel, title in zip(panels, what):
             for row, name in enumerate(colours):
@@ -111,7 +115,10 @@ def _dice(cases: Sequence[CaseResult], name: str) -> dict[str, float]:
 
 def _size(cases: Sequence[CaseResult], name: str) -> dict[str, float]:
     """Sizes as multiples of the median of those that there are, so that large and small classes share an axis."""
-    found = {case: float(one.voxels if one.ml is None else one.ml) for case, one in _of_class(cases, name).items()}
+    known = _of_class(cases, name)
+    found = {case: one.ml for case, one in known.items() if one.ml is not None}
+    # where all images are flat
+    found = found or {case: float(one.voxels) for case, one in known.items()}
     there = [size for size in found.values() if size]
     return {case: size / median(there) for case, size in found.items()} if there else {}
 
@@ -138,8 +145,8 @@ def _draw_row(panel: Any, row: int, found: Mapping[str, float], marked: Sequence
             side = -1 if found[case] > np.mean(panel.get_xlim()) else 1
             panel.annotate(
                 _short(case),
-                (found[case], place),
-                xytext=(6 * side, 7 - 7 * number),
+                (found[case], row),
+                xytext=(6 * side, 8 - 8 * number),
                 textcoords="offset points",
                 ha="left" if side > 0 else "right",
                 va="center",

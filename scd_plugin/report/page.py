@@ -51,7 +51,6 @@ def render(content: PageContent) -> str:
         run=content.run,
         cases=content.cases,
         has_truth=any(case.has_truth for case in readable),
-        flat=any(one.ml is None for case in readable for one in case.classes),
         units=" or ".join(sorted({case.unit for case in readable})) or "mm",
         summary=_summary(content, readable),
         stages=[(name, "#{:02x}{:02x}{:02x}".format(*colour)) for name, colour in content.run.stages],

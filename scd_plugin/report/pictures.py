@@ -80,12 +80,9 @@ def grey_window(image: Array, mask: Array) -> tuple[float, float]:
 
 def planes(run: Run, case: str, files: CaseFiles, colours: Mapping[str, _Colour]) -> list[Plane]:
     """Draw the planes with most labels through a case."""
-    masks = class_masks(run, files)
-    predicted = {name: mask for name, (mask, _) in masks.items()}
-    should = {name: mask for name, (_, mask) in masks.items() if mask is not None}
-    labelled = np.zeros(files.prediction.voxels.shape, dtype=bool)
-    for mask in (*predicted.values(), *should.values()):
-        labelled |= mask
+    labelled = np.isin(files.prediction.voxels, sorted(set().union(*run.classes.values())))
+    if files.truth is not None:
+        labelled |= np.isin(files.truth.voxels, sorted(set().union(*run.truth_classes.values())))
     window = None if files.image is None else grey_window(files.image.voxels, labelled)
     shown = []
     for axis, index in largest_planes(labelled):
@@ -93,8 +90,11 @@ def planes(run: Run, case: str, files: CaseFiles, colours: Mapping[str, _Colour]
         name = _NAMES[files.prediction.oriented][axis]
         where = "image" if files.prediction.flat else f"{name}, slice {index + 1} of {size}"
         drawing = _Drawing(files, axis, index, window, colours)
+        masks = {name: class_masks(run, files, name, drawing.part) for name in run.classes}
+        predicted = {name: mask for name, (mask, _) in masks.items()}
         panels = [drawing.outlined("prediction", predicted, f"{case}, {where}")]
         if files.truth is not None:
+            should = {name: mask for name, (_, mask) in masks.items() if mask is not None}
             panels.append(drawing.outlined("truth", should, f"{case}, {where}"))
         if files.keep_map is not None:
             panels.append(drawing.kept(files.keep_map, [colour for _, colour in run.stages], f"{case}, {where}"))
@@ -112,6 +112,11 @@ class _Drawing:
     window: tuple[float, float] | None
     colours: Mapping[str, _Colour]
 
+    @property
+    def part(self) -> tuple[slice | int, ...]:
+        """Of a volume, the voxels in this plane."""
+        return (*[slice(None)] * self.axis, self.index)
+
     def outlined(self, title: str, masks: Mapping[str, Array], where: str) -> Panel:
         picture, there = self._grey(), []
         for name, mask in masks.items():
@@ -124,14 +129,13 @@ class _Drawing:
         return _panel(title, picture, f"{where}: {base} {title}: {', '.join(there) or 'no class here'}")
 
     def kept(self, keep_map: Volume, stages: Sequence[_Colour], where: str) -> Panel:
-        picture, values = self._grey().astype(float), self._scaled(keep_map.voxels)
+        picture, values = self._grey().astype(float), self._scaled(keep_map.voxels[self.part])
         for value, colour in enumerate(stages, start=1):
             here = values == value
             picture[here] += _KEEP_SHARE * (np.array(colour) - picture[here])
         return _panel("keep map", picture.astype(np.uint8), f"{where}: at which stage the tokens left")
 
-    def _plane(self, voxels: Array) -> Array:
-        plane = np.take(voxels, self.index, axis=self.axis)
+    def _upright(self, plane: Array) -> Array:
         # heads are up where planes hold the long axis of the body
         return plane[::-1] if self.axis else plane
 
@@ -144,7 +148,7 @@ class _Drawing:
         return max(LEAST, round(width * scale)), max(LEAST, round(height * scale))
 
     def _scaled(self, labels: Array) -> Array:
-        plane = np.ascontiguousarray(self._plane(labels).astype(np.uint8))
+        plane = np.ascontiguousarray(self._upright(labels).astype(np.uint8))
         return np.asarray(Image.fromarray(plane).resize(self._size(), Image.Resampling.NEAREST))
 
     def _grey(self) -> Array:
@@ -152,7 +156,9 @@ class _Drawing:
             width, height = self._size()
             return np.full((height, width, 3), _NO_IMAGE, dtype=np.uint8)
         low, high = self.window
-        plane = np.nan_to_num(self._plane(self.files.image.voxels).astype(float), nan=low, posinf=high, neginf=low)
+        plane = np.nan_to_num(
+            self._upright(self.files.image.voxels[self.part]).astype(float), nan=low, posinf=high, neginf=low
+        )
         shades = (255 * np.clip((plane - low) / (high - low), 0, 1)).astype(np.uint8)
         grey = np.asarray(Image.fromarray(np.ascontiguousarray(shades)).resize(self._size(), Image.Resampling.BICUBIC))
         return np.stack([grey] * 3, axis=-1)

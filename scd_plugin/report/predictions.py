@@ -21,12 +21,12 @@ _VOLUMES = tuple(ending for ending in ENDINGS if ending not in (".png", ".bmp"))
 
 def read_predictions(folder: Path) -> Run:
     """Read what a folder of predictions holds; images and truth as far as files there name them."""
-    run = Run("Predictions", folder)
+    run = Run(f"Predictions: {folder.resolve().name}", folder)
     dataset = read_object(folder / "dataset.json", run.notes)
     ending = dataset.get("file_ending")
     # without a description pictures are rather pictures
     endings = (ending,) if isinstance(ending, str) and ending else _VOLUMES
-    run.label_maps = files_ending_in(folder, endings) or ({} if dataset else files_ending_in(folder, ENDINGS))
+    run.label_maps = files_ending_in(folder, endings) or files_ending_in(folder, _VOLUMES if dataset else ENDINGS)
     if dataset:
         read_labels(run, dataset.get("labels"), dataset.get("regions_class_order"))
     add_keep_maps(run, folder / FOLDER, endings)
@@ -76,8 +76,11 @@ def add_keep_maps(run: Run, folder: Path, endings: Sequence[str] = ENDINGS) -> N
 def references(summary: Mapping[str, Any]) -> dict[str, Path]:
     """Return the truth of each case that a summary.json of nnU-Net's evaluation names, as far as it is there."""
     found = {}
-    for case in summary.get("metric_per_case", ()):
-        prediction, reference = Path(case.get("prediction_file", "")), Path(case.get("reference_file", ""))
+    cases = summary.get("metric_per_case")
+    for case in cases if isinstance(cases, list) else ():
+        if not isinstance(case, dict):
+            continue
+        prediction, reference = (Path(str(case.get(f"{what}_file"))) for what in ("prediction", "reference"))
         ending = next((one for one in ENDINGS if prediction.name.lower().endswith(one)), "")
         if reference.is_file():
             found[prediction.name.removesuffix(ending)] = reference
@@ -100,16 +103,18 @@ def _read_times(run: Run) -> None:
         for one in (one for file in files for one in read_object(file, run.notes).get("runs", ())):
             settings, wall = dict(one["settings"]), wall + float(one["wall_seconds"])
             cases |= {case["case"]: case for case in one["cases"]}
+        times = _times_listing(list(cases.values()), wall)
     except (KeyError, TypeError, ValueError):
         run.notes.append(f"{', '.join(file.name for file in files)} can't be understood as a file of times")
+        return
     if not settings:
         return
     for name, case in cases.items():
         if case.get("error") and name not in run.label_maps:
             run.notes.append(f"{name} was not predicted: {case['error']}")
     _add_named_images(run, settings.get("input"))
-    run.listings.append(_times_listing(list(cases.values()), wall))
-    versions = settings.pop("versions", {})
+    run.listings.append(times)
+    versions = settings.pop("versions", None) or {}
     run.settings.append(Listing("Settings of scd predict", ("setting", "value"), settings_rows(settings)))
     run.settings.append(Listing("Versions", ("package", "version"), settings_rows(versions)))
 

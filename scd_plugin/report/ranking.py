@@ -13,6 +13,8 @@ __all__ = ["modified_z", "outliers", "worst_first"]
 
 # Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993: their factors, and from where on a value stands apart
 _OF_MEDIAN, _OF_MEAN, APART = 0.6745, 1.253314, 3.5
+# what is compared, flat images with each other alone
+_DICE, _ML, _VOXELS = "Dice", "size in ml", "size in voxels"
 FEWEST = 8
 """Cases without which none stands apart."""
 
@@ -34,8 +36,8 @@ def outliers(cases: Sequence[CaseResult]) -> dict[str, list[str]]:
     apart: dict[str, list[str]] = {}
     for (name, what), found in _distances(cases).items():
         for case, distance in found.items():
-            if distance < -APART or (what == "size" and distance > APART):
-                words = {"Dice": "low Dice", "size": "small" if distance < 0 else "large"}[what]
+            if distance < -APART or (what != _DICE and distance > APART):
+                words = "low Dice" if what == _DICE else "small" if distance < 0 else "large"
                 apart.setdefault(case, []).append(f"{name}: {words}")
     return apart
 
@@ -44,7 +46,7 @@ def worst_first(cases: Sequence[CaseResult]) -> list[CaseResult]:
     """Sort cases: unreadable ones, then by mean Dice, then those without one, the most unusual sizes first."""
     unusual: dict[str, float] = {}
     for (_, what), found in _distances(cases, fewest=2).items():
-        if what == "size":
+        if what != _DICE:
             for case, distance in found.items():
                 unusual[case] = max(unusual.get(case, 0.0), abs(distance))
 
@@ -60,10 +62,10 @@ def _distances(cases: Sequence[CaseResult], *, fewest: int = FEWEST) -> Mapping[
     values: dict[tuple[str, str], dict[str, float]] = {}
     for case in cases:
         for one in case.classes:
-            size = one.voxels if one.ml is None else one.ml
-            values.setdefault((one.name, "size"), {})[case.name] = float(np.cbrt(size))
+            what, size = (_VOXELS, one.voxels) if one.ml is None else (_ML, one.ml)
+            values.setdefault((one.name, what), {})[case.name] = float(np.cbrt(size))
             if one.scores.dice is not None:
-                values.setdefault((one.name, "Dice"), {})[case.name] = one.scores.dice
+                values.setdefault((one.name, _DICE), {})[case.name] = one.scores.dice
     return {
         key: dict(zip(found, modified_z(list(found.values())).tolist()))
         for key, found in values.items()

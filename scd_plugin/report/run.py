@@ -50,7 +50,6 @@ class Run:
     """Name and colour (RGB, 0 to 255) of each value of the keep maps from 1."""
     notes: list[str] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
-    audit: list[dict[str, str]] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
     settings: list[Listing] = field(default_factory=list)
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
 
-from scd_plugin.measure.audit_files import read_audit
 from scd_plugin.report.kinds import ENDINGS, files_ending_in
 from scd_plugin.report.predictions import add_images, add_truth, references
 from scd_plugin.report.run import Curve, Listing, Run, read_labels, read_object, settings_rows
@@ -32,8 +31,8 @@ _NUMBER = re.compile(r"(?:float\d+\()?(nan|[-+]?\d[\d.]*(?:e[-+]?\d+)?)\)?(?:, |
 
 def read_training(folder: Path) -> Run:
     """Read what a fold holds; images and truth as far as nnU-Net's folders, or the evaluation, name them."""
-    model = folder.parent
-    run = Run("Training", folder)
+    model = folder.resolve().parent
+    run = Run(f"Training: {model.name}, {folder.resolve().name}", folder)
     dataset = read_object(model / "dataset.json", run.notes)
     validation = folder / "validation"
     if validation.is_dir():
@@ -51,7 +50,6 @@ def read_training(folder: Path) -> Run:
         if (root / "imagesTr").is_dir():
             add_images(run, root / "imagesTr")
     run.curves = read_log(folder, list(run.classes))
-    run.audit = read_audit(folder)
     _add_settings(run, model)
     return run
 
@@ -104,15 +102,15 @@ def _curve(title: str, found: dict[str, dict[int, float]], names: list[str]) -> 
 def _homes(variable: str, model: Path) -> list[Path]:
     """Where the data set of a model may lie: by nnU-Net's variable, or beside nnUNet_results."""
     roots = [Path(os.environ[variable])] if os.environ.get(variable) else []
-    return [root / model.resolve().parent.name for root in (*roots, model.resolve().parents[1].parent / variable)]
+    return [root / model.parent.name for root in (*roots, model.parents[1].parent / variable)]
 
 
 def _add_settings(run: Run, model: Path) -> None:
     debug = read_object(run.folder / "debug.json", run.notes)
     trainer, plans, configuration = (*model.name.split("__"), "", "")[:3]
-    fold = run.folder.name.removeprefix("fold_")
+    fold = run.folder.resolve().name.removeprefix("fold_")
     known = {
-        "data set": model.resolve().parent.name,
+        "data set": model.parent.name,
         "trainer": trainer,
         "plans": plans,
         "configuration": configuration,

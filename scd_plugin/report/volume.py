@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ __all__ = ["Volume", "differs", "read_label_map", "read_volume"]
 Array = npt.NDArray[Any]
 # of the shortest edge of a voxel: files round their geometry, and some to 32 bits
 SAME_PLACE = 0.5
+LARGEST_LABEL = 2**16 - 1
+FLAT, VOLUME = 2, 3
 # formats whose files say nothing of millimetres that nnU-Net would read
 _PLAIN, _TIFF = (".png", ".bmp"), (".tif", ".tiff")
 
@@ -49,32 +52,25 @@ def read_volume(path: Path) -> Volume:
     Raises:
         ValueError: a sentence with the file, if it was cut off, can't be read, or has other axes than an image.
     """
+    if str(path).encode(errors="ignore") != os.fsencode(path):
+        # which would end the process within SimpleITK
+        msg = f"{str(path)!a} can't be read: its name holds bytes that are no letters; rename it"
+        raise ValueError(msg)
     check_complete(path)
     try:
-        image = sitk.ReadImage(str(path))
+        image, notes = _one_channel(sitk.ReadImage(str(path)))
+        axes, name = image.GetDimension(), path.name.lower()
+        flat = axes == FLAT
+        plain = name.endswith(_PLAIN) or (flat and name.endswith(_TIFF))
+        if plain:
+            image.SetSpacing([1.0] * axes)
+            image.SetOrigin([0.0] * axes)
+        elif name.endswith(_TIFF):
+            image.SetSpacing(_spacing_beside(path))
+        image = sitk.JoinSeries(image) if flat else sitk.DICOMOrient(image, "LPS")
     except RuntimeError as error:
         raise ValueError(reading_error([path], error)) from None
-    notes = []
-    if (components := image.GetNumberOfComponentsPerPixel()) > 1:
-        notes.append(f"the first of {components} channels is shown")
-        image = sitk.VectorIndexSelectionCast(image, 0)
-    while (axes := image.GetDimension()) > 3:
-        size = image.GetSize()
-        if size[-1] > 1:
-            notes.append(f"the first of {size[-1]} along axis {axes} is shown")
-        image = sitk.Extract(image, [*size[:-1], 0], [0] * axes)
-    flat, name = axes == 2, path.name.lower()
-    plain = name.endswith(_PLAIN) or (flat and name.endswith(_TIFF))
-    if plain:
-        image.SetSpacing([1.0] * axes)
-        image.SetOrigin([0.0] * axes)
-    elif name.endswith(_TIFF):
-        image.SetSpacing(_spacing_beside(path))
-    image = sitk.JoinSeries(image) if flat else sitk.DICOMOrient(image, "LPS")
     voxels = sitk.GetArrayFromImage(image)
-    if np.iscomplexobj(voxels):
-        voxels = np.abs(voxels)
-        notes.append("it is complex, its absolute values are shown")
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
@@ -83,16 +79,37 @@ def read_volume(path: Path) -> Volume:
     return Volume(voxels, spacing, affine, flat, unit, not flat and not name.endswith(_TIFF), "; ".join(notes))
 
 
+def _one_channel(image: Any) -> tuple[Any, list[str]]:
+    """Take the first of several channels, and of all axes behind the third; in words what that left out."""
+    notes = []
+    if (components := image.GetNumberOfComponentsPerPixel()) > 1:
+        notes.append(f"the first of {components} channels is shown")
+        image = sitk.VectorIndexSelectionCast(image, 0)
+    while (axes := image.GetDimension()) > VOLUME:
+        size = image.GetSize()
+        if size[-1] > 1:
+            notes.append(f"the first of {size[-1]} along axis {axes} is shown")
+        image = sitk.Extract(image, [*size[:-1], 0], [0] * axes)
+    if image.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+        image = sitk.ComplexToModulus(image)
+        notes.append("it is complex, its absolute values are shown")
+    return image, notes
+
+
 def read_label_map(path: Path) -> Volume:
-    """Read a label map; ValueError too if its values are no whole numbers."""
+    """Read a label map; ValueError too if its values are no whole numbers from 0 to 65535, as in nnU-Net."""
     volume = read_volume(path)
-    if np.issubdtype(volume.voxels.dtype, np.integer):
-        return volume
-    rounded = np.rint(volume.voxels)
-    if not np.array_equal(rounded, volume.voxels):
-        msg = f"{path} is no label map: it holds values that are no whole numbers; is it an image?"
+    low, high = volume.voxels.min(), volume.voxels.max()
+    # NaN is not within, either
+    within = 0 <= low <= high <= LARGEST_LABEL
+    labels = volume.voxels.astype(np.uint16) if within else volume.voxels
+    if not (within and np.array_equal(labels, volume.voxels)):
+        msg = (
+            f"{path} is no label map: it must hold whole numbers from 0 to {LARGEST_LABEL}, and it holds {low:g} to "
+            f"{high:g}; is it an image?"
+        )
         raise ValueError(msg)
-    return Volume(**{**vars(volume), "voxels": rounded.astype(np.int64)})
+    return replace(volume, voxels=labels)
 
 
 def differs(one: Volume, other: Volume) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +15,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from scd_plugin.channel_files import without_channel
+from scd_plugin.measure.audit_files import TABLE, read_audit
 from scd_plugin.nnunet.predict.clock import typed_command
-from scd_plugin.report.bundle import add_evaluation, read_bundle
+from scd_plugin.report.bundle import POSTFIX, add_evaluation, read_bundle
 from scd_plugin.report.cases import CaseResult, measure, read_files
-from scd_plugin.report.charts import audit_chart, curve_charts, distribution
+from scd_plugin.report.charts import Chart, audit_chart, curve_charts, distribution
 from scd_plugin.report.colours import class_colours, hexadecimal
 from scd_plugin.report.kinds import BUNDLE, PICTURES, PREDICTIONS, TOLERANCE, TRAINING, check_paths, kind_of
 from scd_plugin.report.page import PageContent, render
@@ -29,16 +34,21 @@ from scd_plugin.whole_files import moved_into_place
 
 __all__ = ["Written", "find_run", "write_report"]
 
+# each holds the volumes of a case
+THREADS = 4
+# of label maps without names
+MOST_VALUES = 256
 Step = TypeVar("Step")
 
 
 @dataclass(frozen=True)
 class Written:
-    """The page, the cases on it, and how many of them with pictures."""
+    """The page, the cases on it, how many of them with pictures, and those that can't be read."""
 
     path: Path
     cases: int
     shown: int
+    unreadable: tuple[str, ...] = ()
 
 
 def write_report(
@@ -66,7 +76,7 @@ def write_report(
     """
     path = check_paths(folder, output, images, truth, pictures=pictures, tolerance=tolerance)
     run = find_run(folder, images=images, truth=truth)
-    measured = [measure(run, case, tolerance=tolerance) for case in _shown(run.label_maps, "cases")]
+    measured = _measured(run, tolerance)
     cases, apart = worst_first(measured), outliers(measured)
     colours = class_colours(run.classes)
     page = PageContent(
@@ -75,11 +85,11 @@ def write_report(
     chosen = [case for case in cases if not case.error][:pictures]
     page.planes = {case.name: _draw(run, case, colours) for case in _shown(chosen, "pictures")}
     page.distribution = distribution(cases, colours, apart)
-    page.curves, page.audit = curve_charts(run.curves, colours), audit_chart(run.audit)
+    page.curves, page.audit = curve_charts(run.curves, colours), _audit(run)
     with moved_into_place(path) as partial:
         # names of files may hold bytes that are no letters
         partial.write_text(render(page), encoding="utf-8", errors="replace")
-    return Written(path, len(cases), len(page.planes))
+    return Written(path, len(cases), len(page.planes), tuple(case.name for case in cases if case.error))
 
 
 def find_run(folder: Path, *, images: Path | None = None, truth: Path | None = None) -> Run:
@@ -93,10 +103,20 @@ def find_run(folder: Path, *, images: Path | None = None, truth: Path | None = N
         if named is not None:
             known.clear()
             add(run, named)
+    for found in (run.images, run.truth):
+        _by_other_names(found, run.label_maps)
     if not run.classes:
         _name_by_values(run)
     _note_what_is_missing(run, images, truth)
     return run
+
+
+def _by_other_names(found: dict[str, Path], cases: Iterable[str]) -> None:
+    """Add, for cases that were not found, what has their name without a bundle's postfix or the channel's number."""
+    for case in cases:
+        for name in (case.removesuffix(POSTFIX), without_channel(case.removesuffix(POSTFIX))):
+            if case not in found and name in found:
+                found[case] = found[name]
 
 
 def _name_by_values(run: Run) -> None:
@@ -106,6 +126,12 @@ def _name_by_values(run: Run) -> None:
         # what is wrong with it is said where the case is measured
         with suppress(ValueError, OSError):
             values |= set(np.unique(read_label_map(path).voxels).tolist()) - {0}
+    if len(values) > MOST_VALUES:
+        run.notes.append(
+            f"the label maps hold {len(values)} values, and nothing names them: more than {MOST_VALUES} are those of "
+            "images; no class is shown"
+        )
+        return
     run.classes = {f"label {value}": {value} for value in sorted(values)}
     run.truth_classes = dict(run.classes)
     if values:
@@ -124,6 +150,27 @@ def _note_what_is_missing(run: Run, images: Path | None, truth: Path | None) -> 
             run.notes.append(f"no {what} of any case was found {where}")
         elif what == "image":
             run.notes.append(f"no image of {len(missing)} of {cases} cases was found {where}")
+
+
+def _audit(run: Run) -> Chart | None:
+    try:
+        return audit_chart(read_audit(run.folder)) if run.folder.is_dir() else None
+    except (KeyError, TypeError, ValueError):
+        run.notes.append(f"{run.folder / TABLE} can't be understood; it is left out")
+        return None
+
+
+def _measured(run: Run, tolerance: float) -> list[CaseResult]:
+    """Measure all cases, some side by side: most of it is in libraries that let other threads run."""
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
+        # MONAI calls itself with an argument that it has deprecated
+        warnings.filterwarnings("ignore", "monai.metrics", FutureWarning)
+        waiting = [pool.submit(measure, run, case, tolerance=tolerance) for case in run.label_maps]
+        try:
+            return [one.result() for one in _shown(waiting, "cases")]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _draw(run: Run, case: CaseResult, colours: dict[str, tuple[int, int, int]]) -> Sequence[Plane]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,7 +127,7 @@ def test_pipeline(
         ran.append([Path(words[0]).name, *words[1:]])
         if ran[-1][0] == "nnUNetv2_evaluate_folder":
             predictions = Path(words[2])
-            predictions.mkdir()
+            shutil.copytree(words[1], predictions)
             summary = {"mean": {"1": {"Dice": 0.9}}, "foreground_mean": {"Dice": 0.9}}
             (predictions / "summary.json").write_text(json.dumps(summary))
 
@@ -162,8 +163,12 @@ def test_pipeline(
     assert audited == [(model, Path(dataset) / "imagesHeldOut", Path(dataset) / "labelsHeldOut", "cpu")]
     printed = capsys.readouterr().out
     assert all(f"$ {shlex.join(words)}\n" in printed for words in ran)
+    assert f"report: {output / 'report.html'}; open it in a browser\n" in printed
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert "1 case, the worst first" in " ".join(page.split())
+    assert "image with outlines of the truth" in page
     report = json.loads((output / "demo.json").read_text())
-    stages = ["data set", "plan and preprocess", "train", "predict", "evaluate", "audit", "picture"]
+    stages = ["data set", "plan and preprocess", "train", "predict", "evaluate", "audit", "picture", "report"]
     assert list(report["seconds"]) == stages
     assert report["held_out"] == ["case_6"]
     assert report["tokens"] == {"mixed_kept": 0.5}

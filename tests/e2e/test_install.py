@@ -98,6 +98,14 @@ def test_found_through_the_variable(python: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_the_template_of_the_report_comes_along(python: Path) -> None:
+    code = "from importlib.resources import files; print(files('scd_plugin.report') / 'report.html.jinja')"
+    run = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True, cwd=python.parent)
+    template = Path(run.stdout.strip())
+    assert template.is_relative_to(python.parents[1])
+    assert template.is_file()
+
+
 def test_uninstall_leaves_nothing(python: Path) -> None:
     # the last test of this module: it empties the environment
     uninstall = [str(python), "-m", "pip", "uninstall", "-y", "-q", "--disable-pip-version-check", "scd-plugin"]

@@ -41,7 +41,7 @@ def test_folders_of_no_kind(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="absent is missing; name a folder of predictions, a fold of a training"):
         kind_of(tmp_path / "absent")
     (tmp_path / "note.txt").touch()
-    with pytest.raises(ValueError, match="note.txt is a file; name a folder of predictions"):
+    with pytest.raises(ValueError, match=r"note.txt is a file; name a folder of predictions"):
         kind_of(tmp_path / "note.txt")
     with pytest.raises(ValueError, match="holds nothing to report: no label maps, no training log, no bundle's output"):
         kind_of(tmp_path)
@@ -57,9 +57,9 @@ def test_paths_and_numbers_that_can_not_be_used(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").touch()
     numbers = {"pictures": 3, "tolerance": 1.0}
     assert check_paths(tmp_path, None, None, None, **numbers) == tmp_path / "report.html"  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="images must be a folder; there is no .*absent"):
+    with pytest.raises(ValueError, match=r"images must be a folder; there is no .*absent"):
         check_paths(tmp_path, None, tmp_path / "absent", None, **numbers)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="truth must be a folder; there is no .*a.nii.gz"):
+    with pytest.raises(ValueError, match=r"truth must be a folder; there is no .*a.nii.gz"):
         check_paths(tmp_path, None, None, tmp_path / "a.nii.gz", **numbers)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="pictures must be at least 0, the cases that are shown; got -1"):
         check_paths(tmp_path, None, None, None, pictures=-1, tolerance=1)
@@ -67,15 +67,15 @@ def test_paths_and_numbers_that_can_not_be_used(tmp_path: Path) -> None:
         ValueError, match="tolerance must be above 0, the millimetres that surfaces may lie apart; got 0"
     ):
         check_paths(tmp_path, None, None, None, pictures=1, tolerance=0)
-    with pytest.raises(ValueError, match="the report must be a file; .* is a folder"):
+    with pytest.raises(ValueError, match=r"the report must be a file; .* is a folder"):
         check_paths(tmp_path, tmp_path, None, None, **numbers)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="a.nii.gz is no folder; name another place"):
+    with pytest.raises(ValueError, match=r"a.nii.gz is no folder; name another place"):
         check_paths(tmp_path, tmp_path / "a.nii.gz" / "page.html", None, None, **numbers)  # type: ignore[arg-type]
 
 
 def test_a_prediction_to_a_file_has_no_report(tmp_path: Path) -> None:
     check_predicted(tmp_path / "out")
-    with pytest.raises(ValueError, match="and output .*a.nii.gz is a file; name a folder, or leave it out"):
+    with pytest.raises(ValueError, match=r"and output .*a.nii.gz is a file; name a folder, or leave it out"):
         check_predicted(tmp_path / "a.nii.gz")
 
 

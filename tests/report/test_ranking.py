@@ -31,6 +31,14 @@ def test_sizes_and_dice_that_stand_apart() -> None:
     assert outliers(cases) == {"huge": ["liver: large"], "none": ["liver: small"], "low": ["liver: low Dice"]}
 
 
+def test_flat_images_are_compared_with_each_other() -> None:
+    flat = [CaseResult(f"f{i}", [ClassResult("liver", 40 + i)]) for i in range(8)]
+    solid = [case(f"c{i}", 1 + 0.01 * i) for i in range(8)]
+    assert outliers([*flat, *solid]) == {}
+    wide = CaseResult("wide", [ClassResult("liver", 4000)])
+    assert outliers([*flat, wide, *solid]) == {"wide": ["liver: large"]}
+
+
 def test_few_cases_have_no_outliers() -> None:
     assert outliers([case(f"c{i}", 100) for i in range(6)] + [case("huge", 900)]) == {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scd_plugin.report.scores import Scores, class_scores
+from scd_plugin.report.scores import Scores, class_scores, surface_axes
 
 
 def cube(start: int, shape: tuple[int, int, int] = (12, 12, 12)) -> np.ndarray:
@@ -43,12 +43,23 @@ def test_absent_classes() -> None:
 
 def test_one_slice_has_no_surface_across_it() -> None:
     one, other = (cube(start)[4:5] for start in (3, 5))
+    assert surface_axes(one.shape) == [1, 2]
     # 12 of the 16 voxels are outline, and 4 of either lie on the other's; as a volume all would be
-    assert class_scores(one, other, (5, 1, 1), 0.5) == pytest.approx((0.5, 1 / 3, 2.0))
-    assert class_scores(one, one, (5, 1, 1), 0.5) == (1.0, 1.0, 0.0)
+    assert class_scores(one, other, (5, 1, 1), 0.5, axes=[1, 2]) == pytest.approx((0.5, 1 / 3, 2.0))
+    assert class_scores(one, one, (5, 1, 1), 0.5, axes=[1, 2]) == (1.0, 1.0, 0.0)
+    # a class of one slice in a volume is surface everywhere: 8 of its 16 voxels lie on the other
+    assert class_scores(one, other, (5, 1, 1), 0.5) == pytest.approx((0.5, 0.5, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((4, 5, 6), [0, 1, 2]), ((4, 1, 6), [0, 2]), ((1, 1, 6), [1, 2]), ((4, 1, 1), [0, 2]), ((1, 4, 1), [1, 2])],
+)
+def test_axes_with_surfaces(shape: tuple[int, ...], axes: list[int]) -> None:
+    assert surface_axes(shape) == axes
 
 
 def test_a_single_voxel() -> None:
     mask = np.zeros((1, 1, 1), dtype=bool)
     mask[0, 0, 0] = True
-    assert class_scores(mask, mask, (1, 1, 1), 1.0) == (1.0, 1.0, 0.0)
+    assert class_scores(mask, mask, (1, 1, 1), 1.0, axes=surface_axes(mask.shape)) == (1.0, 1.0, 0.0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -73,12 +75,35 @@ def test_what_is_no_image_or_no_label_map(tmp_path: Path, volumes: Any) -> None:
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ValueError, match=r"b.nii is cut off: it holds 392 of 400 bytes"):
         read_volume(path)
-    with pytest.raises(ValueError, match=r"c.nii.gz is no label map: it holds values that are no whole numbers"):
+    with pytest.raises(ValueError, match=r"c.nii.gz is no label map: it must hold whole numbers from 0 to 65535, and"):
         read_label_map(volumes.write(tmp_path / "c.nii.gz", ARRAY + np.float32(0.5)))
     whole = read_label_map(volumes.write(tmp_path / "d.nii.gz", ARRAY.astype(np.float32)))
-    assert whole.voxels.dtype == np.int64
+    assert np.array_equal(whole.voxels, ARRAY)
+    assert whole.voxels.dtype == np.uint16
+    for name, value in (("f", -1), ("g", 65536)):
+        with pytest.raises(ValueError, match=rf"and it holds {min(value, 1)} to {max(value, 1)}; is it an image"):
+            read_label_map(volumes.write(tmp_path / f"{name}.nii.gz", np.array([[[1, value]] * 2] * 2, np.int32)))
     with pytest.raises(ValueError, match="is no label map"):
         read_label_map(volumes.write(tmp_path / "e.mha", np.full((2, 2, 2), np.nan, np.float32)))
+
+
+def test_complex_voxels_show_their_absolute_values(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.full((3, 4, 5), 3 + 4j, np.complex64), np.eye(4)), tmp_path / "a.nii.gz")
+    volume = read_volume(tmp_path / "a.nii.gz")
+    assert np.array_equal(volume.voxels, np.full((5, 4, 3), 5))
+    assert volume.note == "it is complex, its absolute values are shown"
+
+
+def test_names_and_axes_that_the_reader_does_not_take(tmp_path: Path, volumes: Any) -> None:
+    path = volumes.write(tmp_path / "a.nii.gz", ARRAY)
+    found = path.rename(tmp_path / os.fsdecode(b"\xff.nii.gz"))
+    with pytest.raises(ValueError, match=r"udcff.nii.gz' can't be read: its name holds bytes that are no letters"):
+        read_volume(found)
+    sheared = np.eye(4)
+    sheared[0, 1] = 0.5
+    nib.save(nib.Nifti1Image(ARRAY, sheared), tmp_path / "b.nii.gz")
+    with pytest.raises(ValueError, match="its axes are not at right angles"):
+        read_volume(tmp_path / "b.nii.gz")
 
 
 def test_how_geometries_differ(tmp_path: Path, volumes: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from scd_plugin.report.write import write_report
+from scd_plugin.report.cases import measure
+from scd_plugin.report.write import find_run, write_report
 
 MakeRun = Callable[..., Path]
 
@@ -35,6 +37,18 @@ def test_a_page_of_predictions(make_run: MakeRun, tmp_path: Path, read_page: Any
     assert not [note for note in page.all("div") if note.get("role") == "note"]
 
 
+def test_dice_is_that_of_nnunet(make_run: MakeRun, tmp_path: Path) -> None:
+    from nnunetv2.evaluation.evaluate_predictions import compute_metrics
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    run = find_run(make_run(), truth=tmp_path / "truth")
+    for case in run.label_maps:
+        files = str(run.truth[case]), str(run.label_maps[case])
+        theirs = compute_metrics(*files, SimpleITKIO(), [1, 2])["metrics"]
+        ours = {one.name: one.scores.dice for one in measure(run, case, tolerance=1).classes}
+        assert ours == pytest.approx({"one": theirs[1]["Dice"], "two": theirs[2]["Dice"]})
+
+
 def test_a_page_for_every_reader(make_run: MakeRun, tmp_path: Path, read_page: Any) -> None:
     written = write_report(make_run(), truth=tmp_path / "truth")
     page = read_page(written.path)
@@ -42,7 +56,7 @@ def test_a_page_for_every_reader(make_run: MakeRun, tmp_path: Path, read_page: A
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:]))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     assert all(image.get("alt") for image in page.all("img"))
     assert all(cell.get("scope") in ("row", "col") for cell in page.all("th"))
     names = {one["id"] for _, one in page.tags if "id" in one}
@@ -83,9 +97,7 @@ def test_names_are_shown_and_not_run(make_run: MakeRun, tmp_path: Path, read_pag
     assert "two & 'more'" in page.text
 
 
-def test_without_truth_the_most_unusual_comes_first(
-    make_run: MakeRun, tmp_path: Path, read_page: Any, volumes: Any
-) -> None:
+def test_without_truth_the_most_unusual_comes_first(make_run: MakeRun, read_page: Any, volumes: Any) -> None:
     folder = make_run(list("abcdefgh"))
     odd = np.zeros(volumes.shape, np.uint8)
     odd[2:18, 2:20, 2:20] = 1
@@ -129,7 +141,7 @@ def test_classes_that_are_absent(make_run: MakeRun, tmp_path: Path, read_page: A
     volumes.write(folder / "a.nii.gz", np.where(truth == 2, 1, 0).astype(np.uint8), spacing=(1, 1, 2))
     page = read_page(write_report(folder, truth=tmp_path / "truth").path)
     assert re.search(r"one 0\.000 0\.000 - 1\.32 0\.00 not in the truth", page.text)
-    assert re.search(r"two - - - 0\.00 0\.00 absent in both", page.text)
+    assert "Absent in both: two." in page.text
     assert re.search(r"three 0\.000 0\.000 - 0\.00 [\d.]+ missed", page.text)
     empty = np.zeros(volumes.shape, np.uint8)
     volumes.write(folder / "a.nii.gz", empty, spacing=(1, 1, 2))
@@ -164,7 +176,8 @@ def test_files_that_can_not_be_read(make_run: MakeRun, tmp_path: Path, read_page
     assert "plans.json is no JSON" in page.text
     assert "is left out" in page.text
     volumes.write(folder / "a.nii.gz", np.full(volumes.shape, 0.5, np.float32))
-    assert "is no label map: it holds values that are no whole numbers" in read_page(write_report(folder).path).text
+    assert "a.nii.gz is no label map: it must hold whole numbers" in read_page(write_report(folder).path).text
+    assert write_report(folder).unreadable == ("a",)
 
 
 def test_regions_and_ignored_voxels(make_run: MakeRun, tmp_path: Path, read_page: Any, volumes: Any) -> None:
@@ -194,6 +207,43 @@ def test_values_that_no_class_has_and_labels_that_name_none(make_run: MakeRun, r
     assert "label 2" in text
     (folder / "dataset.json").unlink()
     assert "nothing names the classes here (no dataset.json)" in read_page(write_report(folder).path).text
+
+
+def test_images_for_label_maps(tmp_path: Path, read_page: Any, volumes: Any) -> None:
+    volumes.write(tmp_path / "a.nii.gz", np.arange(10 * 10 * 10, dtype=np.int16).reshape(10, 10, 10))
+    page = read_page(write_report(tmp_path).path)
+    assert "the label maps hold 999 values, and nothing names them: more than 256 are those of images" in page.text
+    assert len(page.pictures) == 3
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("summary.json", '{"metric_per_case": [1, {"prediction_file": null, "reference_file": 3}]}'),
+        ("summary.json", '{"metric_per_case": {"a": 1}}'),
+        (
+            "scd_predict.json",
+            '{"runs": [{"settings": {"versions": null, "input": 3}, "wall_seconds": 1, "cases": []}]}',
+        ),
+        (
+            "scd_predict.json",
+            '{"runs": [{"settings": {"a": 1}, "wall_seconds": 1, "cases": [{"case": "a", "seconds": {"read": "x"}}]}]}',
+        ),
+        ("scd_predict.json", "[1]"),
+        ("plans.json", "[1]"),
+        ("dataset.json", '{"labels": null, "file_ending": 3}'),
+        ("dataset.json", "{}"),
+        ("dataset.json", '{"labels": {"background": 0, "one": 1}, "file_ending": ".nrrd"}'),
+        ("predict_from_raw_data_args.json", '{"list_of_lists_or_source_folder": [["a"]]}'),
+        ("val_mean_dice_raw.csv", "filename,class0\n,\na,b,c,d\n"),
+        ("events.out.tfevents.1", "no events"),
+        ("token_audit.csv", "epoch\n"),
+    ],
+)
+def test_odd_files_beside_do_no_harm(make_run: MakeRun, read_page: Any, file: str, content: str) -> None:
+    folder = make_run(["a"])
+    (folder / file).write_text(content)
+    assert len(read_page(write_report(folder).path).pictures) == 3
 
 
 def test_flat_colour_images(tmp_path: Path, read_page: Any, volumes: Any) -> None:

@@ -42,6 +42,25 @@ def test_predicts_and_says_where_time_goes(
     assert result.stdout == "nothing to do: every label map is there\n"
 
 
+def test_report(make_model: MakeModel, make_images: Callable[..., Path], tmp_path: Path) -> None:
+    images, out = make_images(["a", "b"]), tmp_path / "out"
+    (images / "b_0000.nii.gz").write_bytes(b"no image")
+    words = ("-i", images, "-o", out, "-m", make_model(), "--device", "cpu", "--no-mirroring", "--report")
+    result = scd_predict(*words)
+    # a case that failed stands in the page, and in the exit code
+    assert result.exit_code == 1
+    assert f"done: {out / 'report.html'}, 1 case, 1 with pictures, " in result.stdout
+    page = " ".join((out / "report.html").read_text(encoding="utf-8").split())
+    assert "image with outlines of the prediction" in page
+    assert "b was not predicted: read: " in page
+    assert "Where the time went, in seconds" in page
+    assert f"<td>{images}</td>" in page
+    (images / "b_0000.nii.gz").unlink()
+    result = scd_predict(*words, "--continue")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("nothing to do: every label map is there\ndone: ")
+
+
 def test_exit_code_says_that_a_case_failed(
     make_model: MakeModel, make_images: Callable[..., Path], tmp_path: Path
 ) -> None:
