@@ -33,7 +33,7 @@ def test_label_maps_are_nnunets(trained: Any, tmp_path: Path) -> None:
     by_nnunet, ours = tmp_path / "by_nnunet", tmp_path / "ours"
     trained.nnunet.run(
         "nnUNetv2_predict", "-i", str(trained.images), "-o", str(by_nnunet), "-d", "4", "-c", "3d_fullres", "-f", "0",
-        "-tr", trained.trainer, "-device", "cpu", "-npp", "1", "-nps", "1", "--save_probabilities",
+        "-tr", trained.trainer, "-device", "cpu", "-npp", "0", "-nps", "0", "--save_probabilities",
     )  # fmt: skip
     output = trained.nnunet.run(
         "scd", "predict", "-i", str(trained.images), "-o", str(ours), "-m", str(trained.model), "--device", "cpu",

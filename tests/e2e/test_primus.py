@@ -47,7 +47,7 @@ def test_train_predict_evaluate(trained: Any, base: str, configuration: str) -> 
     output = root / f"predicted_by_{base}_{configuration}"
     nnunet.run(
         "nnUNetv2_predict", "-i", str(trained.images), "-o", str(output), "-d", "4", "-c", configuration, "-f", "0",
-        "-tr", trainer, "-device", "cpu", "-npp", "1", "-nps", "1",
+        "-tr", trainer, "-device", "cpu", "-npp", "0", "-nps", "0",
     )  # fmt: skip
     nnunet.run(
         "nnUNetv2_evaluate_folder", str(trained.labels), str(output), "-djfile", str(output / "dataset.json"),
