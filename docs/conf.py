@@ -18,7 +18,7 @@ from scd_plugin.networks.presets import PRESETS
 DOCS = Path(__file__).resolve().parent
 REPOSITORY = DOCS.parent
 README = REPOSITORY / "README.md"
-PAGES_AND_PICTURES = (".md", ".png")
+PAGES_AND_PICTURES = (".md", ".png", ".jpg")
 LINK = re.compile(r"\]\(([^)#\s]+)((?:#[^)\s]*)?)\)")
 
 # where files are shown that are no pages of the site: the project's page in a workflow, this clone elsewhere
