@@ -14,6 +14,7 @@ from statistics import mean
 
 from evaluation import FOUND, RECALL_BINS
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from study import HERE
 from tasks import TASKS
 
@@ -101,21 +102,20 @@ def text(rows: Sequence[Row]) -> str:
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Dice against cost, a panel for each task, a point for each training."""
     tasks = [name for name in TASKS if any(row["task"] == name for row in rows)]
-    figure = Figure(figsize=(4.2 * len(tasks), 3.8), layout="constrained")
+    shown = {row["network"] for row in rows}
+    figure = Figure(figsize=(4.2 * len(tasks), 4.8), layout="constrained")
     for panel, name in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks):
-        for number, network in enumerate(NAMES):
+        for (network, words), marker in zip(NAMES.items(), Line2D.filled_markers):
+            # a network looks alike in every panel, and the legend names what is in any of them
+            if network not in shown:
+                continue
             mine = [row for row in rows if row["task"] == name and row["network"] == network]
-            panel.plot(
-                [float(row["gmacs"]) for row in mine],
-                [100 * float(row["dice"]) for row in mine],
-                "osD^v<>"[number],
-                label=network,
-                alpha=0.75,
-            )
+            costs, dice = [float(row["gmacs"]) for row in mine], [100 * float(row["dice"]) for row in mine]
+            panel.scatter(costs, dice, marker=marker, label=words, alpha=0.75)
         panel.set_title(name.replace("_", " "))
         panel.set_xlabel("GMACs of a crop")
         panel.set_ylabel("Dice, %")
-    figure.axes[0].legend(fontsize="small")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", fontsize="small", ncols=2)
     figure.savefig(path, dpi=110)
 
 
