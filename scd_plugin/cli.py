@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-import os
-import subprocess
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from scd_plugin import __version__
 from scd_plugin.bench.command import bench
+from scd_plugin.command_group import CommandGroup, with_options_of
 from scd_plugin.folders import (
+    CHECKPOINT,
     EXPORTS,
     bundle_config,
     check_auditable,
@@ -29,14 +24,13 @@ from scd_plugin.folders import (
     export_path,
     find_folds,
     is_bundle,
+    model_export_path,
     read_json,
 )
 from scd_plugin.nnunet.predict.jobs import check_paths
 from scd_plugin.nnunet.predict.settings import PredictSettings
 from scd_plugin.report.kinds import PICTURES, TOLERANCE, check_predicted
 from scd_plugin.report.kinds import check_paths as check_report
-from scd_plugin.stopping import stoppable
-from scd_plugin.whole_files import in_words
 
 if TYPE_CHECKING:
     from scd_plugin.nnunet.predict.clock import CaseTimes
@@ -47,80 +41,11 @@ COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
 Trust = Annotated[
     bool, typer.Option("--trust", help="Run code of any package that plans.json names, not of nnU-Net's only.")
 ]
-Command = TypeVar("Command", bound=Callable[..., None])
-
-# of timm and PyTorch; of no use to who types a command
-NOISE = "`torch.jit.interface` is deprecated"
-GO_ON = {
-    "predict": "label maps that are written are whole; the same command with --continue predicts the others",
-    "demo": "the same command starts over",
-    "train": "the same command goes on where it stopped",
-}
-NOTHING_LEFT = "nothing half-made is left; the same command starts over"
-
-
-@contextmanager
-def _errors_in_one_sentence() -> Iterator[None]:
-    """Around a command: what the user can mend ends it with a sentence instead of a traceback."""
-    try:
-        yield
-    except BrokenPipeError:
-        # who read the output has left, and typer ends without a word
-        raise
-    except subprocess.CalledProcessError as error:
-        typer.echo(f"error: {Path(error.cmd[0]).name} ended with exit code {error.returncode}, see above", err=True)
-        raise typer.Exit(1) from None
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {_sentence(error)}", err=True)
-        raise typer.Exit(2) from None
-
-
-def _sentence(error: Exception) -> str:
-    """What an error says; of the system's own, whose text begins with a number, what it is about and the reason."""
-    if not isinstance(error, OSError) or error.errno is None:
-        return str(error)
-    return f"{error.filename or 'a file'}: {in_words(error)}; mend that, or name another place"
-
-
-class _Commands(TyperGroup):
-    """What all commands share: errors in a sentence, an end when told to stop, no warnings of other packages."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """As in typer; where even help can't be written, say so."""
-        try:
-            return super().main(*args, **kwargs)
-        except OSError as error:
-            typer.echo(f"error: {_sentence(error)}", err=True)
-            sys.exit(2)
-
-    def invoke(self, ctx: Any) -> Any:
-        warnings.filterwarnings("ignore", NOISE, FutureWarning)
-        # for the programs that a command starts
-        os.environ.setdefault("PYTHONWARNINGS", f"ignore:{NOISE}:FutureWarning")
-        with (
-            stoppable(lambda: GO_ON.get(ctx.invoked_subcommand, NOTHING_LEFT)),
-            _errors_in_one_sentence(),
-        ):
-            return super().invoke(ctx)
-
 
 # plain, as our own sentences are
 LOOK: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "rich_markup_mode": None}
-app = typer.Typer(cls=_Commands, help="Token-pruning segmentation for nnU-Net and MONAI.", **LOOK)
+app = typer.Typer(cls=CommandGroup, help="Token-pruning segmentation for nnU-Net and MONAI.", **LOOK)
 app.command("bench")(bench)
-
-
-def _with_options_of(settings: type) -> Callable[[Command], Command]:
-    """Give a command, in place of its `**options`, an option for each field of a dataclass, annotated as parameters."""
-
-    def decorate(command: Command) -> Command:
-        own, fields = (inspect.signature(one, eval_str=True).parameters.values() for one in (command, settings))
-        kept = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
-        # where typer looks for the parameters of a command
-        command.__signature__ = inspect.Signature([*kept, *fields])  # type: ignore[attr-defined]
-        return command
-
-    return decorate
 
 
 def _print_version(value: bool) -> None:
@@ -297,7 +222,7 @@ def bridge_to_nnunet(
 
 
 @app.command()
-@_with_options_of(PredictSettings)
+@with_options_of(PredictSettings)
 def predict(
     images: Annotated[
         Path, typer.Option("--input", "-i", help="Folder of images named for nnU-Net or of DICOM series, or one image.")
@@ -421,13 +346,19 @@ def _say_report(written: Any) -> None:
 
 @app.command()
 def export(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a trained MONAI bundle.")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="Trained MONAI bundle, or TRAINER__PLANS__CONFIGURATION in nnUNet_results."),
+    ],
     model_format: Annotated[
         str,
         typer.Option("--format", help=f"One of {', '.join(EXPORTS)}; the last on a GPU."),
     ] = "torchscript",
     output: Annotated[
-        Path | None, typer.Option(help="File to write; the format's usual name in the bundle's models/ without it.")
+        Path | None,
+        typer.Option(
+            help="File to write; without it the format's usual name in models/ of the bundle, or in the fold."
+        ),
     ] = None,
     tolerance: Annotated[
         float | None,
@@ -435,17 +366,32 @@ def export(
             help="Largest difference of logits allowed, as a share of the largest; 1e-4, for tensorrt 1e-2, without it."
         ),
     ] = None,
+    fold: Annotated[str | None, typer.Option("--fold", "-f", help="Of an nnU-Net model with several.")] = None,
+    checkpoint: Annotated[str, typer.Option(help="Of an nnU-Net model: the file in the fold.")] = CHECKPOINT,
+    trust: Trust = False,
 ) -> None:
-    """Export a bundle's network for deployment.
+    """Export the network of a bundle or an nnU-Net model for deployment.
 
-    And check that the written file answers as the network does. It runs the bundle's configs, which are code.
+    And check that the written file answers as the network does. It runs a bundle's configs, which are code.
     """
-    export_path(bundle, model_format, output)
-    check_exportable(bundle)
+    how = {"format": model_format, "output": output, "tolerance": tolerance}
+    of_nnunet = (model / "plans.json").is_file()
+    if of_nnunet:
+        model_export_path(model, model_format, output, fold=fold, checkpoint=checkpoint)
+    else:
+        export_path(model, model_format, output)
+        check_exportable(model)
+        if fold is not None:
+            msg = f"fold is for models of nnU-Net, and {model} is a bundle; leave it out"
+            raise ValueError(msg)
+    from scd_plugin.bridge.export_model import export_model
     from scd_plugin.monai.export.exporter import ParityError, export_bundle
 
     try:
-        done = export_bundle(bundle, format=model_format, output=output, tolerance=tolerance)
+        if of_nnunet:
+            done = export_model(model, fold=fold, checkpoint=checkpoint, trust=trust, **how)
+        else:
+            done = export_bundle(model, **how)
     except ParityError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

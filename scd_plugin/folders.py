@@ -124,10 +124,34 @@ def check_exportable(bundle: Path) -> tuple[Path, Path, Path]:
 
 def export_path(bundle: Path, name: str, output: str | Path | None = None) -> Path:
     """Return the file that an export writes; ValueError for an unknown format, or an output with another suffix."""
+    return _export_path(bundle / "models", name, output)
+
+
+def model_export_path(
+    model_folder: str | Path,
+    name: str,
+    output: str | Path | None = None,
+    *,
+    fold: str | None = None,
+    checkpoint: str = CHECKPOINT,
+) -> tuple[Path, str]:
+    """Return the file that an export of an nnU-Net model writes, and the fold whose network it holds.
+
+    Raises:
+        ValueError: as `find_folds` and `export_path`, or if nothing says which of several folds is meant.
+    """
+    folds = find_folds(model_folder, [] if fold is None else [fold], checkpoint)
+    if len(folds) > 1:
+        msg = f"{model_folder} has the folds {', '.join(folds)}, and an exported file holds one network: take --fold"
+        raise ValueError(msg)
+    return _export_path(Path(model_folder).expanduser() / f"fold_{folds[0]}", name, output), folds[0]
+
+
+def _export_path(folder: Path, name: str, output: str | Path | None) -> Path:
     if name not in EXPORTS:
         msg = f"format must be one of {', '.join(EXPORTS)}; got {name!r}"
         raise ValueError(msg)
-    usual = bundle / "models" / EXPORTS[name]
+    usual = folder / EXPORTS[name]
     path = usual if output is None else Path(output)
     if path.suffix != usual.suffix:
         msg = f"output must be a file name that ends with {usual.suffix} for this format; got {path}"

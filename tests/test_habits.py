@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +82,15 @@ def test_a_bug_report_asks_for_the_doctor() -> None:
 def test_hooks_are_the_checks_of_lint() -> None:
     (repo,) = content(".pre-commit-config.yaml")["repos"]
     assert [hook["entry"] for hook in repo["hooks"]] == ["make lint"]
+
+
+def test_what_is_trained_once_stays_with_one_worker(tmp_path: Path) -> None:
+    """Else fixtures that train are made by every worker, and nothing says so: pytest-xdist groups by a private name."""
+    (tmp_path / "test_group.py").write_text(
+        "import pytest\n\n\n@pytest.mark.xdist_group('one')\n@pytest.mark.parametrize('i', range(6))\n"
+        "def test_worker(i, worker_id):\n    open(f'{worker_id}.seen', 'w').close()\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    words = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadgroup", "-q", "test_group.py"]
+    subprocess.run(words, cwd=tmp_path, env=environment, check=True, timeout=120, capture_output=True)
+    assert len(list(tmp_path.glob("*.seen"))) == 1

@@ -26,6 +26,7 @@ LAYERS = {
     "processor": 0,
     "freed_memory": 0,
     "stopping": 0,
+    "command_group": 1,
     "ops": 1,
     "blocks": 2,
     "networks": 3,

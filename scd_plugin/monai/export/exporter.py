@@ -81,6 +81,7 @@ def export_bundle(
     format: str,  # noqa: A002
     output: str | Path | None = None,
     tolerance: float | None = None,
+    weights: Path | None = None,
 ) -> Exported:
     """Write a bundle's network in another format, describe it, read it back and compare it with the network.
 
@@ -94,6 +95,7 @@ def export_bundle(
             rename a `.ts` later: MONAI finds the config inside it by its name.
         tolerance: largest difference of logits allowed, relative to the largest logit where that exceeds 1; None for
             1e-4, and 1e-2 for TensorRT.
+        weights: the file that `models/model.pt` was made of, for the description to name; None for itself.
 
     Raises:
         ValueError: if the format is unknown, a file of the bundle is missing or does not fit, the format needs a
@@ -109,14 +111,14 @@ def export_bundle(
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = ConfigParser.load_config_file(source.arguments["meta_file"])
     description = describe(source.parser, source.model, metadata)
-    weights = source.root / "models" / "model.pt"
+    weights = weights or source.root / "models" / "model.pt"
     with moved_into_place(path, room=int(ROOM * weights.stat().st_size) + MORE_ROOM) as partial:
         difference, scale = _written_and_compared(source, kind, partial, format)
         allowed = (tolerance if tolerance is not None else kind.tolerance) * max(1.0, scale)
         description |= {
             "format": format,
             "file": {"name": path.name, "sha256": _sha256(partial)},
-            "weights": {"name": "models/model.pt", "sha256": _sha256(weights)},
+            "weights": {"name": f"{weights.parent.name}/{weights.name}", "sha256": _sha256(weights)},
             "parity": {"largest_difference": difference, "allowed": allowed},
             "versions": {"scd-plugin": __version__, "torch": torch.__version__, "monai": monai.__version__},
         }
