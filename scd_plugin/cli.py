@@ -374,7 +374,7 @@ def export(
 
     And check that the written file answers as the network does. It runs a bundle's configs, which are code.
     """
-    how = {"format": model_format, "output": output, "tolerance": tolerance}
+    how: dict[str, Any] = {"format": model_format, "output": output, "tolerance": tolerance}
     of_nnunet = (model / "plans.json").is_file()
     if of_nnunet:
         model_export_path(model, model_format, output, fold=fold, checkpoint=checkpoint)

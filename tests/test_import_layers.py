@@ -77,6 +77,7 @@ ROOMS = {
         "from_monai": 2,
         "to_monai": 2,
         "to_nnunet": 3,
+        "export_model": 3,
     },
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in LAYERS)

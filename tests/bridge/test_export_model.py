@@ -35,7 +35,7 @@ def test_answers_as_the_model_does(make_model: MakeModel) -> None:
     sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert described["weights"] == {"name": "fold_0/checkpoint_final.pth", "sha256": sha256}
     assert described["spacing"] == [2.4, 1.0, 1.0]
-    assert described["nnunet"]["reader"] == "SimpleITKIO"
+    assert described["nnunet"]["image_reader_writer"] == "SimpleITKIO"
 
 
 def test_one_of_several_folds(make_model: MakeModel, tmp_path: Path) -> None:
