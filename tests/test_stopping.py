@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scd_plugin.stopping import run_program
+from scd_plugin.stopping import Stopped, run_program, say_when_stopped, stoppable
 
 # stops at its line "ready"; {body} waits, {how} is in force
 WAITING = """
@@ -135,36 +136,25 @@ def test_failed_program() -> None:
     run_program(["true"], os.environ)
 
 
-def test_handlers_and_logging_come_back() -> None:
-    """In a program of its own: what other tests have loaded may act on signals, too."""
-    code = """
-import logging, os, signal, time
-from scd_plugin.stopping import Stopped, stoppable
-before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-try:
-    with stoppable(lambda: "again"):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
-except Stopped as stopped:
-    print(stopped.code)
-print((signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before)
-print(logging.getLogger().isEnabledFor(logging.CRITICAL))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "143\nTrue\nTrue\n"
-    assert done.stderr == "\nstopped (SIGTERM): again\n"
+def test_handlers_and_logging_come_back(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    def told_to_stop() -> None:
+        with stoppable(lambda: "again"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    with pytest.raises(Stopped, match=r"^143$"):
+        told_to_stop()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert logging.getLogger().isEnabledFor(logging.CRITICAL)
+    assert capfd.readouterr().err == "\nstopped (SIGTERM): again\n"
 
 
 def test_handlers_of_others_stay() -> None:
-    code = """
-import os, signal
-from scd_plugin.stopping import say_when_stopped
-own = []
-for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda number, _: own.append(number))
-print(say_when_stopped(""))
-os.kill(os.getpid(), signal.SIGTERM)
-print(own == [signal.SIGTERM])
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "{}\nTrue\n"
+    own: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: own.append(number))
+    assert say_when_stopped("") == {}
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert own == [signal.SIGTERM]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
@@ -18,6 +19,18 @@ _LOWEST = torch.finfo(torch.float32).min
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
+@cache
+def _core() -> Any:
+    """OpenVINO itself, once for a program.
+
+    Each makes its own stack for signals, and where two end in another order than last to first, one is left that is no
+    memory any more: the next signal that has a handler ends the program (seen with OpenVINO 2026.4).
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def _without_nan(node: Any) -> list[Any]:
     """Translate `nan_to_num(x, nan=lowest)`, which OpenVINO's reader of PyTorch does not know."""
     from openvino import opset13
@@ -28,7 +41,6 @@ def _without_nan(node: Any) -> list[Any]:
 
 def _compiled(network: nn.Module, images: Tensor, dtype: str, threads: int) -> Any:
     """Compile a network for images of one shape."""
-    import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch import ConversionExtension
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -46,7 +58,7 @@ def _compiled(network: nn.Module, images: Tensor, dtype: str, threads: int) -> A
     model = reader.convert(reader.load(decoder))
     model.reshape({0: list(images.shape)})
     how = {"INFERENCE_PRECISION_HINT": _HINTS[dtype], "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    return openvino.Core().compile_model(model, "CPU", how)
+    return _core().compile_model(model, "CPU", how)
 
 
 class OpenVINONetwork(nn.Module):

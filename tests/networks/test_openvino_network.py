@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +67,27 @@ def test_each_fold_is_compiled_once(small: Callable[..., Any], monkeypatch: pyte
             torch.testing.assert_close(answers(fast, images), answers(plain, images), rtol=1e-3, atol=1e-4)
     answers(fast, images[:1])
     assert compiled == [images.shape, images.shape, images[:1].shape]
+
+
+def test_a_signal_finds_its_handler() -> None:
+    """Networks that end in the order in which they came leave no stack for signals that is gone."""
+    code = """
+import faulthandler, os, signal
+import torch
+from torch import nn
+from scd_plugin.networks.openvino_network import OpenVINONetwork
+faulthandler.enable()
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+networks = [OpenVINONetwork(nn.Conv2d(1, 1, 3)) for _ in range(3)]
+for network in networks:
+    network(torch.zeros(1, 1, 8, 8))
+while networks:
+    del networks[0], network
+    os.kill(os.getpid(), signal.SIGTERM)
+    network = None
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "handled\n" * 3), done.stderr
 
 
 def test_nothing_is_reported(small: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
