@@ -33,6 +33,7 @@ from scd_plugin.nnunet.planning.token_sizes import token_geometry
 from scd_plugin.nnunet.trainers.contradictions import explicit_settings, refuse_contradiction
 from scd_plugin.nnunet.trainers.epoch_progress import EpochProgress
 from scd_plugin.nnunet.trainers.nonfinite import NonFiniteWatch
+from scd_plugin.nnunet.trainers.recorded_training import RecordedTraining
 from scd_plugin.nnunet.trainers.unknown_labels import explain_unknown_labels
 from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss
 from scd_plugin.processor import slow_bfloat16_note
@@ -52,7 +53,7 @@ def logits_in_float32(_network: nn.Module, _inputs: object, output: Tensor | lis
     return [logits.float() for logits in output] if isinstance(output, list) else output.float()
 
 
-class PruningTrainer(AbstractPrimus):
+class PruningTrainer(RecordedTraining):
     """Trains as nnU-Net trains its own transformers. Builds the network that the plans name, or that of a preset.
 
     AdamW (3e-4, weight decay 0.05), linear warm-up, polynomial decay and gradient clipping at 1 come from nnU-Net's
@@ -277,13 +278,17 @@ class PruningTrainer(AbstractPrimus):
         self.progress.start(f"epoch {self.current_epoch} train", self.num_iterations_per_epoch)
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Train on a batch and return its loss; where steps are recorded, that of the step before."""
         with self.drawn.at(self.step_of_training):
             result = self._run_step(super().train_step, batch)
         self.step_of_training += 1
-        self.progress.step(loss=float(result["loss"]))
-        if line := self.non_finite.see(float(result["loss"]), batch.get("keys", ())):
-            self.print_to_log_file(line)
         return result
+
+    def see_loss(self, loss: float, batch: dict[str, Any]) -> None:
+        super().see_loss(loss, batch)
+        self.progress.step(loss=loss)
+        if line := self.non_finite.see(loss, batch.get("keys", ())):
+            self.print_to_log_file(line)
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
@@ -320,8 +325,9 @@ class PruningTrainer(AbstractPrimus):
                 return step(batch)
         except (IndexError, RuntimeError):
             # batches stay on the CPU, so nothing is asked of a CUDA device that has failed
-            if problem := explain_unknown_labels(batch, self.label_manager):
-                raise ValueError(problem) from None
+            for one in (*self.late_losses.batches(), batch):
+                if problem := explain_unknown_labels(one, self.label_manager):
+                    raise ValueError(problem) from None
             raise
 
     def _end_well(self, go_on: str) -> None:
