@@ -27,7 +27,7 @@ SNIPPETS = [
 def test_there_are_pages_and_snippets() -> None:
     assert len(PAGES) > 8
     assert len(SNIPPETS) >= 3
-    assert sum("docs/tutorials/" in str(snippet.id) for snippet in SNIPPETS) == 2
+    assert sum("docs/tutorials/" in str(snippet.id) for snippet in SNIPPETS) == 3
 
 
 @pytest.mark.slow
