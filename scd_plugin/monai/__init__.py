@@ -23,7 +23,9 @@ from scd_plugin.monai.training.prepare import clip_gradients as clip_gradients
 from scd_plugin.monai.training.prepare import layer_decay_groups as layer_decay_groups
 from scd_plugin.monai.training.prepare import prepare_training as prepare_training
 from scd_plugin.monai.training.processes import leave_process_group as leave_process_group
+from scd_plugin.monai.training.record import default_size as default_size
 from scd_plugin.monai.training.record import recorded as recorded
+from scd_plugin.monai.training.say_training import SayTraining as SayTraining
 
 show_sentences_on_the_command_line()
 check_command_line()

@@ -62,7 +62,8 @@ def network_of_training() -> Callable[..., SCDNetwork]:
         parser = ConfigParser()
         parser.read_config(BUNDLES / bundle / "configs" / "train.json")
         parser.read_meta(BUNDLES / bundle / "configs" / "metadata.json")
-        parser.update({"dataset_dir": "no folder", **options})
+        # the default on a GPU
+        parser.update({"dataset_dir": "no folder", "size": "base", **options})
         with torch.device("meta"):
             return parser.get_parsed_content("network_def")
 

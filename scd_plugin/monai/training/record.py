@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from scd_plugin.monai.dataset.describe import intensity_config
 from scd_plugin.networks import SCDNetwork
 from scd_plugin.networks.builder import NETWORKS, changes_in_words, complete_arguments, plain_value
 from scd_plugin.whole_files import write_json
 
-__all__ = ["network_config", "record", "recorded"]
+__all__ = ["default_size", "network_config", "record", "recorded"]
 
 
 def network_config(network: SCDNetwork) -> dict[str, Any]:
@@ -74,6 +76,14 @@ def record(bundle_root: Path, network: SCDNetwork, description: Mapping[str, Any
 def recorded(bundle_root: str, key: str) -> Any:
     """Read an entry of the bundle's inference.json, as the last training left it."""
     return json.loads((Path(bundle_root) / "configs" / "inference.json").read_text(encoding="utf-8"))[key]
+
+
+def default_size(bundle_root: str, device: torch.device | str) -> str:
+    """Name the preset to train: that of the weights that are there; else the base size, a small one on a CPU."""
+    best = Path(bundle_root) / "models" / "best.json"
+    if best.is_file() and (preset := json.loads(best.read_text(encoding="utf-8")).get("preset")):
+        return str(preset)
+    return "small-fast" if torch.device(device).type == "cpu" else "base"
 
 
 def _numbered(names: list[str]) -> dict[str, str]:
