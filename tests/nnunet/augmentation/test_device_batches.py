@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,9 @@ def write_cases(folder: Path) -> None:
         nnUNetDatasetBlosc2.save_case(
             image, label, {"class_locations": places}, str(folder / f"case_{number}"), **sizes
         )
+        # what a previous stage might have said
+        (before := folder.parent / "before").mkdir(exist_ok=True)
+        nnUNetDatasetBlosc2.save_seg(np.flip(label[0], 1).copy(), str(before / f"case_{number}"), shape, shape)
 
 
 def seeded(batches: Any, seed: int) -> dict[str, Any]:
@@ -87,14 +91,22 @@ def seeded(batches: Any, seed: int) -> dict[str, Any]:
     return next(batches)
 
 
-def test_batches_are_nnunets_to_the_last_bit(trainer_of: Cases) -> None:
-    """Case, crop, oversampling, every transform, and the targets of deep supervision."""
-    stock, _ = trainer_of(Untimed).get_dataloaders()
-    ours, _ = trainer_of(There).get_dataloaders()
+@pytest.mark.parametrize("cascaded", [False, True])
+def test_batches_are_nnunets_to_the_last_bit(trainer_of: Cases, cascaded: bool) -> None:
+    """Case, crop, oversampling, every transform, the targets of deep supervision, the previous stage's segmentation."""
+    made = []
+    for kind in (Untimed, There):
+        trainer = trainer_of(kind)
+        trainer.is_cascaded = cascaded
+        if cascaded:
+            trainer.folder_with_segs_from_previous_stage = trainer.preprocessed_dataset_folder_base + "/before"
+        made.append(trainer.get_dataloaders()[0])
+    stock, ours = made
     assert isinstance(ours, DeviceAugmenter)
     for seed in range(25):
         expected, found = seeded(stock, seed), seeded(ours, seed)
         assert list(expected["keys"]) == list(found["keys"])
+        assert expected["data"].shape[1] == (4 if cascaded else 2)
         assert torch.equal(expected["data"], found["data"])
         assert len(expected["target"]) == len(found["target"]) > 1
         for one, other in zip(expected["target"], found["target"]):
@@ -116,6 +128,33 @@ def test_a_training_step(trainer_of: Cases) -> None:
     assert batch["data"].shape == (1, 2, 32, 32, 32)
     assert batch[CROPPED_TARGET].shape[2] > 32
     assert np.isfinite(trainer.train_step(batch)["loss"])
+
+
+class Short(There):
+    scd_num_epochs, scd_iterations_per_epoch, scd_val_iterations_per_epoch = 2, 2, 1
+    stops_before = -1
+
+    def on_epoch_start(self) -> None:
+        super().on_epoch_start()
+        if self.current_epoch == self.stops_before:
+            raise KeyboardInterrupt
+
+
+def test_a_training_that_is_stopped_goes_on(trainer_of: Cases) -> None:
+    trainer = trainer_of(Short)
+    (Path(trainer.preprocessed_dataset_folder_base) / "dataset_fingerprint.json").write_text("{}")
+    trainer.save_every, trainer.stops_before = 1, 1
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run_training()
+    again = trainer_of(Short)
+    again.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
+    assert again.current_epoch == 1
+    again.run_training()
+    assert again.current_epoch == 2
+    assert (Path(again.output_folder) / "checkpoint_final.pth").exists()
+    assert len(again.logger.get_checkpoint()["train_losses"]) == 2
+    debug = json.loads((Path(again.output_folder) / "debug.json").read_text())
+    assert "SpatialOnDevice" in debug["dataloader_train.transform"]
 
 
 def test_several_samples_and_a_tensor_of_targets() -> None:
