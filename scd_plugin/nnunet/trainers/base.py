@@ -84,7 +84,7 @@ class PruningTrainer(AbstractPrimus):
     scd_cpu_dtype = "float32"
     """Precision inside the network on a CPU; "bfloat16" is for processors that have it. CUDA is as in nnU-Net."""
     scd_augment_on = "cpu"
-    """Where training batches are augmented: "cpu", by nnU-Net's processes, or "device", by the one that trains."""
+    """Place of augmentation, "cpu" for nnU-Net's processes, or "device" for that of the training, in its process."""
 
     dataloader_train: Any
 
