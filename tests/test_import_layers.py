@@ -41,7 +41,16 @@ LAYERS = {
 }
 # the same inside of a host
 ROOMS = {
-    "nnunet": {"token_targets": -1, "planning": 0, "model": 0, "trainers": 1, "predict": 2, "findings": 2, "doctor": 3},
+    "nnunet": {
+        "token_targets": -1,
+        "planning": 0,
+        "model": 0,
+        "augmentation": 0,
+        "trainers": 1,
+        "predict": 2,
+        "findings": 2,
+        "doctor": 3,
+    },
     "monai": {
         "plain_text": -1,
         "command_line": -1,

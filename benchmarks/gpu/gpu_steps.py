@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from fed_batches import fed_batches
 from gpu_clocks import captured, device_seconds, host_seconds, kernels
 from whole_case import whole_case
 
@@ -215,6 +216,7 @@ STEPS: dict[str, Step] = {
     "training-128": Step(15, speed("training", 128)),
     "profiles": Step(15, profiles),
     "whole-case": Step(60, whole_case),
+    "fed-batches": Step(20, fed_batches),
     "inference-96-batch-1": Step(10, speed("inference", 96, batch=1, contestants=SHORT)),
     "inference-96-batch-4": Step(10, speed("inference", 96, batch=4, contestants=SHORT)),
     "inference-96-bfloat16": Step(10, speed("inference", 96, dtype="bfloat16", contestants=SHORT)),

@@ -40,6 +40,7 @@ def make_trainer() -> Callable[..., Any]:
             "spacing": [1.0, 1.0, 1.0],
             "data_identifier": "nnUNetPlans_3d_fullres",
             "preprocessor_name": "DefaultPreprocessor",
+            "use_mask_for_norm": [False] * num_channels,
             "architecture": architecture or {"arch_kwargs": {"strides": strides}},
         }
         plans = {

@@ -27,6 +27,8 @@ from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.networks.drawn_keep_ratio import DrawnKeepRatio
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.guidance import TARGETS, refuse_unteachable
+from scd_plugin.nnunet.augmentation.device_batches import DeviceAugmenter
+from scd_plugin.nnunet.augmentation.device_loaders import loaders_on_device
 from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
 from scd_plugin.nnunet.planning.planned_network import planned_network
 from scd_plugin.nnunet.planning.token_sizes import token_geometry
@@ -44,6 +46,7 @@ __all__ = ["PruningTrainer", "logits_in_float32"]
 # as they are called, installed and by python -m
 _COMMANDS = ("nnUNetv2_train", "run_training")
 _CPU_DTYPES = ("float32", "bfloat16")
+_AUGMENT_ON = ("cpu", "device")
 _OF_TRAINING = ("current_epoch", "logging", "_best_ema", "grad_scaler_state")
 _CHECKPOINT_ENTRIES = ("network_weights", "optimizer_state", "init_args", *_OF_TRAINING)
 
@@ -81,12 +84,20 @@ class PruningTrainer(RecordedTraining):
     """What a token should be kept for, "mixed" (it holds more than one class), "foreground" (any), or "share" of it."""
     scd_cpu_dtype = "float32"
     """Precision inside the network on a CPU; "bfloat16" is for processors that have it. CUDA is as in nnU-Net."""
+    scd_augment_on = "cpu"
+    """Place of augmentation, "cpu" for nnU-Net's processes, or "device" for that of the training, in its process."""
+
+    dataloader_train: Any
 
     # nnU-Net looks up its own arguments by the names in our signature
     @wraps(AbstractPrimus.__init__)  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if self.scd_cpu_dtype not in _CPU_DTYPES:
             msg = f"scd_cpu_dtype must be one of {', '.join(_CPU_DTYPES)}; got {self.scd_cpu_dtype!r}"
+            raise ValueError(msg)
+        if self.scd_augment_on not in _AUGMENT_ON:
+            where = '"cpu", in nnU-Net\'s processes, or "device", on that of the training'
+            msg = f"scd_augment_on must be {where}; got {self.scd_augment_on!r}"
             raise ValueError(msg)
         if not self.scd_guide >= 0 or self.scd_guide_target not in TARGETS:
             got = f"{self.scd_guide!r} and {self.scd_guide_target!r}"
@@ -217,6 +228,16 @@ class PruningTrainer(RecordedTraining):
         if optimizer is not before and self.grad_scaler is None:
             optimizer.register_step_pre_hook(self.non_finite.before_step)
         return optimizer, schedule
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        make = super().get_dataloaders
+        return make() if self.scd_augment_on == "cpu" else loaders_on_device(self, make)
+
+    def on_train_end(self) -> None:
+        # nnU-Net ends the processes of loaders that are its own
+        if isinstance(self.dataloader_train, DeviceAugmenter):
+            self.dataloader_train = self.dataloader_train.crops
+        super().on_train_end()
 
     def save_checkpoint(self, filename: str) -> None:
         """As in nnU-Net, but a process killed while it writes leaves the checkpoint before."""

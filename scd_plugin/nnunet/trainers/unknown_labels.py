@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from scd_plugin.nnunet.augmentation.device_batches import CROPPED_TARGET
+
 __all__ = ["explain_unknown_labels", "unknown_labels"]
 
 
@@ -26,11 +28,13 @@ def explain_unknown_labels(batch: Mapping[str, Any], label_manager: Any) -> str 
     if label_manager.has_regions:
         # targets are one channel a region, in which no other label shows
         return None
-    target = batch["target"]
+    # what was augmented on a CUDA device lies there, and can't be asked once the device has failed
+    target = batch.get(CROPPED_TARGET, batch["target"])
     known = [*label_manager.all_labels, *([label_manager.ignore_label] if label_manager.has_ignore_label else [])]
     # with deep supervision the full resolution comes first
     full = target[0] if isinstance(target, list) else target
-    if not (unknown := unknown_labels(full, batch["keys"], known)):
+    # before augmentation there is the previous stage's segmentation, too, and -1 outside of the case
+    if not (unknown := unknown_labels(full[:, :1], batch["keys"], [*known, -1])):
         return None
     what = "; ".join(f"{case}: {', '.join(map(str, values))}" for case, values in unknown.items())
     return (

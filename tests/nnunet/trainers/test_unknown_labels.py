@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from scd_plugin.nnunet.augmentation.device_batches import CROPPED_TARGET
 from scd_plugin.nnunet.trainers.unknown_labels import explain_unknown_labels, unknown_labels
 
 
@@ -34,6 +35,24 @@ def test_sentence(deep_supervision: bool) -> None:
     sentence = explain_unknown_labels(batch, manager())
     assert sentence is not None
     assert sentence.startswith("label maps may hold the labels of dataset.json, 0, 1, 2; got case_2: 9. Correct")
+
+
+class Failed:
+    """A target on a CUDA device that has failed, where whatever is asked fails."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("device-side assert triggered")
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_of_a_batch_augmented_on_a_device(several: bool) -> None:
+    """What was cropped is asked: with -1 outside of the case, and behind it the previous stage's labels."""
+    cropped = torch.stack([torch.stack([label_map(-1, value), label_map(33)]) for value in (2, 9)]).short()
+    batch = {"target": [Failed()] if several else Failed(), CROPPED_TARGET: cropped, "keys": ["case_1", "case_2"]}
+    sentence = explain_unknown_labels(batch, manager())
+    assert sentence is not None
+    assert "0, 1, 2; got case_2: 9. Correct" in sentence
+    assert explain_unknown_labels({**batch, CROPPED_TARGET: cropped[:1]}, manager()) is None
 
 
 @pytest.mark.parametrize(("value", "labels"), [(2, manager()), (3, manager(3)), (9, manager(regions=True))])
