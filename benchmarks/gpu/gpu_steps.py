@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from fed_batches import fed_batches
 from gpu_clocks import captured, device_seconds, host_seconds, kernels
+from trainer_steps import trainer_steps
 from whole_case import whole_case
 
 from scd_plugin.bench.bench_settings import NAMED, BenchSettings
@@ -216,6 +217,7 @@ STEPS: dict[str, Step] = {
     "training-128": Step(15, speed("training", 128)),
     "profiles": Step(15, profiles),
     "whole-case": Step(60, whole_case),
+    "trainer-steps": Step(30, trainer_steps),
     "fed-batches": Step(20, fed_batches),
     "inference-96-batch-1": Step(10, speed("inference", 96, batch=1, contestants=SHORT)),
     "inference-96-batch-4": Step(10, speed("inference", 96, batch=4, contestants=SHORT)),

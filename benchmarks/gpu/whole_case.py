@@ -54,7 +54,7 @@ def whole_case(where: Any) -> Iterator[dict[str, Any]]:
         root = Path(folder)
         (root / "images").mkdir()
         (root / "images" / "case_0000.nii.gz").symlink_to(IMAGE.resolve())
-        data_set = _data_set(root)
+        data_set = write_data_set(root, _shape_of_image())
         longest = 0.0
         for command, trainer in RUNS[:1] if where.dry else RUNS:
             facts = {"command": command, "trainer": trainer}
@@ -70,16 +70,20 @@ def whole_case(where: Any) -> Iterator[dict[str, Any]]:
             longest = max(longest, time.monotonic() - begin)
 
 
-def _data_set(root: Path) -> Path:
-    """Write a data set that nnU-Net can plan, whose cases are like the image, resampled; returns where plans belong."""
+def _shape_of_image() -> list[int]:
+    """Voxels of the image, resampled."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(IMAGE))
     reader.ReadImageInformation()
-    shape = [
+    return [
         max(1, round(size * edge / SPACING)) for size, edge in zip(reader.GetSize()[::-1], reader.GetSpacing()[::-1])
     ]
+
+
+def write_data_set(root: Path, shape: list[int]) -> Path:
+    """Write a data set that nnU-Net can plan, whose cases have a shape in voxels; returns where plans belong."""
     raw, preprocessed = root / "raw" / DATASET, root / "preprocessed" / DATASET
     for place in (raw / "imagesTr", raw / "labelsTr", preprocessed, root / "results"):
         place.mkdir(parents=True)
