@@ -175,7 +175,7 @@ class TestBundle:
             f"there are no weights in {tmp_path}/models/model.pt: train the bundle first, or copy a state dict there"
         )
         (tmp_path / "models").mkdir()
-        (tmp_path / "models" / "model.pt").touch()
+        torch.save({}, tmp_path / "models" / "model.pt")
         assert parser.get_parsed_content("run#0") is None
 
     @pytest.mark.parametrize("names", [["train"], ["train", "evaluate"], ["inference"]], ids="-".join)

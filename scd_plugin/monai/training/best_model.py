@@ -12,11 +12,12 @@ import torch
 from ignite.engine import Engine, Events
 from monai.handlers import CheckpointLoader
 
+from scd_plugin.monai.training.last_checkpoint import is_readable
 from scd_plugin.monai.training.record import network_config, record
 from scd_plugin.networks import SCDNetwork
 from scd_plugin.whole_files import write_json, write_whole
 
-__all__ = ["BestModel", "need_weights"]
+__all__ = ["BestModel", "check_weights", "need_weights"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -86,9 +87,21 @@ def need_weights(handlers: Sequence[Any]) -> None:
         handlers: of the engine.
 
     Raises:
-        ValueError: if a `CheckpointLoader` among them has no file to load.
+        ValueError: as `check_weights`, for each `CheckpointLoader` among them.
     """
     for handler in handlers:
-        if isinstance(handler, CheckpointLoader) and not Path(handler.load_path).is_file():
-            msg = f"there are no weights in {handler.load_path}: train the bundle first, or copy a state dict there"
-            raise ValueError(msg)
+        if isinstance(handler, CheckpointLoader):
+            check_weights(Path(handler.load_path))
+
+
+def check_weights(file: Path) -> None:
+    """Refuse a file of weights that is not there or can't be read."""
+    if not file.is_file():
+        msg = f"there are no weights in {file}: train the bundle first, or copy a state dict there"
+        raise ValueError(msg)
+    if not is_readable(file):
+        msg = (
+            f"the weights in {file} can't be read: the file, of {file.stat().st_size} bytes, was cut off or is no "
+            "state dict; copy or download it again, or train the bundle anew"
+        )
+        raise ValueError(msg)

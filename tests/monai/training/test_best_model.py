@@ -113,3 +113,18 @@ def test_weights_are_needed(tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "model.pt")
     need_weights(handlers)
     need_weights(handlers[:1])
+
+
+@pytest.mark.parametrize(
+    "content", ["half", "", "version https://git-lfs.github.com/spec/v1"], ids=["half", "empty", "pointer"]
+)
+def test_weights_that_cannot_be_read(tmp_path: Path, content: str) -> None:
+    """Cut off, never filled, or not fetched by Git LFS."""
+    network, file = nn.Linear(1, 1), tmp_path / "model.pt"
+    file.write_text(content)
+    if content == "half":
+        torch.save(network.state_dict(), file)
+        file.write_bytes(file.read_bytes()[:-100])
+    size = file.stat().st_size
+    with pytest.raises(ValueError, match=rf"model.pt can't be read: the file, of {size} bytes, was cut off"):
+        need_weights([CheckpointLoader(str(file), {"model": network})])
