@@ -1,23 +1,21 @@
-"""Weights in a bundle's folder: the best of a training, and those that must be there."""
+"""Weights in a bundle's folder: the best of a training."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from monai.handlers import CheckpointLoader
 
-from scd_plugin.monai.training.last_checkpoint import is_readable
 from scd_plugin.monai.training.record import network_config, record
 from scd_plugin.networks import SCDNetwork
 from scd_plugin.whole_files import write_json, write_whole
 
-__all__ = ["BestModel", "check_weights", "need_weights"]
+__all__ = ["BestModel"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -78,30 +76,3 @@ class BestModel:
         best = {"metric": name, "value": value, "epoch": engine.state.epoch, "preset": self.network.preset}
         write_json(models / "best.json", best)
         _LOGGER.info("best %s so far, %.4f, saved to %s", name, value, models / "model.pt")
-
-
-def need_weights(handlers: Sequence[Any]) -> None:
-    """Refuse to run an engine whose weights are not there, before it looks at any image.
-
-    Args:
-        handlers: of the engine.
-
-    Raises:
-        ValueError: as `check_weights`, for each `CheckpointLoader` among them.
-    """
-    for handler in handlers:
-        if isinstance(handler, CheckpointLoader):
-            check_weights(Path(handler.load_path))
-
-
-def check_weights(file: Path) -> None:
-    """Refuse a file of weights that is not there or can't be read."""
-    if not file.is_file():
-        msg = f"there are no weights in {file}: train the bundle first, or copy a state dict there"
-        raise ValueError(msg)
-    if not is_readable(file):
-        msg = (
-            f"the weights in {file} can't be read: the file, of {file.stat().st_size} bytes, was cut off or is no "
-            "state dict; copy or download it again, or train the bundle anew"
-        )
-        raise ValueError(msg)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from ignite.handlers import Checkpoint
 
+from scd_plugin.monai.weights import is_readable
 from scd_plugin.whole_files import write_whole
 
 _LOGGER = logging.getLogger(__name__)
@@ -61,13 +62,3 @@ def last_checkpoint(ckpt_dir: str) -> str:
     found = f"none of {', '.join(file.name for file in files)} can be read" if files else "there is no checkpoint"
     msg = f"{found} to resume from in {ckpt_dir}: start without --resume True"
     raise ValueError(msg)
-
-
-def is_readable(file: Path) -> bool:
-    """Whether a file that `torch.save` wrote is there to its end, and holds nothing but tensors and numbers."""
-    try:
-        # mmap: its structure, without the values
-        torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # noqa: BLE001  (read as a pickle, any text or bytes end in any error)
-        return False
-    return True
