@@ -57,6 +57,7 @@ ROOMS = {
         "path_option": -1,
         "dataset": 0,
         "errors": 0,
+        "weights": 0,
         "training": 1,
         "export": 1,
         "runner": 1,

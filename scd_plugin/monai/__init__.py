@@ -15,7 +15,6 @@ from scd_plugin.monai.dataset.volume_writer import VolumeWriter as VolumeWriter
 from scd_plugin.monai.errors import show_sentences_on_the_command_line
 from scd_plugin.monai.training.audit_tokens import AuditTokens as AuditTokens
 from scd_plugin.monai.training.best_model import BestModel as BestModel
-from scd_plugin.monai.training.best_model import need_weights as need_weights
 from scd_plugin.monai.training.draw_keep_ratio import DrawKeepRatio as DrawKeepRatio
 from scd_plugin.monai.training.guided_loss import GuidedLoss as GuidedLoss
 from scd_plugin.monai.training.last_checkpoint import last_checkpoint as last_checkpoint
@@ -26,6 +25,7 @@ from scd_plugin.monai.training.processes import leave_process_group as leave_pro
 from scd_plugin.monai.training.record import default_size as default_size
 from scd_plugin.monai.training.record import recorded as recorded
 from scd_plugin.monai.training.say_training import SayTraining as SayTraining
+from scd_plugin.monai.weights import need_weights as need_weights
 
 show_sentences_on_the_command_line()
 check_command_line()

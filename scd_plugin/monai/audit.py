@@ -14,6 +14,7 @@ from scd_plugin.folders import check_auditable
 from scd_plugin.measure.audit import Audit
 from scd_plugin.measure.image_audit import ImageAudit
 from scd_plugin.monai.errors import explained
+from scd_plugin.monai.weights import load_weights
 
 __all__ = ["audit_bundle"]
 
@@ -22,8 +23,8 @@ def audit_bundle(folder: Path, data: Path, *, device: torch.device, fold: str = 
     """Count which tokens leave where in the validation cases of a fold.
 
     Raises:
-        ValueError: if the bundle has no weights, or no config for training, as bundles moved from nnU-Net; if the data
-            do not fit; if the network prunes nothing.
+        ValueError: if the bundle has no weights, none that fit, or no config for training, as bundles moved
+            from nnU-Net; if the data do not fit; if the network prunes nothing.
     """
     root = folder.resolve()
     configs, weights = check_auditable(root, fold)
@@ -35,7 +36,7 @@ def audit_bundle(folder: Path, data: Path, *, device: torch.device, fold: str = 
     # nothing is looked at twice
     parser["validate#dataset#cache_rate"] = 0.0
     network = _content(parser, "network_def")
-    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    load_weights(network, weights)
     images = ImageAudit(network.to(device), regions=parser.get_parsed_content("guided_loss#regions", default=False))
     for batch in tqdm(_content(parser, "validate#dataloader"), desc="cases", leave=False):
         image, label = (convert_to_tensor(batch[key], track_meta=False) for key in ("image", "label"))

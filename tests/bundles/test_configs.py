@@ -60,15 +60,20 @@ def config(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def test_all_three_were_found() -> None:
-    assert NAMES == ["scd_unetr_brats_segmentation", "scd_unetr_btcv_segmentation", "scd_unetr_segmentation"]
+def test_all_four_were_found() -> None:
+    assert NAMES == [
+        "scd_unetr_brats_segmentation", "scd_unetr_btcv_segmentation", "scd_unetr_hippocampus", "scd_unetr_segmentation"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
 class TestBundle:
     def test_files(self, folder: Path) -> None:
         assert [name for name in FILES if not (folder / name).is_file()] == []
-        assert not list(folder.rglob("*.pt")), "no weights are shipped that were not trained"
+        weights = ["models/model.pt"] if folder.name == "scd_unetr_hippocampus" else []
+        assert [str(path.relative_to(folder)) for path in folder.rglob("*.pt")] == weights, (
+            "trained here, and no others"
+        )
 
     def test_metadata(self, folder: Path) -> None:
         metadata = config(folder, "metadata")
@@ -175,7 +180,7 @@ class TestBundle:
             f"there are no weights in {tmp_path}/models/model.pt: train the bundle first, or copy a state dict there"
         )
         (tmp_path / "models").mkdir()
-        (tmp_path / "models" / "model.pt").touch()
+        torch.save({}, tmp_path / "models" / "model.pt")
         assert parser.get_parsed_content("run#0") is None
 
     @pytest.mark.parametrize("names", [["train"], ["train", "evaluate"], ["inference"]], ids="-".join)

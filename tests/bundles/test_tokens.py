@@ -126,7 +126,7 @@ def test_audit_of_a_dense_network(untrained: Any, tmp_path: Path) -> None:
 def test_audit_of_half_a_bundle(untrained: Any, tmp_path: Path, gone: str, message: str) -> None:
     bundle = untrained(tmp_path)
     (bundle.root / "models").mkdir()
-    (bundle.root / "models" / "model.pt").touch()
+    torch.save({}, bundle.root / "models" / "model.pt")
     (bundle.root / gone).unlink()
     with pytest.raises(ValueError, match=message):
         audit_bundle(bundle.root, tmp_path, device=torch.device("cpu"))

@@ -24,6 +24,7 @@ from scd_plugin import __version__
 from scd_plugin.folders import check_exportable, export_path
 from scd_plugin.monai.export.description import describe, find_network
 from scd_plugin.monai.export.exported_parity import load_exported, parity
+from scd_plugin.monai.weights import load_weights, reason
 from scd_plugin.networks import SCDNetwork
 from scd_plugin.whole_files import moved_into_place
 
@@ -146,7 +147,7 @@ def _written_and_compared(source: _Source, kind: _Format, path: Path, name: str)
         raise
     except Exception as error:
         # exporters fail in as many ways as networks are built
-        msg = f"format {name!r} does not work for this {type(source.network).__name__}, try another: {_reason(error)}"
+        msg = f"format {name!r} does not work for this {type(source.network).__name__}, try another: {reason(error)}"
         raise ValueError(msg) from error
 
 
@@ -242,12 +243,7 @@ def _read(root: Path) -> _Source:
     parser.update(overrides)
     model: nn.Module = parser.get_parsed_content("network_def")
     network = find_network(model)
-    try:
-        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except Exception as error:
-        # unpickling fails in as many ways as files are damaged
-        msg = f"{weights} must be a state dict that fits network_def of configs/inference.json: {_reason(error)}"
-        raise ValueError(msg) from error
+    load_weights(model, weights)
     arguments = {
         "net_id": "network_def",
         "ckpt_file": str(weights),
@@ -257,11 +253,6 @@ def _read(root: Path) -> _Source:
         **overrides,
     }
     return _Source(root, parser, model.eval(), network, arguments)
-
-
-def _reason(error: Exception) -> str:
-    """Put what an error says into one line that is not too long."""
-    return " ".join(str(error).split())[:300]
 
 
 def _sha256(path: Path) -> str:

@@ -1,22 +1,21 @@
-"""Weights in a bundle's folder: the best of a training, and those that must be there."""
+"""Weights in a bundle's folder: the best of a training."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from monai.handlers import CheckpointLoader
 
 from scd_plugin.monai.training.record import network_config, record
 from scd_plugin.networks import SCDNetwork
 from scd_plugin.whole_files import write_json, write_whole
 
-__all__ = ["BestModel", "need_weights"]
+__all__ = ["BestModel"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -77,18 +76,3 @@ class BestModel:
         best = {"metric": name, "value": value, "epoch": engine.state.epoch, "preset": self.network.preset}
         write_json(models / "best.json", best)
         _LOGGER.info("best %s so far, %.4f, saved to %s", name, value, models / "model.pt")
-
-
-def need_weights(handlers: Sequence[Any]) -> None:
-    """Refuse to run an engine whose weights are not there, before it looks at any image.
-
-    Args:
-        handlers: of the engine.
-
-    Raises:
-        ValueError: if a `CheckpointLoader` among them has no file to load.
-    """
-    for handler in handlers:
-        if isinstance(handler, CheckpointLoader) and not Path(handler.load_path).is_file():
-            msg = f"there are no weights in {handler.load_path}: train the bundle first, or copy a state dict there"
-            raise ValueError(msg)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from ignite.handlers import Checkpoint
 
+from scd_plugin.monai.weights import is_readable
 from scd_plugin.whole_files import write_whole
 
 _LOGGER = logging.getLogger(__name__)
@@ -54,18 +55,10 @@ def last_checkpoint(ckpt_dir: str) -> str:
         ValueError: if there is none.
     """
     files = checkpoints_by_epoch(ckpt_dir)
-    for file in filter(_is_readable, files):
-        return str(file)
+    for file in files:
+        if is_readable(file):
+            return str(file)
+        _LOGGER.warning("%s can't be read and is left out: it is truncated, or no checkpoint", file)
     found = f"none of {', '.join(file.name for file in files)} can be read" if files else "there is no checkpoint"
     msg = f"{found} to resume from in {ckpt_dir}: start without --resume True"
     raise ValueError(msg)
-
-
-def _is_readable(file: Path) -> bool:
-    try:
-        # mmap: its structure, without the values
-        torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # noqa: BLE001  (read as a pickle, any text or bytes end in any error)
-        _LOGGER.warning("%s can't be read and is left out: it is truncated, or no checkpoint", file)
-        return False
-    return True

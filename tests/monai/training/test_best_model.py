@@ -11,11 +11,9 @@ from typing import BinaryIO
 import pytest
 import torch
 from ignite.engine import Engine, Events
-from monai.handlers import CheckpointLoader, StatsHandler
-from torch import nn
 
 from scd_plugin import SCDNetwork, build_network
-from scd_plugin.monai import BestModel, need_weights, recorded
+from scd_plugin.monai import BestModel, recorded
 
 BUNDLE = Path(__file__).parents[3] / "bundles" / "scd_unetr_segmentation"
 
@@ -103,13 +101,3 @@ class TestBestModel:
         assert not (bundle / "models" / "model.pt").exists()
         validate(BestModel(network, str(bundle), resume=False), 0.4)
         assert (bundle / "models" / "model.pt").exists()
-
-
-def test_weights_are_needed(tmp_path: Path) -> None:
-    network = nn.Linear(1, 1)
-    handlers = [StatsHandler(), CheckpointLoader(str(tmp_path / "model.pt"), {"model": network})]
-    with pytest.raises(ValueError, match=r"there are no weights in .*model.pt: train the bundle first, or copy"):
-        need_weights(handlers)
-    torch.save(network.state_dict(), tmp_path / "model.pt")
-    need_weights(handlers)
-    need_weights(handlers[:1])
