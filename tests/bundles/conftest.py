@@ -62,8 +62,9 @@ def network_of_training() -> Callable[..., SCDNetwork]:
         parser = ConfigParser()
         parser.read_config(BUNDLES / bundle / "configs" / "train.json")
         parser.read_meta(BUNDLES / bundle / "configs" / "metadata.json")
-        # the default on a GPU
-        parser.update({"dataset_dir": "no folder", "size": "base", **options})
+        # which of two sizes is the default hangs on the device
+        size = {"size": "base"} if str(parser["size"]).startswith("$") else {}
+        parser.update({"dataset_dir": "no folder", **size, **options})
         with torch.device("meta"):
             return parser.get_parsed_content("network_def")
 

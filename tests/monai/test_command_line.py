@@ -107,7 +107,7 @@ def test_options_that_do_what_they_say(options: list[str]) -> None:
         (["--fold", "all"], "--fold must be a number; all arrives as 'all' (str)"),
         (["--fold"], "--fold must be a number; True arrives as True (bool)"),
         (["--learning_rate", "1e-4x"], "--learning_rate must be a number"),
-        (["--size", "2024"], "--size must be text; 2024 arrives as 2024 (int)"),
+        (["--guide_target", "2024"], "--guide_target must be text; 2024 arrives as 2024 (int)"),
         (["--train#dataloader#shuffle", "no"], "--train#dataloader#shuffle must be True or False"),
     ],
 )
