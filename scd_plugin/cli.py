@@ -66,7 +66,7 @@ def main(
 @app.command()
 def demo(
     data: Annotated[
-        Path | None, typer.Option(help="Decathlon task or nnU-Net raw data set; a synthetic one is made without it.")
+        Path | None, typer.Option(help="Decathlon task or nnU-Net raw data set (default: a synthetic one).")
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path("demo_output"),
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
@@ -82,11 +82,9 @@ def demo(
 def train(
     data: Annotated[Path, typer.Argument(help="Decathlon task or nnU-Net raw data set; it is only read.")],
     preset: Annotated[str, typer.Option(help="Network to train, a preset that a trainer has.")] = "small-fast",
-    epochs: Annotated[
-        int | None, typer.Option(help="Epochs, for a short trial; without it the trainer's 1000.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs, for a short trial (default: the trainer's 1000).")] = None,
     iterations: Annotated[
-        int | None, typer.Option(help="Training steps of an epoch, for a short trial; without it nnU-Net's 250.")
+        int | None, typer.Option(help="Training steps of an epoch, for a short trial (default: nnU-Net's 250).")
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("scd_training"),
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
@@ -148,7 +146,7 @@ def bridge_to_monai(
     model_folder: Annotated[Path, typer.Argument(help="TRAINER__PLANS__CONFIGURATION in nnUNet_results.")],
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle; must not hold anything yet.")],
     fold: Annotated[
-        list[str] | None, typer.Option(help="0 to 4 or all; several are averaged. All that are trained without it.")
+        list[str] | None, typer.Option(help="0 to 4 or all; several are averaged (default: all that are trained).")
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="File in each fold.")] = "checkpoint_final.pth",
     trust: Trust = False,
@@ -168,7 +166,7 @@ def bridge_to_nnunet(
     model_folder: Annotated[Path, typer.Argument(help="Folder of the model; must not hold anything yet.")],
     trainer: Annotated[
         str | None,
-        typer.Option(help="Trainer named in the model; without it the one that it had, or nnUNetTrainerSCD."),
+        typer.Option(help="Trainer named in the model (default: the one that it had, or nnUNetTrainerSCD)."),
     ] = None,
     dataset_json: Annotated[
         Path | None, typer.Option(help="nnU-Net's dataset.json, for a bundle of regions, or for weights.")
@@ -178,7 +176,7 @@ def bridge_to_nnunet(
         str, typer.Option(help="Which configuration of --plans the weights are of.")
     ] = "3d_fullres",
     mirror_axis: Annotated[
-        list[int] | None, typer.Option(help="Axis over which nnU-Net mirrors, for weights; none without it.")
+        list[int] | None, typer.Option(help="Axis over which nnU-Net mirrors, for weights (default: none).")
     ] = None,
     trust: Trust = False,
 ) -> None:
@@ -271,7 +269,9 @@ def audit(
     model: Annotated[Path, typer.Argument(help="TRAINER__PLANS__CONFIGURATION in nnUNet_results, or a bundle.")],
     data: Annotated[Path, typer.Argument(help="Labelled cases: a raw data set of nnU-Net, or the bundle's data.")],
     fold: Annotated[str, typer.Option(help="Whose weights, for nnU-Net; whose validation cases are counted.")] = "0",
-    output: Annotated[Path | None, typer.Option(help="Folder for token_audit.csv; none is written without it.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for token_audit.csv (default: it is not written).")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
     trust: Trust = False,
 ) -> None:
@@ -319,7 +319,7 @@ def report(
     truth: Annotated[
         Path | None, typer.Option(help="Folder of the label maps that should have come out, named as the cases.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="File to write; report.html in the folder without it.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write (default: report.html in the folder).")] = None,
     pictures: Annotated[
         int, typer.Option(help="Cases that are shown with pictures, the worst first; the others have a row in a table.")
     ] = PICTURES,
@@ -356,14 +356,12 @@ def export(
     ] = "torchscript",
     output: Annotated[
         Path | None,
-        typer.Option(
-            help="File to write; without it the format's usual name in models/ of the bundle, or in the fold."
-        ),
+        typer.Option(help="File to write (default: the format's usual name in models/ of the bundle, or in the fold)."),
     ] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
-            help="Largest difference of logits allowed, as a share of the largest; 1e-4, for tensorrt 1e-2, without it."
+            help="Largest difference of logits allowed, as a share of the largest (default: 1e-4, for tensorrt 1e-2)."
         ),
     ] = None,
     fold: Annotated[str | None, typer.Option("--fold", "-f", help="Of an nnU-Net model with several.")] = None,

@@ -25,7 +25,7 @@ KEEP_RATIO = (
     "Share of tokens kept at each stage by scd and scd-primus-* that name neither a keep_ratio nor a size, since a "
     "size is a preset with ratios of its own."
 )
-KEEP_MEMORY = "On a CPU: freed memory stays in the process, as without it, or goes back to the system."
+KEEP_MEMORY = "On a CPU: freed memory stays in the process (the default), or goes back to the system."
 
 
 def parse_crop(text: str) -> tuple[int, ...]:
@@ -56,19 +56,21 @@ class BenchSettings:
 
     name: str
     crop: Annotated[tuple[int, ...], Option(help="Voxels: 96, or 96x128x128.")]
-    batch: Annotated[int, Option(help="Windows at a time; without it 1.")] = 1
+    batch: Annotated[int, Option(help="Windows at a time (default: 1).")] = 1
     in_channels: Annotated[int, Option(help="Image channels.")]
     out_channels: Annotated[int, Option(help="Classes.")]
     keep_ratio: Annotated[float, Option(help=KEEP_RATIO)]
-    dtype: Annotated[str, Option(help="float32, or bfloat16 or float16 for autocast; without it float32.")] = "float32"
-    device: Annotated[str, Option(help="cpu, cuda, or auto for cuda where there is one; without it auto.")] = "cpu"
-    compiled: Annotated[bool, Option("--compile/--eager", help="torch.compile, or without it eager.")] = False
-    threads: Annotated[int, Option(help="CPU threads; without it PyTorch's choice.")] = 1
+    dtype: Annotated[str, Option(help="float32, or bfloat16 or float16 for autocast (default: float32).")] = "float32"
+    device: Annotated[str, Option(help="cpu, cuda, or auto for cuda where there is one (default: auto).")] = "cpu"
+    compiled: Annotated[
+        bool, Option("--compile/--eager", help="Compile by torch.compile, or not (default: eager).")
+    ] = False
+    threads: Annotated[int, Option(help="CPU threads (default: PyTorch's choice).")] = 1
     keep_memory: Annotated[bool, Option("--keep-memory/--return-memory", help=KEEP_MEMORY)] = True
-    modes: Annotated[tuple[str, ...], Option("--mode", help="forward or train; without it both.")] = ALLOWED["modes"]
-    repeats: Annotated[int, Option(help="Turns of each network; without it 5.")] = 5
-    warmup: Annotated[int, Option(help="Untimed steps of a network just built; without it 2, the least to train.")] = 2
-    turn_seconds: Annotated[float, Option(help="A turn is as many whole steps as fill this; without it 1.")] = 1.0
+    modes: Annotated[tuple[str, ...], Option("--mode", help="forward or train (default: both).")] = ALLOWED["modes"]
+    repeats: Annotated[int, Option(help="Turns of each network (default: 5).")] = 5
+    warmup: Annotated[int, Option(help="Untimed steps of a network just built (default: 2, the least to train).")] = 2
+    turn_seconds: Annotated[float, Option(help="A turn is as many whole steps as fill this (default: 1).")] = 1.0
 
     def __post_init__(self) -> None:
         # what another kind of settings adds is its own to check

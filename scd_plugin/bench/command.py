@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Output", "bench", "carry_out", "settings_from_options", "with_settings"]
 
 Output = Annotated[Path | None, typer.Option(help="JSON file to write.")]
-NAMES = f"Where options are not given: {', '.join(NAMED)}. btcv without it."
+NAMES = f"Settings where options are not given: {', '.join(NAMED)} (default: btcv)."
 # fields that are typed as something else, and how they are read
 READ: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "crop": (str | None, parse_crop),
@@ -91,7 +91,7 @@ def bench(
         list[str] | None,
         typer.Argument(
             help="Networks, with arguments if need be: scd, dense, scd:keep_ratio=0.5,feature_size=8, or "
-            "scd:size=small-fast for any preset. Everyone without."
+            "scd:size=small-fast for any preset (default: all networks)."
         ),
     ] = None,
     *,

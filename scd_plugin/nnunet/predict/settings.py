@@ -108,7 +108,7 @@ class PredictSettings:
         Option("--trust", help="Run code of any package that the model's plans.json names, not of nnU-Net's only."),
     ] = False
     times: Annotated[
-        Path | None, Option("--json", help="File for times and settings; without it, beside the label maps.")
+        Path | None, Option("--json", help="File for times and settings (default: beside the label maps).")
     ] = None
 
     def __post_init__(self) -> None:
