@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot, determine_num_input_channels
@@ -182,6 +183,20 @@ class NnunetRecipe:
         return convert_predicted_logits_to_segmentation_with_correct_shape(
             logits, *known, return_probabilities=probabilities, num_threads_torch=default_num_processes
         )
+
+    @property
+    def label_type(self) -> type[np.uint8 | np.uint16]:
+        """In which nnU-Net keeps label maps."""
+        return np.uint8 if len(self.labels.foreground_labels) < 255 else np.uint16
+
+    def uncropped(self, values: Array, properties: dict[str, Any]) -> Array:
+        """Put values on the image's grid, cropped and in the plans' order of axes, into the whole image (Z, Y, X).
+
+        What was cut away is 0.
+        """
+        whole = np.zeros(properties["shape_before_cropping"], dtype=values.dtype)
+        whole = insert_crop_into_image(whole, values, properties["bbox_used_for_cropping"])
+        return np.ascontiguousarray(whole.transpose(self.plans.transpose_backward))
 
     def write(self, segmentation: Array, file: str | Path, properties: dict[str, Any]) -> None:
         """Write a label map (Z, Y, X) with the plans' writer; it appears whole or not at all.

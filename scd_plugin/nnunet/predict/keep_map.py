@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from torch import Tensor, nn
 
@@ -102,9 +101,7 @@ def on_image_grid(values: Tensor, recipe: NnunetRecipe, known: dict[str, Any]) -
     """
     size = tuple(known["shape_after_cropping_and_before_resampling"])
     cropped = F.interpolate(values[None, None].float(), size=size, mode="nearest-exact")[0, 0].to(torch.uint8)
-    whole = np.zeros(known["shape_before_cropping"], dtype=np.uint8)
-    whole = insert_crop_into_image(whole, cropped.numpy(), known["bbox_used_for_cropping"])
-    return np.ascontiguousarray(whole.transpose(recipe.plans.transpose_backward))
+    return recipe.uncropped(cropped.numpy(), known)
 
 
 def write_colours(folder: Path, num_stages: int) -> Path:

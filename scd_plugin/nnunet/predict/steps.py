@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from scd_plugin.freed_memory import give_freed_memory_back
 from scd_plugin.nnunet.model.recipe import Array, NnunetRecipe
 from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.predict.bars import PredictionProgress
+from scd_plugin.nnunet.predict.class_by_class import can_go_class_by_class, label_map
 from scd_plugin.nnunet.predict.clock import CaseTimes
 from scd_plugin.nnunet.predict.jobs import Case
 from scd_plugin.nnunet.predict.keep_map import FOLDER, on_image_grid, write_colours
@@ -25,7 +26,7 @@ from scd_plugin.nnunet.predict.statistics import case_statistics, class_values
 from scd_plugin.nnunet.predict.windows import WindowPredictor
 from scd_plugin.whole_files import moved_into_place
 
-__all__ = ["Steps", "non_finite_channels", "read_case"]
+__all__ = ["Predicted", "Steps", "non_finite_channels", "read_case"]
 
 
 def non_finite_channels(data: Tensor) -> list[int]:
@@ -53,6 +54,17 @@ def read_case(case: Case, recipe: NnunetRecipe) -> tuple[Array, dict[str, Any]]:
         except ValueError as error:
             # that file is nobody's
             raise ValueError(str(error).replace(str(file), str(case.images[0]))) from None
+
+
+class Predicted(NamedTuple):
+    """What the network said of a case."""
+
+    known: dict[str, Any]
+    """What `NnunetRecipe.preprocess` says of the image."""
+    logits: Tensor | None = None
+    """(classes or regions, D, H, W), float16 as nnU-Net has them, on the CPU; or there is a label map already."""
+    segmentation: Array | None = None
+    """(Z, Y, X), on the image's grid."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +111,8 @@ class Steps:
                 raise ValueError(msg)
         return data, known
 
-    def network(self, case: Case, prepared: tuple[Tensor, dict[str, Any]]) -> tuple[Array, dict[str, Any]]:
-        """Run the network over all windows and folds; ValueError where its output is NaN.
-
-        Logits are (classes or regions, D, H, W), float16 as nnU-Net has them; beside them what `finish` needs to know.
-        """
+    def network(self, case: Case, prepared: tuple[Tensor, dict[str, Any]]) -> Predicted:
+        """Run the network over all windows and folds; ValueError where its output is NaN."""
         (data, known), times = prepared, self.times[case.name]
         self.progress.case(case.name)
         with times.stage("network"):
@@ -122,17 +131,34 @@ class Steps:
         if self.keeps_freed_memory:
             # what the windows left is not needed before the next case, and resampling wants larger pieces
             give_freed_memory_back()
-        return logits.numpy(), known
+        if self.predictor.device.type == "cuda" and self._goes_class_by_class():
+            # here and not beside the next case, which needs the device's memory
+            with times.stage("resample"):
+                segmentation = label_map(logits, self.model.recipe, known, self.predictor.device)
+            return Predicted(known, segmentation=segmentation)
+        return Predicted(known, logits=logits)
 
-    def finish(self, case: Case, predicted: tuple[Array, dict[str, Any]]) -> None:
+    def _goes_class_by_class(self) -> bool:
+        how = self.predictor.settings
+        return how.resampling == "torch" and not how.save_probabilities and can_go_class_by_class(self.model.recipe)
+
+    def _restored(self, logits: Tensor, known: dict[str, Any]) -> tuple[Array, Array | None]:
+        """Label map on the image's grid, and probabilities if they are asked for."""
+        recipe = self.model.recipe
+        if self.predictor.settings.save_probabilities:
+            return recipe.restore_with_probabilities(logits.numpy(), known)
+        if self._goes_class_by_class():
+            return label_map(logits, recipe, known, torch.device("cpu")), None
+        return recipe.restore(logits.numpy(), known), None
+
+    def finish(self, case: Case, predicted: Predicted) -> None:
         """Resample to the image's grid and write; files appear whole, the label map last."""
-        (logits, known), probabilities = predicted, None
+        known, logits, segmentation = predicted
         recipe, times = self.model.recipe, self.times[case.name]
-        with times.stage("resample"):
-            if self.predictor.settings.save_probabilities:
-                segmentation, probabilities = recipe.restore_with_probabilities(logits, known)
-            else:
-                segmentation = recipe.restore(logits, known)
+        probabilities: Array | None = None
+        if segmentation is None:
+            with times.stage("resample"):
+                segmentation, probabilities = self._restored(cast("Tensor", logits), known)
         # the label map last, which tells `--continue` that nothing is left to do
         with times.stage("write"):
             if probabilities is not None:
