@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
 from collections.abc import Sequence
@@ -10,24 +11,36 @@ from statistics import median
 from typing import Any
 
 from growth_fits import WORK, Series, growth_series, what_grows
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from reports import report_of
 
+from scd_plugin.bench.contestants import CONTESTANTS
 from scd_plugin.bench.results import EntryResult, Results
 from scd_plugin.bench.tables import machine_text, measured_text
 
-__all__ = ["draw", "figure_of", "picture_text"]
+__all__ = ["colour_of", "draw", "figure_of", "picture_text"]
 
 # inches, and characters that fit: of the title, of the lines below, of a contestant beside its bar
-PANEL_WIDTH = 5.2
+PANEL_WIDTH = 4.8
+# beside each other, so that no picture is wider than 1600 pixels
+COLUMNS = 3
 TITLE_PER_INCH, FOOTER_PER_INCH, CONTESTANT_WIDTH = 13, 21, 30
 LINE = 0.15
+DPI = 110
+MARKERS = "osD^vP*X"
+_COLOURS = 20
+_MOST_TICKS = 6
+# from here on ticks at equal distances would leave the lower half bare
+_DECADE = 4
 
 
 def draw(results: Results, path: Path) -> None:
     """Write the picture of a run as a PNG, whose text fields say where the numbers come from."""
     # without the version of the drawing library in it
-    figure_of(results).savefig(path, dpi=110, metadata={"Software": None, **picture_text(results)})
+    figure_of(results).savefig(path, dpi=DPI, metadata={"Software": None, **picture_text(results)})
 
 
 def figure_of(results: Results) -> Figure:
@@ -48,6 +61,14 @@ def picture_text(results: Results) -> dict[str, str]:
     return {"Title": title, "Description": results.command, "Source": measured_text(results)}
 
 
+def colour_of(contestant: str) -> str:
+    """Return the colour of a network, the same in every picture, whatever its arguments."""
+    name = contestant.partition(":")[0].strip()
+    names = list(CONTESTANTS)
+    number = names.index(name) if name in names else len(names)
+    return to_hex(colormaps["tab20"](number % _COLOURS))
+
+
 def _footer(results: Results) -> list[str]:
     """The lines below a picture: the command, then machine, date and the versions that matter most."""
     versions = results.versions
@@ -56,7 +77,11 @@ def _footer(results: Results) -> list[str]:
 
 
 def _side_by_side(results: Results) -> Figure:
-    names = {"forward": "inference, windows/s", "train": "training, steps/s", "case": "whole case, s"}
+    names = {
+        "forward": "inference, windows/s: higher is better",
+        "train": "training, steps/s: higher is better",
+        "case": "whole case, s: lower is better",
+    }
     entries = results.entries
     modes = [mode for mode in names if any(mode in entry.modes for entry in entries)]
     lines = sum(_folded(entry.contestant.label).count("\n") + 1 for entry in entries)
@@ -74,7 +99,11 @@ def _bars(panel: Any, entries: Sequence[EntryResult], mode: str) -> None:
         [middle - min(each) for middle, each in zip(middles, rates)],
         [max(each) - middle for middle, each in zip(middles, rates)],
     ]
-    panel.barh([_folded(entry.contestant.label) for entry in entries], middles, xerr=ends, capsize=3, color="tab:blue")
+    labels = [_folded(entry.contestant.label) for entry in entries]
+    bars = panel.barh(labels, middles, xerr=ends, capsize=3, color=[colour_of(label) for label in labels])
+    panel.bar_label(bars, [f"{middle:.3g}" for middle in middles], padding=4, fontsize=8)
+    # for the numbers behind the bars
+    panel.margins(x=0.15)
     panel.invert_yaxis()
     panel.tick_params(axis="y", labelsize=8)
     panel.grid(axis="x", alpha=0.3)
@@ -93,26 +122,36 @@ def _growth(results: Results) -> Figure:
     costs = list(dict.fromkeys(each.cost for each in series))
     figure, panels = _panels(len(costs), height=4.2)
     for panel, cost in zip(panels, costs):
-        for each in series:
-            if each.cost == cost:
-                _line(panel, each)
+        mine = [each for each in series if each.cost == cost]
+        for each, marker in zip(mine, itertools.cycle(MARKERS)):
+            _line(panel, each, marker)
         panel.set_xscale("log")
         panel.set_yscale("log")
+        values = sorted({amount for each in mine for amount in each.work})
+        for axis, numbers in ((panel.xaxis, values), (panel.yaxis, [one for each in mine for one in each.amounts])):
+            wide = max(numbers) > _DECADE * min(numbers)
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_locator(NullLocator())
+        if len(values) <= _MOST_TICKS:
+            panel.set_xticks(values)
+        panel.tick_params(labelsize=8)
         panel.set_xlabel(work)
-        panel.set_title(cost, fontsize=10)
-        panel.grid(which="both", alpha=0.3)
+        panel.set_title(f"{cost}: lower is better", fontsize=10)
+        panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
     return figure
 
 
-def _line(panel: Any, series: Series) -> None:
+def _line(panel: Any, series: Series, marker: str) -> None:
     exponent = f", exponent {series.fit.exponent:.2f}" if series.fit else ""
     if series.fit and series.fit.r_squared is None:
         exponent += " of two points"
-    (drawn,) = panel.plot(series.work, series.amounts, "o", label=f"{_folded(series.contestant)}{exponent}")
+    look = {"marker": marker, "color": colour_of(series.contestant)}
+    panel.plot(series.work, series.amounts, linestyle="none", label=f"{_folded(series.contestant)}{exponent}", **look)
     if series.fit:
         fitted = [series.fit.factor * work**series.fit.exponent for work in series.work]
-        panel.plot(series.work, fitted, "-", color=drawn.get_color(), linewidth=1)
+        panel.plot(series.work, fitted, "-", color=look["color"], linewidth=1)
 
 
 def _folded(contestant: str) -> str:
@@ -126,5 +165,10 @@ def _folded(contestant: str) -> str:
 
 
 def _panels(number: int, *, height: float) -> tuple[Figure, list[Any]]:
-    figure = Figure(figsize=(PANEL_WIDTH * max(1, number), height), layout="constrained")
-    return figure, list(figure.subplots(1, max(1, number), squeeze=False)[0])
+    columns = min(max(1, number), COLUMNS)
+    rows = -(-max(1, number) // columns)
+    figure = Figure(figsize=(PANEL_WIDTH * columns, height * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for empty in panels[max(1, number) :]:
+        empty.remove()
+    return figure, panels[: max(1, number)]

@@ -4,25 +4,44 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pictures import draw, figure_of
+from matplotlib.colors import to_hex
+from pictures import colour_of, draw, figure_of
 from PIL import Image
 
-from scd_plugin.bench.contestants import parse_contestant
+from scd_plugin.bench.contestants import CONTESTANTS, parse_contestant
 from scd_plugin.bench.results import EntryResult, ModeResult, Results
 from scd_plugin.bench.tables import measured_text, title
 
 
 def test_bars_are_medians(results: Callable[..., Results]) -> None:
     inference, training = figure_of(results()).axes
-    assert inference.get_xlabel() == "inference, windows/s"
+    assert inference.get_xlabel() == "inference, windows/s: higher is better"
     assert [label.get_text() for label in inference.get_yticklabels()] == ["scd", "dense"]
     assert [bar.get_width() for bar in inference.patches] == [2.0, 1.0]
     assert [bar.get_width() for bar in training.patches] == [0.5, 0.25]
+    assert [text.get_text() for text in inference.texts] == ["2", "1"]
+    assert [to_hex(bar.get_facecolor()) for bar in inference.patches] == [colour_of("scd"), colour_of("dense")]
+
+
+def test_a_network_has_one_colour() -> None:
+    colours = [colour_of(name) for name in CONTESTANTS]
+    assert len(set(colours)) == len(colours)
+    assert colour_of("scd:keep_ratio=0.5") == colour_of("scd")
+
+
+def test_no_picture_is_too_wide(grown: Results, tmp_path: Path) -> None:
+    draw(grown, tmp_path / "grown.png")
+    with Image.open(tmp_path / "grown.png") as picture:
+        assert picture.width <= 1600
 
 
 def test_lines_show_points_and_exponents(grown: Results) -> None:
     panels = figure_of(grown).axes
-    assert [panel.get_title() for panel in panels] == ["inference, s", "inference memory, GB", "GMACs"]
+    assert [panel.get_title() for panel in panels] == [
+        "inference, s: lower is better",
+        "inference memory, GB: lower is better",
+        "GMACs: lower is better",
+    ]
     points, fitted = panels[0].lines
     assert list(points.get_xdata()) == [512, 4096, 32768]
     assert points.get_label() == "scd, exponent 1.00"
@@ -101,5 +120,5 @@ def test_whole_images_are_shown_in_seconds(entry: Callable[..., EntryResult], re
     run = results(case("fast", 8), case("nnunet", 16))
     run.settings |= {"image": "ct.nii.gz", "spacing": 1.5}
     (panel,) = figure_of(run).axes
-    assert panel.get_xlabel() == "whole case, s"
+    assert panel.get_xlabel() == "whole case, s: lower is better"
     assert [bar.get_width() for bar in panel.patches] == [8, 16]
