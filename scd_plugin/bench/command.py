@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scd_plugin.bench.timed_steps import Mode
     from scd_plugin.bench.worker import Entry
 
-__all__ = ["Output", "bench", "carry_out", "settings_from_options", "with_settings"]
+__all__ = ["Output", "bench", "carry_out", "settings_from_options", "show", "with_settings"]
 
 Output = Annotated[Path | None, typer.Option(help="JSON file to write.")]
 NAMES = f"Settings where options are not given: {', '.join(NAMED)} (default: btcv)."
@@ -98,9 +98,9 @@ def bench(
     settings: BenchSettings,
     output: Output = None,
 ) -> None:
-    """Measure networks side by side, and print Markdown.
+    """Measure networks side by side, and print tables.
 
-    Speed, memory, operations, and where the time goes.
+    Speed, memory, operations, and where the time goes; as Markdown where the output is no terminal.
     """
     from scd_plugin.bench.contestants import CONTESTANTS, parse_contestants
     from scd_plugin.bench.tables import markdown
@@ -144,12 +144,25 @@ def carry_out(
             results.write(output)
         except OSError as error:
             problem = f"{output} could not be written: {error.strerror}"
-    typer.echo(markdown(results), nl=False)
+    show(markdown(results))
     if not any(entry.modes for entry in results.entries):
         problem = "no network could be measured; the reasons are listed above"
     if problem:
         typer.echo(f"error: {problem}", err=True)
         raise typer.Exit(1)
+
+
+def show(text: str, file: TextIO | None = None) -> None:
+    """Print Markdown: as it is into a file or another program, with its tables drawn on a terminal."""
+    from rich.console import Console
+
+    screen = Console(file=file)
+    if not screen.is_terminal:
+        screen.file.write(text)
+        return
+    from rich.markdown import Markdown
+
+    screen.print(Markdown(text))
 
 
 def _must_be_writable(output: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from scd_plugin.bench.bench_settings import BenchSettings
-from scd_plugin.bench.command import settings_from_options
+from scd_plugin.bench.command import settings_from_options, show
 from scd_plugin.bench.contestants import CONTESTANTS
 from scd_plugin.bench.results import Results
 from scd_plugin.bench.worker import Entry
@@ -22,6 +23,19 @@ from scd_plugin.cli import app
 
 def invoke(*words: str) -> Result:
     return CliRunner().invoke(app, ["bench", "--device", "cpu", *words])
+
+
+def test_tables_are_drawn_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "## btcv\n\n| Network | GMACs |\n|---|---|\n| scd | 131.8 |\n"
+    shown = {}
+    for forced in ("", "1"):
+        monkeypatch.setenv("FORCE_COLOR", forced)
+        file = io.StringIO()
+        show(text, file)
+        shown[forced] = file.getvalue()
+    assert shown[""] == text
+    assert "|---|" not in shown["1"]
+    assert "131.8" in shown["1"]
 
 
 def test_help_is_light() -> None:
