@@ -1,6 +1,7 @@
 """MONAI as a host: what the bundles share, under the names that their configs use."""
 
 from scd_plugin.freed_memory import keep_freed_memory as keep_freed_memory
+from scd_plugin.monai.class_metrics_saver import ClassMetricsSaver as ClassMetricsSaver
 from scd_plugin.monai.command_line import check_command_line
 from scd_plugin.monai.dataset.data import cache_rate as cache_rate
 from scd_plugin.monai.dataset.data import data_lists as data_lists

@@ -142,7 +142,11 @@ class TestUse:
     def test_evaluate(self, trained: Any, tmp_path: Path) -> None:
         trained.run("train", "evaluate", **trained.overrides, output_dir=str(tmp_path / "eval"))
         assert dice(tmp_path / "eval") == pytest.approx(best(trained.root), abs=1e-6)
-        assert (tmp_path / "eval" / "val_mean_dice_raw.csv").read_text().count("\n") >= 2
+        formats = json.loads((trained.root / "configs" / "metadata.json").read_text())["network_data_format"]
+        names = [name for name in formats["outputs"]["pred"]["channel_def"].values() if name != "background"]
+        head, *rows = (tmp_path / "eval" / "val_mean_dice_raw.csv").read_text().splitlines()
+        assert head.split(",") == ["filename", *names, "mean"]
+        assert rows
 
     @pytest.mark.parametrize("spelling", ["{0},{1}", "[{0},{1}]"], ids=["comma", "list"])
     def test_only_the_quoted_list_of_configs_works(self, trained: Any, spelling: str) -> None:
