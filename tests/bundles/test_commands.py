@@ -220,6 +220,8 @@ class TestUse:
             # what a training gets on the command line, load() gets here
             settings = json.loads((trained.configs / "inference.json").read_text())["network_def"]
             override = {name: value for name, value in settings.items() if name[0] != "_"}
+            # MONAI leaves out what is None, so the preset must not say otherwise
+            override["preset"] = trained.overrides["size"]
         net = load(
             trained.root.name, bundle_dir=trained.root.parent, workflow_type=workflow_type, net_override=override
         )
