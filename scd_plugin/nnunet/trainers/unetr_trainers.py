@@ -53,6 +53,13 @@ class nnUNetTrainerSCD_demo(nnUNetTrainerSCD):
     scd_initial_lr = 1e-2
 
 
+class nnUNetTrainerSCD_demo_guided(nnUNetTrainerSCD_demo):
+    """What `make demo` trains: labels teach which tokens stay, and the smallest organ has the time to be found."""
+
+    scd_num_epochs = 28
+    scd_guide = 0.3
+
+
 def _variant(suffix: str, description: str, settings: dict[str, Any]) -> type[nnUNetTrainerSCD]:
     members = {"__module__": __name__, "__doc__": description, **settings}
     return type(f"nnUNetTrainerSCD_{suffix}", (nnUNetTrainerSCD,), members)
@@ -62,6 +69,7 @@ TRAINERS: dict[str, type[nnUNetTrainerSCD]] = {
     "nnUNetTrainerSCD": nnUNetTrainerSCD,
     **{f"nnUNetTrainerSCD_{suffix}": _variant(suffix, *variant) for suffix, variant in _VARIANTS.items()},
     "nnUNetTrainerSCD_demo": nnUNetTrainerSCD_demo,
+    "nnUNetTrainerSCD_demo_guided": nnUNetTrainerSCD_demo_guided,
 }
 # so that they can be pickled
 globals().update(TRAINERS)
