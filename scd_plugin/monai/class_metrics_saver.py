@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ignite import distributed as idist
 from ignite.engine import Engine
 from monai.handlers import MetricsSaver
 
@@ -29,10 +30,12 @@ class ClassMetricsSaver(MetricsSaver):
     def __call__(self, engine: Engine) -> None:
         """Called at the end of an epoch."""
         super().__call__(engine)
+        if idist.get_rank() != self.save_rank:
+            return
         for name in self.metric_details or ():
             for kind in ("raw", "summary"):
                 file = Path(self.save_dir) / f"{name}_{kind}.csv"
-                # another process writes it
+                # no summary without operations
                 if file.is_file():
                     file.write_text(self._named(file.read_text(encoding="utf-8")), encoding="utf-8")
 
