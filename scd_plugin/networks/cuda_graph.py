@@ -2,14 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from scd_plugin.networks.pass_key import memory_format
 
-__all__ = ["CudaGraph"]
+__all__ = ["CudaGraph", "recorded"]
+
+
+class _Recorded(Protocol):
+    """What has been recorded, and may have others beside it."""
+
+    stream: Any
+    graph: Any
+
+
+def recorded(work: Callable[[], Any], beside: _Recorded | None = None) -> tuple[Any, Any, Any]:
+    """Do work once on a stream of its own, where libraries make their workspaces, and then record it.
+
+    Args:
+        work: on the current CUDA device, the same every time; it leaves nothing behind that its next run would see.
+        beside: what was recorded before, whose memory is shared.
+
+    Returns:
+        The stream, the graph, and what the work gave while it was recorded.
+
+    Raises:
+        RuntimeError: as PyTorch has it, if the work can't be recorded, or memory does not suffice.
+    """
+    caller = torch.cuda.current_stream()
+    # memory is shared among graphs of one stream
+    stream: Any = beside.stream if beside else torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(caller)
+    with torch.cuda.stream(stream):
+        work()
+    caller.wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    recording = torch.cuda.graph(
+        graph,
+        pool=beside.graph.pool() if beside else None,
+        stream=stream,
+        # other threads go on, such as nnU-Net's, which bring the next window or batch: by default an allocation of
+        # theirs would end this recording, or theirs
+        capture_error_mode="thread_local",
+    )
+    # a recording that fails does not set the stream back
+    with torch.cuda.stream(caller), recording:
+        output = work()
+    return stream, graph, output
 
 
 class CudaGraph:
@@ -39,25 +82,7 @@ class CudaGraph:
         # replays in or out of inference mode write into these tensors
         with torch.cuda.device(image.device), torch.inference_mode(mode=False), torch.no_grad(), autocast:
             self.image = torch.empty_like(image, memory_format=memory_format(image)).copy_(image)
-            caller = torch.cuda.current_stream()
-            # memory is shared among graphs of one stream
-            self.stream: Any = beside.stream if beside else torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            self.stream.wait_stream(caller)
-            with torch.cuda.stream(self.stream):
-                nn.Module.__call__(network, self.image)
-            caller.wait_stream(self.stream)
-            self.graph = torch.cuda.CUDAGraph()
-            recording = torch.cuda.graph(
-                self.graph,
-                pool=beside.graph.pool() if beside else None,
-                stream=self.stream,
-                # other threads go on, such as nnU-Net's, which brings the next window: by default an allocation of
-                # theirs would end this recording, or theirs
-                capture_error_mode="thread_local",
-            )
-            # a recording that fails does not set the stream back
-            with torch.cuda.stream(caller), recording:
-                self.output = nn.Module.__call__(network, self.image)
+            self.stream, self.graph, self.output = recorded(lambda: nn.Module.__call__(network, self.image), beside)
 
     def __call__(self, image: Tensor) -> Any:
         """Answer for an image; the next replay writes over the answer."""

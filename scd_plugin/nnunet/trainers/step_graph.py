@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from scd_plugin.networks.cuda_graph import recorded
 
 __all__ = ["Compute", "StepGraph"]
 
@@ -43,28 +44,14 @@ class StepGraph:
         with torch.cuda.device(data.device):
             self._data = data.clone()
             self._target = [one.clone() for one in target] if isinstance(target, list) else target.clone()
-            caller = torch.cuda.current_stream()
-            # memory is shared among graphs of one stream
-            self.stream: Any = beside.stream if beside else torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            self.stream.wait_stream(caller)
-            # libraries make their workspaces for a new stream
-            with torch.cuda.stream(self.stream):
-                self._forget_gradients()
-                compute(self._data, self._target)
-                self._forget_gradients()
-            caller.wait_stream(self.stream)
-            self.graph = torch.cuda.CUDAGraph()
-            recording = torch.cuda.graph(
-                self.graph,
-                pool=beside.graph.pool() if beside else None,
-                stream=self.stream,
-                # a thread pins the next batch meanwhile
-                capture_error_mode="thread_local",
-            )
-            # a recording that fails does not set the stream back
-            with torch.cuda.stream(caller), recording:
-                self._loss = compute(self._data, self._target)
-        # where there were none, a backward pass makes them, so a replay writes and does not add
+
+            def step() -> Tensor:
+                # where there are none, a backward pass makes them, so a replay writes and does not add
+                for parameter in parameters:
+                    parameter.grad = None
+                return compute(self._data, self._target)
+
+            self.stream, self.graph, self._loss = recorded(step, beside)
         self._gradients = [parameter.grad for parameter in parameters]
 
     def __call__(self, data: Tensor, target: Tensor | list[Tensor]) -> Tensor:
@@ -80,7 +67,3 @@ class StepGraph:
         for parameter, gradient in zip(self._parameters, self._gradients):
             parameter.grad = gradient
         return self._loss
-
-    def _forget_gradients(self) -> None:
-        for parameter in self._parameters:
-            parameter.grad = None

@@ -338,9 +338,8 @@ class TestRefusals:
     def test_damaged_weights(self, make_bundle: Callable[..., Path]) -> None:
         root = make_bundle()
         (root / "models" / "model.pt").write_bytes(b"nothing")
-        with pytest.raises(
-            ValueError, match=r"model\.pt can't be read: the file, of 7 bytes, was cut off or is no state"
-        ):
+        said = r"model\.pt can't be read: the file, of 7 bytes, was cut off or is no state"
+        with pytest.raises(ValueError, match=said):
             export_bundle(root, format="torchscript")
 
     def test_another_network(self, make_bundle: Callable[..., Path]) -> None:
