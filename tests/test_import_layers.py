@@ -58,6 +58,8 @@ ROOMS = {
         "dataset": 0,
         "errors": 0,
         "weights": 0,
+        "inference_bar": 0,
+        "keep_maps": 1,
         "training": 1,
         "export": 1,
         "runner": 1,

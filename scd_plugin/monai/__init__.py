@@ -14,6 +14,8 @@ from scd_plugin.monai.dataset.region_transforms import LabelsToRegionsd as Label
 from scd_plugin.monai.dataset.region_transforms import RegionsToLabelsd as RegionsToLabelsd
 from scd_plugin.monai.dataset.volume_writer import VolumeWriter as VolumeWriter
 from scd_plugin.monai.errors import show_sentences_on_the_command_line
+from scd_plugin.monai.inference_bar import InferenceBar as InferenceBar
+from scd_plugin.monai.keep_maps import KeepMaps as KeepMaps
 from scd_plugin.monai.training.audit_tokens import AuditTokens as AuditTokens
 from scd_plugin.monai.training.best_model import BestModel as BestModel
 from scd_plugin.monai.training.draw_keep_ratio import DrawKeepRatio as DrawKeepRatio

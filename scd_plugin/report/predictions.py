@@ -9,8 +9,8 @@ from statistics import median
 from typing import Any
 
 from scd_plugin.channel_files import channel_files
+from scd_plugin.measure.stage_colours import COLOURS, FOLDER
 from scd_plugin.nnunet.predict.clock import STAGES
-from scd_plugin.nnunet.predict.keep_map import COLOURS, FOLDER
 from scd_plugin.report.kinds import ENDINGS, files_ending_in
 from scd_plugin.report.run import Listing, Run, read_labels, read_object, settings_rows
 

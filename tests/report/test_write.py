@@ -277,7 +277,7 @@ def test_images_with_time(make_run: MakeRun, tmp_path: Path, read_page: Any) -> 
 
 
 def test_keep_maps_times_and_settings(make_run: MakeRun, tmp_path: Path, read_page: Any, volumes: Any) -> None:
-    from scd_plugin.nnunet.predict.keep_map import write_colours
+    from scd_plugin.measure.stage_colours import write_colours
 
     folder = make_run(["a", "b"])
     assert "There are no keep maps" in read_page(write_report(folder).path).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from monai.data import NibabelWriter
 from scd_plugin.whole_files import moved_into_place
 
 __all__ = ["VolumeWriter"]
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class VolumeWriter(NibabelWriter):
@@ -36,10 +39,12 @@ class VolumeWriter(NibabelWriter):
             OSError: as `moved_into_place`.
         """
         with moved_into_place(Path(filename)) as partial:
-            super().write(partial, verbose, **options)
+            super().write(partial, verbose=False, **options)
             if not self._was_written(partial):
                 msg = "it could not be read back as it was written; is the disk full?"
                 raise OSError(msg)
+        if verbose:
+            _LOGGER.info("wrote %s", filename)
 
     def _was_written(self, file: Path) -> bool:
         try:

@@ -97,6 +97,13 @@ class PredictSettings:
         bool,
         Option("--keep-map", help="Write at which pruning stage each voxel's token left, to the folder keep_maps."),
     ] = False
+    keep_shares: Annotated[
+        bool,
+        Option(
+            "--keep-shares",
+            help="Write in how many per cent of the passes each voxel's token was kept, to the folder keep_shares.",
+        ),
+    ] = False
     keep_existing: Annotated[
         bool, Option("--continue/--overwrite", help="Leave label maps that are there, or predict them again.")
     ] = False
@@ -118,8 +125,8 @@ class PredictSettings:
                 if isinstance(must, _Must) and value is not None and not must.test(value):
                     msg = f"{name} must be {must.be}; got {value}"
                     raise ValueError(msg)
-        if self.keep_map and self.skip_empty:
-            msg = "keep-map and skip-empty exclude each other, since what is skipped has no stages; leave one out"
+        if self.skip_empty and (maps := self.stage_maps):
+            msg = f"{maps[0]} and skip-empty exclude each other, since what is skipped has no stages; leave one out"
             raise ValueError(msg)
         if self.engine == "openvino":
             self._check_openvino()
@@ -136,8 +143,8 @@ class PredictSettings:
 
     def _check_openvino(self) -> None:
         """Raise ValueError if OpenVINO is not there, or can't do what is asked."""
-        if self.keep_map:
-            msg = "keep-map needs to look into the network, which engine openvino does not let it; take engine torch"
+        if maps := self.stage_maps:
+            msg = f"{maps[0]} needs to look into the network, which engine openvino does not let it; take engine torch"
             raise ValueError(msg)
         if find_spec("openvino") is None:
             msg = "engine is openvino, which is not installed; pip install 'scd-plugin[openvino]', or take engine torch"
@@ -145,6 +152,12 @@ class PredictSettings:
         if self.torch_device.type == "cuda":
             msg = "engine openvino is for CPUs; take device cpu, or leave the engine out"
             raise ValueError(msg)
+
+    @property
+    def stage_maps(self) -> list[str]:
+        """Options that are on and that need to know at which stage each token leaves."""
+        options = {"keep-map": self.keep_map, "keep-shares": self.keep_shares}
+        return [name for name, wanted in options.items() if wanted]
 
     @property
     def torch_device(self) -> torch.device:

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from scd_plugin.dicom_series import series_to_file
 from scd_plugin.freed_memory import give_freed_memory_back
+from scd_plugin.measure.stage_colours import FOLDER, SHARES, write_colours
 from scd_plugin.nnunet.model.recipe import Array, NnunetRecipe
 from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.predict.bars import PredictionProgress
 from scd_plugin.nnunet.predict.class_by_class import can_go_class_by_class, label_map
 from scd_plugin.nnunet.predict.clock import CaseTimes
 from scd_plugin.nnunet.predict.jobs import Case
-from scd_plugin.nnunet.predict.keep_map import FOLDER, on_image_grid, write_colours
+from scd_plugin.nnunet.predict.keep_map import WholeImage, on_image_grid
 from scd_plugin.nnunet.predict.plausible import doubts
 from scd_plugin.nnunet.predict.statistics import case_statistics, class_values
 from scd_plugin.nnunet.predict.windows import WindowPredictor
@@ -80,7 +81,7 @@ class Steps:
     """Whether this process keeps what it frees; it is given back after the windows of each case then."""
     statistics: list[dict[str, Any]] | None = None
     """A row for each class of a case that is written is added to it, if there is such a list."""
-    keep_maps: dict[str, Tensor] = field(default_factory=dict)
+    keep_maps: dict[str, WholeImage] = field(default_factory=dict)
     """Those of cases that went through the network and are not written yet, by their names."""
     times: dict[str, CaseTimes] = field(default_factory=dict)
     """Those of each case that was started, by its name."""
@@ -172,13 +173,16 @@ class Steps:
             if self.statistics is not None:
                 self.statistics.extend({"case": case.name, **row} for row in rows)
 
-    def _write_keep_map(self, case: Case, keep_map: Tensor, known: dict[str, Any]) -> None:
-        folder = case.output.parent / FOLDER
-        folder.mkdir(exist_ok=True)
-        recipe = self.model.recipe
-        recipe.write(on_image_grid(keep_map, recipe, known), folder / case.output.name, known)
-        if self.predictor.keep_map is not None:
-            write_colours(folder, self.predictor.keep_map.num_stages)
+    def _write_keep_map(self, case: Case, keep_map: WholeImage, known: dict[str, Any]) -> None:
+        recipe, settings = self.model.recipe, self.predictor.settings
+        wanted = {FOLDER: keep_map.latest} if settings.keep_map else {}
+        wanted |= {SHARES: keep_map.kept_percent} if settings.keep_shares else {}
+        for name, values in wanted.items():
+            folder = case.output.parent / name
+            folder.mkdir(exist_ok=True)
+            recipe.write(on_image_grid(values, recipe, known), folder / case.output.name, known)
+        if settings.keep_map and self.predictor.keep_map is not None:
+            write_colours(case.output.parent / FOLDER, self.predictor.keep_map.num_stages)
 
     def _statistics(self, case: Case, segmentation: Array) -> list[dict[str, Any]]:
         recipe = self.model.recipe

@@ -102,7 +102,7 @@ class WindowPredictor(nnUNetPredictor):
         """Called with the number of windows when a pass over an image starts, once for each fold."""
         self.on_window: Callable[[], None] = lambda: None
         """Called when a window is done."""
-        self.keep_map = KeepMap(network) if settings.keep_map else None
+        self.keep_map = KeepMap(network) if settings.stage_maps else None
         """Put together in a pass over an image."""
         self.num_windows = self.num_computed = 0
         """Windows in the last pass over an image, and how many of these went through the network."""

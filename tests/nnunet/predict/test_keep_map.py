@@ -12,13 +12,15 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from scd_plugin.measure.stage_colours import stage_names, write_colours
 from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.model.trained_network import build_network
-from scd_plugin.nnunet.predict.keep_map import KeepMap, on_image_grid, stage_names, write_colours
+from scd_plugin.nnunet.predict.keep_map import KeepMap, on_image_grid
 from scd_plugin.nnunet.predict.run import predict
 from scd_plugin.nnunet.predict.settings import PredictSettings
 
 SCD = "nnUNetTrainerSCD_demo"
+STAGE_FOLDERS = ("keep_maps", "keep_shares")
 
 
 def voxels(path: Path) -> np.ndarray:
@@ -43,13 +45,15 @@ def test_of_one_window_is_what_the_network_says(small: Callable[..., Any]) -> No
     everything = [slice(None)] * (len(size) - 1)
     windows = [(slice(None), slice(first, first + size[0]), *everything) for first in (0, size[0])]
     keep_map.add(windows)
-    found = keep_map.take(whole, size)
+    found, percent = keep_map.take(whole, size)
     tokens = [edge // count for edge, count in zip(size, network.grid_size)]
     with torch.no_grad():
         expected = torch.cat(list(network.exit_stages(image) + 1)).to(torch.uint8)
     for axis, edge in enumerate(tokens):
         expected = expected.repeat_interleave(edge, dim=axis)
     assert torch.equal(found, expected)
+    assert torch.equal(percent == 100, found == keep_map.num_stages + 1)
+    assert set(percent.unique().tolist()) == {0, 100}
     assert set(found.unique().tolist()) == set(range(1, keep_map.num_stages + 2))
 
 
@@ -64,13 +68,17 @@ def test_latest_stage_counts_where_windows_overlap(small: Callable[..., Any]) ->
         with torch.no_grad():
             network(image)
         keep_map.add([place])
-        maps.append(KeepMap.take(keep_map, size, size))
+        maps.append(keep_map.take(size, size).latest)
     for image in images:
         keep_map.begin(size)
         with torch.no_grad():
             network(image)
         keep_map.add([place])
-    assert torch.equal(keep_map.take(size, size), torch.maximum(*maps))
+    found, percent = keep_map.take(size, size)
+    assert torch.equal(found, torch.maximum(*maps))
+    kept = [one == keep_map.num_stages + 1 for one in maps]
+    assert torch.equal(percent, (50 * (kept[0].int() + kept[1].int())).to(torch.uint8))
+    assert 50 in percent
 
 
 def test_a_pass_that_failed_leaves_nothing(small: Callable[..., Any]) -> None:
@@ -80,15 +88,17 @@ def test_a_pass_that_failed_leaves_nothing(small: Callable[..., Any]) -> None:
     keep_map.begin([2 * edge for edge in size])
     keep_map.forget()
     keep_map.begin(size)
-    assert keep_map.take(size, size).shape == tuple(size)
+    assert [part.shape for part in keep_map.take(size, size)] == [tuple(size)] * 2
 
 
 def test_networks_that_prune_nothing(small: Callable[..., Any]) -> None:
     for network in (small(keep_ratio=1), torch.nn.Conv3d(1, 2, 3)):
-        with pytest.raises(ValueError, match="keep-map is for networks that prune tokens, and this one prunes none"):
+        with pytest.raises(ValueError, match="a keep map is for networks that prune tokens, and this one prunes none"):
             KeepMap(network)
     with pytest.raises(ValueError, match="keep-map and skip-empty exclude each other"):
         settings(skip_empty=True)
+    with pytest.raises(ValueError, match="keep-shares and skip-empty exclude each other"):
+        PredictSettings(device="cpu", keep_shares=True, skip_empty=True)
 
 
 def test_colours_of_3d_slicer(tmp_path: Path) -> None:
@@ -126,9 +136,13 @@ def test_beside_the_label_maps(
         assert set(np.unique(values[box])) <= set(range(1, latest + 1))
         assert len(np.unique(values[box])) > 1
     assert (tmp_path / "out" / "keep_maps" / "keep_map.ctbl").is_file()
+    assert not (tmp_path / "out" / "keep_shares").exists()
     # without mirroring and in batches the unmirrored passes are the same
-    predict(images, tmp_path / "batches", model, settings(batch=3, mirroring=False))
+    predict(images, tmp_path / "batches", model, settings(batch=3, mirroring=False, keep_shares=True))
     for name in ("a", "b"):
+        stages, percent = (voxels(tmp_path / "batches" / folder / f"{name}.nii.gz") for folder in STAGE_FOLDERS)
+        assert ((percent > 0) == (stages == latest)).all()
+        assert 0 < percent.max() <= 100
         ours = [voxels(tmp_path / folder / "keep_maps" / f"{name}.nii.gz") for folder in ("out", "batches")]
         assert (ours[0] == ours[1]).mean() > 0.99
 
@@ -136,7 +150,7 @@ def test_beside_the_label_maps(
 def test_a_model_that_prunes_nothing(
     make_model: Callable[..., Path], make_images: Callable[..., Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="keep-map is for networks that prune tokens"):
+    with pytest.raises(ValueError, match="a keep map is for networks that prune tokens"):
         predict(make_images(), tmp_path / "out", make_model(), settings())
     assert not (tmp_path / "out").exists()
 
