@@ -2,7 +2,8 @@
 
 A pass is hundreds of small kernels. To start them one by one takes the processor longer than a large GPU needs to
 compute them; a graph is started at once. Nobody has to ask for it: `SCDNetwork` asks here for every pass on CUDA.
-Where anything looks at a pass while it runs, or something fails, it is computed as ever, with the same result.
+A new graph is first compared with the pass that is computed. Where they differ, anything looks at a pass while it runs,
+or something fails, it is computed as ever.
 
 Graphs stand beside their networks, not in them, so copies, pickles and state dicts know nothing of them.
 """
@@ -24,6 +25,7 @@ from torch.utils import _pytree as pytree
 
 from scd_plugin.networks.cuda_graph import CudaGraph
 from scd_plugin.networks.pass_key import PassKey, network_state, pass_key
+from scd_plugin.networks.replay_check import check_replay
 from scd_plugin.ops.convolution import is_tracing
 from scd_plugin.switches import switched_on
 
@@ -148,7 +150,9 @@ class _Replays:
                     self.graphs.popitem(last=False)
                 beside = next((graph for other, graph in self.graphs.items() if other.place == key.place), None)
                 with _RECORDING:
-                    self.graphs[key] = CudaGraph(network, image, beside)
+                    graph = CudaGraph(network, image, beside)
+                check_replay(graph, network, image)
+                self.graphs[key] = graph
                 del self.counts[key]
                 _LOGGER.info("%s: passes over %s are replayed", type(network).__name__, tuple(image.shape))
             self.graphs.move_to_end(key)
