@@ -37,7 +37,9 @@ def doubts(image: Array, spacing: Sequence[float], recipe: NnunetRecipe) -> list
         some = channel[::step, ::step, ::step]
         # only CT has a unit that every image shares
         of_training = known.get(str(number)) if scheme == "CTNormalization" else None
-        if _like_labels(some):
+        if channel.min() == channel.max():
+            found.append(f"channel {name} has the value {channel.min():g} everywhere: is it the right file?")
+        elif _like_labels(some):
             found.append(f"channel {name} has no more than {FEW_VALUES} values, all whole: is it a label map?")
         elif of_training and (unlike := _unlike(some, of_training["percentile_00_5"], of_training["percentile_99_5"])):
             found.append(f"channel {name} {unlike}: is it in the same unit?")
@@ -45,7 +47,7 @@ def doubts(image: Array, spacing: Sequence[float], recipe: NnunetRecipe) -> list
 
 
 def _like_labels(voxels: Array) -> bool:
-    return bool((voxels == np.rint(voxels)).all()) and 1 < len(np.unique(voxels)) <= FEW_VALUES
+    return bool((voxels == np.rint(voxels)).all()) and len(np.unique(voxels)) <= FEW_VALUES
 
 
 def _unlike(voxels: Array, low: float, high: float) -> str:

@@ -38,6 +38,7 @@ def test_an_image_of_the_same_kind(recipe: NnunetRecipe, ct: np.ndarray) -> None
             "channel CT lies between -0.2.* the training's organs had -80 to 160: is it in the same",
         ),
         (lambda ct: ct + 5000, "channel CT lies between 4.*: is it in the same unit"),
+        (lambda ct: np.full_like(ct, 7.5), "channel CT has the value 7.5 everywhere: is it the right file?"),
     ],
 )
 def test_intensities(
