@@ -35,6 +35,14 @@ NAMES = {
     "guided-stem": "labels teach, convolutional stem",
     "random": "chance chooses",
     "mask_token": "published, mask tokens in place of MTA",
+    "primus": "Primus, 8 blocks",
+    "primus-shallow": "Primus, fewer blocks",
+    "primus-pruned": "SCD-Primus",
+    "primus-guided": "SCD-Primus, labels teach",
+    "subvoxel-dense": "sub-voxel decoder, dense, 8 blocks",
+    "subvoxel-shallow": "sub-voxel decoder, dense, fewer blocks",
+    "subvoxel": "sub-voxel decoder, published",
+    "subvoxel-guided": "sub-voxel decoder, labels teach",
 }
 HEAD = """# What the choice of tokens is worth
 

@@ -13,7 +13,7 @@ from scipy.ndimage import generate_binary_structure, label, sum_labels
 from tasks import Case, Task
 from torch import Tensor
 
-from scd_plugin import SCDUNETR
+from scd_plugin import SCDNetwork
 from scd_plugin.ops.token_labels import token_labels
 
 OVERLAP = 0.25
@@ -27,7 +27,7 @@ TOKEN_KINDS = ("mixed", "foreground", "background")
 
 
 @torch.inference_mode()
-def predict(network: SCDUNETR, case: Case, task: Task) -> Tensor:
+def predict(network: SCDNetwork, case: Case, task: Task) -> Tensor:
     """Segment a case by sliding windows: class numbers, (1, 1, *size)."""
     device = next(network.parameters()).device
     image = case.image[None].to(device)
@@ -35,7 +35,7 @@ def predict(network: SCDUNETR, case: Case, task: Task) -> Tensor:
     return logits.argmax(1, keepdim=True).float().cpu()
 
 
-def evaluate(network: SCDUNETR, cases: Sequence[Case], task: Task) -> dict[str, list[float]]:
+def evaluate(network: SCDNetwork, cases: Sequence[Case], task: Task) -> dict[str, list[float]]:
     """Measure Dice by class as the mean over the cases, and recall by size where the task asks for it."""
     network.eval()
     metric = DiceMetric(include_background=False, reduction="mean_batch", num_classes=task.num_classes)
@@ -70,23 +70,24 @@ def lesions_found(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray
 
 
 @torch.inference_mode()
-def leaving(network: SCDUNETR, cases: Sequence[Case], task: Task) -> dict[str, list[float]]:
+def leaving(network: SCDNetwork, cases: Sequence[Case], task: Task) -> dict[str, list[float]]:
     """Measure which share of the tokens of a kind leaves at each stage, the last number being those that stay.
 
     Kinds: more than one class in the token, any foreground, none. On crops drawn as in training, without augmentation,
     the same ones for each network. Empty for a network that prunes nothing.
     """
-    if not network.encoder.stages:
+    stages = network.pruning_stages()
+    if not stages:
         return {}
     network.eval()
     device = next(network.parameters()).device
     draw = crops(task, seed=AUDIT_SEED)
-    counts = {kind: torch.zeros(len(network.encoder.stages) + 1) for kind in TOKEN_KINDS}
+    counts = {kind: torch.zeros(len(stages) + 1) for kind in TOKEN_KINDS}
     for case in [case for case in cases for _ in range(AUDIT_CROPS)]:
         crop = draw({"image": case.image, "label": case.label})[0]
-        stages = network.exit_stages(crop["image"][None].to(device)).cpu()
+        exits = network.exit_stages(crop["image"][None].to(device)).cpu()
         for kind, mask in token_kinds(crop["label"][None], task.patch).items():
-            counts[kind] += torch.bincount(stages[mask], minlength=len(counts[kind]))
+            counts[kind] += torch.bincount(exits[mask], minlength=len(counts[kind]))
     return {f"left_{kind}": (count / count.sum().clamp(min=1)).tolist() for kind, count in counts.items()}
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from probes import TokenProbes
 from stems import with_stem
 from tasks import Task
 
-from scd_plugin import SCDUNETR
+from scd_plugin import SCDUNETR, SCDNetwork, SCDPrimus
 from scd_plugin.measure.cost import multiply_accumulates
 
 SIZES: dict[str, dict[str, int]] = {
@@ -28,10 +28,11 @@ class Guide(NamedTuple):
     target: str
 
 
-Builder = Callable[[Task, dict[str, int]], SCDUNETR]
+Network = TypeVar("Network", bound=SCDNetwork)
+Builder = Callable[[Task, dict[str, int]], SCDNetwork]
 
 
-def gmacs(network: SCDUNETR) -> float:
+def gmacs(network: SCDNetwork) -> float:
     """Billions of multiply-accumulates for one crop."""
     network.requires_grad_(False)  # the counter's hooks do not take a mask token that wants a gradient
     count = multiply_accumulates(network, torch.zeros(1, *network.image_shape)) / 1e9
@@ -39,7 +40,12 @@ def gmacs(network: SCDUNETR) -> float:
     return count
 
 
-def build(name: str, task: Task, size: str) -> SCDUNETR:
+def blocks(network: SCDNetwork) -> int:
+    """Count the transformer blocks of the encoder."""
+    return len(network.encoder.blocks if isinstance(network, SCDUNETR) else network.eva.blocks)
+
+
+def build(name: str, task: Task, size: str) -> SCDNetwork:
     """Build a contestant of `NETWORKS` in a size of `SIZES`."""
     return NETWORKS[name](task, SIZES[size])
 
@@ -51,9 +57,9 @@ def _network(task: Task, size: dict[str, int], **arguments: Any) -> SCDUNETR:
     return SCDUNETR(in_channels=1, out_channels=task.num_classes, **{**common, **arguments})
 
 
-def dense(task: Task, size: dict[str, int]) -> SCDUNETR:
+def dense(task: Task, size: dict[str, int], **arguments: Any) -> SCDUNETR:
     """Build the dense twin: all blocks see all tokens."""
-    return _network(task, size, keep_ratio=1, prune_after=(1,))
+    return _network(task, size, keep_ratio=1, prune_after=(1,), **arguments)
 
 
 def published(task: Task, size: dict[str, int], **arguments: Any) -> SCDUNETR:
@@ -62,10 +68,27 @@ def published(task: Task, size: dict[str, int], **arguments: Any) -> SCDUNETR:
     return _network(task, size, **{"keep_ratio": KEEP_RATIO, "prune_after": stages, **arguments})
 
 
-def shallow(task: Task, size: dict[str, int]) -> SCDUNETR:
+def shallow(task: Task, size: dict[str, int], **arguments: Any) -> SCDUNETR:
     """Build the dense network with fewer blocks whose cost is nearest to that of the published one."""
-    target = gmacs(published(task, size))
-    fewer = [dense(task, {**size, "num_layers": layers}) for layers in range(2, size["num_layers"])]
+    return _as_cheap_as(published(task, size, **arguments), size, lambda fewer: dense(task, fewer, **arguments))
+
+
+def primus(task: Task, size: dict[str, int], keep_ratio: float = 1.0) -> SCDPrimus:
+    """Build Primus, whose decoder sees nothing but tokens, or one that prunes as SCD-Primus does."""
+    width, layers = size["hidden_size"], size["num_layers"]
+    # rotary positions on three axes want a width that six times the heads divides
+    shape = {"hidden_size": width, "num_layers": layers, "num_heads": 4, "patch_size": task.patch}
+    return SCDPrimus(1, task.num_classes, task.crop, keep_ratio=keep_ratio, **shape)
+
+
+def primus_shallow(task: Task, size: dict[str, int]) -> SCDPrimus:
+    """Build Primus with fewer blocks, whose cost is nearest to that of SCD-Primus."""
+    return _as_cheap_as(primus(task, size, KEEP_RATIO), size, lambda fewer: primus(task, fewer))
+
+
+def _as_cheap_as(pruned: Network, size: dict[str, int], make: Callable[[dict[str, int]], Network]) -> Network:
+    target = gmacs(pruned)
+    fewer = [make({**size, "num_layers": layers}) for layers in range(2, size["num_layers"])]
     return min(fewer, key=lambda network: abs(gmacs(network) - target))
 
 
@@ -140,6 +163,14 @@ NETWORKS: dict[str, Builder] = {
     },
     # the published transformer with other decoders
     **{decoder: partial(published, decoder=decoder) for decoder in ("light", "subvoxel")},
+    # decoders that see the image less, or not at all, lean on the transformer
+    "subvoxel-dense": partial(dense, decoder="subvoxel"),
+    "subvoxel-shallow": partial(shallow, decoder="subvoxel"),
+    "subvoxel-guided": partial(published, decoder="subvoxel"),
+    "primus": primus,
+    "primus-shallow": primus_shallow,
+    "primus-pruned": partial(primus, keep_ratio=KEEP_RATIO),
+    "primus-guided": partial(primus, keep_ratio=KEEP_RATIO),
     "guided-larger": larger,
     "deep": deep,
     "guided-deep": deep,
@@ -148,7 +179,7 @@ NETWORKS: dict[str, Builder] = {
 GUIDES = {
     name: Guide(1.0 if name == "guided-heavy" else 0.3, "foreground" if name == "guided-foreground" else "mixed")
     for name in NETWORKS
-    if name.startswith("guided") or name.endswith("-taught")
+    if "guided" in name or name.endswith("-taught")
 }
 """Contestants whose scores are taught by the labels."""
 

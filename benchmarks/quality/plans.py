@@ -78,9 +78,24 @@ def decoders() -> list[Run]:
     return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
 
 
+def plain() -> list[Run]:
+    """Ask where depth pays, and what pruning costs there, behind decoders that lean on the transformer."""
+    families = ("primus", "primus-shallow", "primus-pruned", "primus-guided"), (
+        "subvoxel-dense", "subvoxel-shallow", "subvoxel", "subvoxel-guided"
+    )  # fmt: skip
+    tasks = ("left_atrium", "hippocampus", "acdc", "lesions")
+    return [
+        Run(task, name, seed, STEPS[task], "small")
+        for networks in families
+        for seed in SEEDS
+        for task in tasks
+        for name in networks
+    ]
+
+
 def smoke() -> list[Run]:
     """Try every network on every task for three steps."""
-    plans = (core, choice, control, dial, memory, decoders)
+    plans = (core, choice, control, dial, memory, decoders, plain)
     networks = list(dict.fromkeys(run.network for plan in plans for run in plan()))
     return [Run(task, network, 0, 3, "small") for task in STEPS for network in networks]
 
@@ -93,5 +108,6 @@ PLANS = {
     "dial": dial,
     "memory": memory,
     "decoders": decoders,
+    "plain": plain,
     "smoke": smoke,
 }

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from batches import Batches
 from evaluation import evaluate, leaving
-from networks import DRAWN, GUIDES, build, gmacs
+from networks import DRAWN, GUIDES, blocks, build, gmacs
 from plans import PLANS, SEEDS, Run
 from results import append, finished
 from tasks import TASKS, Case, shared_folder, split
@@ -49,12 +49,14 @@ def study(run: Run, *, shared: Path, weights: Path, device: str) -> dict[str, An
         "batch": task.batch,
         "crop": task.crop,
         "patch": task.patch,
-        "layers": len(network.encoder.blocks),
+        "layers": blocks(network),
         "gmacs": gmacs(network),
         "parameters": parameters(network),
     }
     network.to(device)
-    network.decoder.to(memory_format=torch.channels_last_3d)
+    # Primus has none
+    if decoder := getattr(network, "decoder", None):
+        decoder.to(memory_format=torch.channels_last_3d)
     checkpoint = weights / f"{run.name}.checkpoint"
     # after the network is built: as many random numbers were drawn for each of them
     torch.manual_seed(run.seed)

@@ -14,7 +14,7 @@ from monai.losses import DiceCELoss
 from networks import Guide
 from torch import Tensor, nn
 
-from scd_plugin import SCDUNETR
+from scd_plugin import SCDNetwork
 from scd_plugin.networks.drawn_keep_ratio import DrawnKeepRatio
 from scd_plugin.networks.guidance import StageWatch, guidance_loss
 from scd_plugin.ops.token_labels import token_labels
@@ -50,7 +50,7 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def train(
-    network: SCDUNETR,
+    network: SCDNetwork,
     batches: Callable[[int], tuple[Tensor, Tensor]],
     *,
     steps: int,
