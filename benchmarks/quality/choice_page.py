@@ -50,6 +50,9 @@ Made by `benchmarks/quality/choice_page.py` from [the rows]({rows}), one for eac
 width 192 with 6 heads; all of a task and seed see the same crops in the same order (`benchmarks/quality/`). Dice is the
 mean of the foreground classes over the validation cases, in per cent; ± is half the distance between the best and the
 worst seed. Runs of one network differ by a point and more: a difference of one seed proves nothing.
+
+Mixed tokens hold more than one class. GMACs are billions of multiply-accumulates of a crop. "Labels teach" are networks
+with [guidance](../explanation/training.md#which-tokens-leave).
 """
 
 Row = Mapping[str, str]
@@ -75,7 +78,8 @@ def numbers(row: Row, column: str) -> list[float]:
 def table(rows: Sequence[Row]) -> str:
     """One task: a line for each network."""
     recall = any(row["recall_by_size"] for row in rows)
-    columns = ["Network", "Blocks", "GMACs", "Seeds", "Dice", "mixed tokens left at stage 1", "foreground tokens"]
+    columns = ["Network", "Blocks", "GMACs", "Seeds", "Dice"]
+    columns += ["mixed tokens left at stage 1", "foreground tokens left there"]
     columns += [f"lesions found of {RECALL_BINS[0]} to {RECALL_BINS[3] - 1} voxels"] * recall
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     known = [name for name in NAMES if name in {row["network"] for row in rows}]

@@ -157,7 +157,9 @@ have about half the width of Primus S ({primus_study.WIDTH}), {primus_study.DEPT
 {primus_study.PATCH} voxels, of which nnU-Net's crop of this task has 1400. One run each: {epochs} epochs of
 {primus_study.STEPS_PER_EPOCH} steps of 2 crops, where nothing else is said, nnU-Net's split (fold 0) and
 augmentation, Primus's AdamW at 1e-3. Dice is that of
-nnU-Net's validation on {num_cases} cases. Seconds are medians of {REPEATS} steps taken in turn on
+nnU-Net's validation on {num_cases} cases;
+class 1 is the anterior part of the hippocampus, 2 the posterior.
+Seconds are medians of {REPEATS} steps taken in turn on
 {here["processor"]}, {here["cores"]} cores,
 without loading of data.
 

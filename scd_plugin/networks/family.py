@@ -144,7 +144,8 @@ class ComposedNetwork(SCDNetwork):
         decoder: called with the image and a list of `num_taps` token maps (B, D, *grid), returns logits.
         out_channels: classes or regions.
         num_taps: token maps that the decoder takes. After completion all of them are the same.
-        arguments: arguments of `type(self)`; None for the parts themselves.
+        arguments: what builds it again, by `type(self)(**arguments)`; bundles record them. None for the parts
+            themselves, which no bundle can record.
     """
 
     positions = "encoder.pos_embed"
