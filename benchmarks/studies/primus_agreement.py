@@ -114,7 +114,7 @@ def main(
     output: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("agreement.csv"),
     fold: Annotated[str, typer.Option(help="Whose weights.")] = "0",
     device: Annotated[str, typer.Option(help="Where to predict; the seconds are its own.")] = "cpu",
-    priors: Annotated[list[str] | None, typer.Option("--prior", help="A score to try; all of them without.")] = None,
+    priors: Annotated[list[str] | None, typer.Option("--prior", help="A score, or random; all scores without.")] = None,
 ) -> None:
     """Prune a trained Primus by every score and share without training, and compare it with itself unpruned."""
     try:

@@ -141,7 +141,8 @@ class ComposedNetwork(SCDNetwork):
         encoder: sparse or dense vision transformer.
         completion: called with the leading tokens, the token sets and their places (see `EncodedTokens`), returns the
             whole sequence (B, L, D); None where the encoder prunes nothing.
-        decoder: called with the image and a list of `num_taps` token maps (B, D, *grid), returns logits.
+        decoder: called with the image and a list of `num_taps` token maps (B, D, *grid), returns logits. Its last
+            layer is best called `out`: by that name it starts anew for other classes.
         out_channels: classes or regions.
         num_taps: token maps that the decoder takes. After completion all of them are the same.
         arguments: what builds it again, by `type(self)(**arguments)`; bundles record them. None for the parts
@@ -195,13 +196,31 @@ class ComposedNetwork(SCDNetwork):
         return self.encoder(image)
 
     def with_outputs(self, weights: Mapping[str, Tensor], channels: Sequence[int]) -> dict[str, Tensor]:
-        """See `SCDNetwork.with_outputs`; the last layer may have several channels in a row for each output."""
+        """See `SCDNetwork.with_outputs`; the last layer may have several channels in a row for each output.
 
-        def of_chosen(value: Tensor) -> Tensor:
-            by_output = value.unflatten(0, (self.out_channels, -1))  # type: ignore[no-untyped-call]
-            return by_output[list(channels)].flatten(0, 1)
+        Raises:
+            ValueError: if the decoder has no layer called `out`.
+        """
+        if not any(name.startswith("decoder.out.") for name in weights):
+            msg = (
+                f"the outputs of {type(self.decoder).__name__} can't be put into another order, since it has no layer "
+                "called out; call its last layer so"
+            )
+            raise ValueError(msg)
+        # transposed convolutions have their outputs on the second axis
+        kinds = (nn.ConvTranspose2d, nn.ConvTranspose3d)
+        turned = {f"{name}.weight" for name, layer in self.named_modules() if isinstance(layer, kinds)}
 
-        return {name: of_chosen(value) if name.startswith("decoder.out.") else value for name, value in weights.items()}
+        def of_chosen(name: str, value: Tensor) -> Tensor:
+            axis = 1 if name in turned else 0
+            by_output = value.unflatten(axis, (self.out_channels, -1))  # type: ignore[no-untyped-call]
+            chosen = torch.tensor(channels, device=value.device)
+            return by_output.index_select(axis, chosen).flatten(axis, axis + 1)
+
+        return {
+            name: of_chosen(name, value) if name.startswith("decoder.out.") else value
+            for name, value in weights.items()
+        }
 
     def _to_map(self, tokens: Tensor) -> Tensor:
         """(B, L, D) -> (B, D, *grid)."""

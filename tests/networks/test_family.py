@@ -21,10 +21,10 @@ class PatchDecoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.unfold = nn.ConvTranspose3d(48, 3, kernel_size=8, stride=8)
+        self.out = nn.ConvTranspose3d(48, 3, kernel_size=8, stride=8)
 
     def forward(self, image: Tensor, taps: list[Tensor]) -> Tensor:  # noqa: ARG002
-        return self.unfold(taps[0])
+        return self.out(taps[0])
 
 
 def composed(edge: int = 32) -> ComposedNetwork:
@@ -83,11 +83,22 @@ class TestContract:
         network.load_state_dict(adapted)
 
 
-@pytest.mark.parametrize("kind", [*DECODERS, "SCDPrimus"])
+def test_outputs_of_a_decoder_without_a_known_last_layer() -> None:
+    net = composed()
+    net.decoder.unfold = net.decoder.out
+    del net.decoder.out
+    with pytest.raises(
+        ValueError, match="outputs of PatchDecoder can't be put into another order, since it has no layer"
+    ):
+        net.with_outputs(net.state_dict(), [2, 1, 0])
+
+
+@pytest.mark.parametrize("kind", [*DECODERS, "SCDPrimus", "composed"])
 def test_output_channels_in_another_order(
     kind: str, small: Callable[..., SCDUNETR], small_primus: Callable[..., SCDPrimus]
 ) -> None:
-    net = (small_primus() if kind == "SCDPrimus" else small(decoder=kind)).eval()
+    others: dict[str, Callable[[], SCDNetwork]] = {"SCDPrimus": small_primus, "composed": composed}
+    net = (others[kind]() if kind in others else small(decoder=kind)).eval()
     image = torch.randn(1, 2, 32, 32, 32)
     with torch.no_grad():
         before = net(image)
