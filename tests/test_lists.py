@@ -9,6 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from scd_plugin.networks.presets import PRESETS
+from scd_plugin.networks.priors import PRIORS
 
 pytest.importorskip("nnunetv2")
 
@@ -49,8 +50,13 @@ def test_every_trainer_is_in_the_table() -> None:
             assert f"`{suffix}`" in table or f"`{name}`" in table, name
 
 
+def _cheaper_kinds() -> set[str]:
+    """What follows a size in the name of a preset."""
+    return {name.split("-")[1] for name, preset in PRESETS.items() if preset.network == "SCDUNETR" and "-" in name}
+
+
 def _cheaper_sizes() -> list[str]:
-    return [f"{size}_{kind}" for kind in ("fast", "early", "subvoxel") for size in ("", "_small")]
+    return [f"{size}_{kind}" for kind in sorted(_cheaper_kinds()) for size in ("", "_small")]
 
 
 def test_every_planner_is_in_the_table() -> None:
@@ -65,6 +71,22 @@ def test_every_preset_is_named_where_a_size_is_asked_for() -> None:
     sizes = {name.split("-")[0] for name, preset in PRESETS.items() if preset.network == "SCDUNETR"}
     assert sizes == {"tiny", "small", "base", "large"}
     assert all(f'`"{size}"`' in text for size in sizes)
+    assert _cheaper_kinds() == {"early", "fast", "subvoxel"}
+    assert all(f"`-{kind}`" in text for kind in _cheaper_kinds())
+
+
+def test_every_setting_of_trainers_is_in_a_table() -> None:
+    text = TEXTS[REPOSITORY / "docs/how-to/own-settings.md"]
+    settings = {name for trainer in TRAINERS.values() for name in dir(trainer) if name.startswith("scd_")}
+    # not for users to set: who wrote a class, what it makes of settings, and what a Primus trainer's name says
+    inner = {"scd_settings_are_defaults", "scd_preset", "scd_changes", "scd_geometry", "scd_version"}
+    assert settings > inner
+    assert [name for name in sorted(settings - inner) if f"| `{name}`" not in text and f", `{name}`" not in text] == []
+
+
+def test_every_prior_is_in_the_table() -> None:
+    table = rows("docs/explanation/scd-primus.md", "`prior`")
+    assert [name for name in PRIORS if f"`{name}`" not in table and f'`"{name}"`' not in table] == []
 
 
 def test_pinned_versions_are_ones_that_the_project_allows() -> None:
