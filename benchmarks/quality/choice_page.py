@@ -39,6 +39,8 @@ NAMES = {
     "primus-shallow": "Primus, fewer blocks",
     "primus-pruned": "SCD-Primus",
     "primus-guided": "SCD-Primus, labels teach",
+    "primus-guided-half": "SCD-Primus, labels teach, half is kept",
+    "primus-shallow-half": "Primus, as many blocks as that costs",
     "subvoxel-dense": "sub-voxel decoder, dense, 8 blocks",
     "subvoxel-shallow": "sub-voxel decoder, dense, fewer blocks",
     "subvoxel": "sub-voxel decoder, published",

@@ -81,9 +81,9 @@ def primus(task: Task, size: dict[str, int], keep_ratio: float = 1.0) -> SCDPrim
     return SCDPrimus(1, task.num_classes, task.crop, keep_ratio=keep_ratio, **shape)
 
 
-def primus_shallow(task: Task, size: dict[str, int]) -> SCDPrimus:
-    """Build Primus with fewer blocks, whose cost is nearest to that of SCD-Primus."""
-    return _as_cheap_as(primus(task, size, KEEP_RATIO), size, lambda fewer: primus(task, fewer))
+def primus_shallow(task: Task, size: dict[str, int], keep_ratio: float = KEEP_RATIO) -> SCDPrimus:
+    """Build Primus with fewer blocks, whose cost is nearest to that of SCD-Primus with a keep ratio."""
+    return _as_cheap_as(primus(task, size, keep_ratio), size, lambda fewer: primus(task, fewer))
 
 
 def _as_cheap_as(pruned: Network, size: dict[str, int], make: Callable[[dict[str, int]], Network]) -> Network:
@@ -171,6 +171,9 @@ NETWORKS: dict[str, Builder] = {
     "primus-shallow": primus_shallow,
     "primus-pruned": partial(primus, keep_ratio=KEEP_RATIO),
     "primus-guided": partial(primus, keep_ratio=KEEP_RATIO),
+    # a quarter is less than the tokens with more than one class in some tasks
+    "primus-guided-half": partial(primus, keep_ratio=0.5),
+    "primus-shallow-half": partial(primus_shallow, keep_ratio=0.5),
     "guided-larger": larger,
     "deep": deep,
     "guided-deep": deep,

@@ -80,9 +80,10 @@ def decoders() -> list[Run]:
 
 def plain() -> list[Run]:
     """Ask where depth pays, and what pruning costs there, behind decoders that lean on the transformer."""
-    families = ("primus", "primus-shallow", "primus-pruned", "primus-guided"), (
-        "subvoxel-dense", "subvoxel-shallow", "subvoxel", "subvoxel-guided"
-    )  # fmt: skip
+    families = (
+        ("primus", "primus-shallow", "primus-pruned", "primus-guided", "primus-guided-half", "primus-shallow-half"),
+        ("subvoxel-dense", "subvoxel-shallow", "subvoxel", "subvoxel-guided"),
+    )
     tasks = ("left_atrium", "hippocampus", "acdc", "lesions")
     return [
         Run(task, name, seed, STEPS[task], "small")
