@@ -27,7 +27,7 @@ from scd_plugin.whole_files import moved_into_place
 
 __all__ = ["TRAINER", "run_demo"]
 
-TRAINER = "nnUNetTrainerSCD_demo_guided"
+TRAINER = "nnUNetTrainerSCD_demo"
 PLANS = "nnUNetPlans"
 # What the synthetic data set must reach on its held-out cases for the demo to count as passed.
 MIN_SYNTHETIC_DICE = 0.80

@@ -14,7 +14,11 @@ from scd_plugin.blocks.pruning import PrunedTokens
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.ops.token_labels import TokenLabels
 
-__all__ = ["TARGETS", "SeenStage", "StageWatch", "guidance_loss", "refuse_unteachable"]
+__all__ = ["GUIDE", "TARGETS", "SeenStage", "StageWatch", "guidance_loss", "guide_weight"]
+
+GUIDE = 0.3
+"""Weight of `guidance_loss` in a training that does not say otherwise; see docs/studies/choice-of-tokens.md."""
+
 
 # of the rarer kind of token: beyond it a handful of them would drown all others
 MAX_WEIGHT = 10.0
@@ -75,11 +79,27 @@ class StageWatch:
         self.seen.append(SeenStage(scores, grid_idx, pruned.left_idx, pruned.kept_idx))
 
 
-def refuse_unteachable(network: SCDNetwork, guide: float, *, name: str = "guide") -> None:
-    """Raise ValueError for a weight of guidance, an option of that name, where a network learns no choice of tokens."""
-    if guide and not any(stage.score is not None for stage in network.pruning_stages()):
+def guide_weight(network: SCDNetwork, guide: float | None, *, name: str = "guide") -> float:
+    """Decide how much labels teach a network's scores.
+
+    Args:
+        network: to be trained.
+        guide: weight of `guidance_loss` that is asked for, 0 for none; None for `GUIDE` if there are scores to teach.
+        name: what the option is called, for errors.
+
+    Raises:
+        ValueError: if the weight is negative, or more than 0 for a network that learns no choice of tokens.
+    """
+    learns = any(stage.score is not None for stage in network.pruning_stages())
+    if guide is None:
+        return GUIDE if learns else 0.0
+    if not guide >= 0:
+        msg = f"{name} must be 0 or more, or None for {GUIDE} where tokens are chosen; got {guide!r}"
+        raise ValueError(msg)
+    if guide and not learns:
         msg = f"{name} must be 0 for this {type(network).__name__}, which learns no choice of tokens; got {guide}"
         raise ValueError(msg)
+    return guide
 
 
 def guidance_loss(

@@ -149,8 +149,8 @@ def test_pipeline(
 
     name, number = ("Dataset027_A-2", "27") if raw_folder else ("Dataset901_SyntheticOrgans", "901")
     dataset, predictions = str(output / "nnUNet_raw" / name), str(output / "predictions")
-    model = output / "nnUNet_results" / name / "nnUNetTrainerSCD_demo_guided__nnUNetPlans__3d_fullres"
-    trainer = "-tr nnUNetTrainerSCD_demo_guided -device cpu"
+    model = output / "nnUNet_results" / name / "nnUNetTrainerSCD_demo__nnUNetPlans__3d_fullres"
+    trainer = "-tr nnUNetTrainerSCD_demo -device cpu"
     assert [" ".join(words) for words in ran] == [
         f"nnUNetv2_plan_and_preprocess -d {number} -c 3d_fullres --verify_dataset_integrity -np 2 -npfp 2",
         f"nnUNetv2_train {number} 3d_fullres 0 {trainer}",

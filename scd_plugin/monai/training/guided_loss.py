@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 from torch import Tensor, nn
 
 from scd_plugin.networks.family import SCDNetwork
-from scd_plugin.networks.guidance import TARGETS, StageWatch, guidance_loss, refuse_unteachable
+from scd_plugin.networks.guidance import TARGETS, StageWatch, guidance_loss, guide_weight
 from scd_plugin.ops.token_labels import token_labels
 
 __all__ = ["GuidedLoss"]
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class GuidedLoss(nn.Module):
@@ -17,7 +21,8 @@ class GuidedLoss(nn.Module):
     Args:
         loss: of the segmentation.
         network: without a wrapper, such as that for several processes.
-        guide: weight of the scores' own loss; 0 for the loss of the segmentation alone.
+        guide: weight of the scores' own loss; 0 for the loss of the segmentation alone, as in the paper; None for
+            `scd_plugin.networks.guidance.GUIDE` where the network learns a choice of tokens.
         target: what tokens should be kept for, one of `scd_plugin.networks.guidance.TARGETS`.
         regions: whether labels are regions, which may overlap, instead of class numbers.
 
@@ -27,17 +32,24 @@ class GuidedLoss(nn.Module):
     """
 
     def __init__(
-        self, loss: nn.Module, network: SCDNetwork, *, guide: float = 0.0, target: str = "mixed", regions: bool = False
+        self,
+        loss: nn.Module,
+        network: SCDNetwork,
+        *,
+        guide: float | None = None,
+        target: str = "mixed",
+        regions: bool = False,
     ) -> None:
         super().__init__()
-        if not guide >= 0 or target not in TARGETS:
-            names = ", ".join(TARGETS)
-            msg = f"guide must be 0 or more and guide_target one of {names}; got {guide!r} and {target!r}"
+        if target not in TARGETS:
+            msg = f"guide_target must be one of {', '.join(TARGETS)}; got {target!r}"
             raise ValueError(msg)
-        refuse_unteachable(network, guide)
-        self.loss, self.guide, self.target, self.regions = loss, guide, target, regions
+        self.guide = guide_weight(network, guide)
+        self.loss, self.target, self.regions = loss, target, regions
         self._grid_size = network.grid_size
-        self._watch = StageWatch(network) if guide else None
+        self._watch = StageWatch(network) if self.guide else None
+        if self.guide:
+            _LOGGER.info("labels teach which tokens stay, weight %g; --guide 0 turns that off", self.guide)
 
     def forward(self, pred: Tensor, label: Tensor) -> Tensor:
         """Logits (B, C, *size) and labels (B, 1, *size), or (B, R, *size) for regions, to a scalar."""

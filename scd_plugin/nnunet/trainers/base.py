@@ -26,7 +26,7 @@ from scd_plugin.networks.builder import NETWORKS, changes_in_words, network_argu
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.networks.drawn_keep_ratio import DrawnKeepRatio
 from scd_plugin.networks.family import SCDNetwork
-from scd_plugin.networks.guidance import TARGETS, refuse_unteachable
+from scd_plugin.networks.guidance import TARGETS, guide_weight
 from scd_plugin.nnunet.augmentation.device_batches import DeviceAugmenter
 from scd_plugin.nnunet.augmentation.device_loaders import loaders_on_device
 from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
@@ -78,8 +78,8 @@ class PruningTrainer(RecordedTraining):
     """Learning rate after the warm-up, that of nnU-Net's own transformers."""
     scd_deep_supervision = False
     """Off, as in the paper and in nnU-Net's own transformers; see docs/explanation/training.md for the measurement."""
-    scd_guide = 0.0
-    """Weight of the loss by which labels teach the scores; 0 for the paper's training, by the segmentation alone."""
+    scd_guide: float | None = None
+    """Weight of the loss by which labels teach the scores, 0 for the paper's training; None: see `guide_weight`."""
     scd_guide_target = "mixed"
     """What a token should be kept for, "mixed" (it holds more than one class), "foreground" (any), or "share" of it."""
     scd_cpu_dtype = "float32"
@@ -99,9 +99,8 @@ class PruningTrainer(RecordedTraining):
             where = '"cpu", in nnU-Net\'s processes, or "device", on that of the training'
             msg = f"scd_augment_on must be {where}; got {self.scd_augment_on!r}"
             raise ValueError(msg)
-        if not self.scd_guide >= 0 or self.scd_guide_target not in TARGETS:
-            got = f"{self.scd_guide!r} and {self.scd_guide_target!r}"
-            msg = f"scd_guide must be 0 or more and scd_guide_target one of {', '.join(TARGETS)}; got {got}"
+        if self.scd_guide_target not in TARGETS:
+            msg = f"scd_guide_target must be one of {', '.join(TARGETS)}; got {self.scd_guide_target!r}"
             raise ValueError(msg)
         for name in ("scd_num_epochs", "scd_iterations_per_epoch", "scd_val_iterations_per_epoch"):
             if not (isinstance(count := getattr(self, name), int) and count >= 1):
@@ -211,10 +210,12 @@ class PruningTrainer(RecordedTraining):
         loss, network = super()._build_loss(), unwrapped(self.network)
         if not isinstance(network, SCDNetwork):
             return loss
-        refuse_unteachable(network, self.scd_guide, name="scd_guide")
+        guide = guide_weight(network, self.scd_guide, name="scd_guide")
         if not network.pruning_stages():
             return loss
-        return WatchedLoss(loss, network, self.label_manager, guide=self.scd_guide, target=self.scd_guide_target)
+        if guide:
+            self.print_to_log_file(f"labels teach which tokens stay, weight {guide}; scd_guide = 0 turns that off")
+        return WatchedLoss(loss, network, self.label_manager, guide=guide, target=self.scd_guide_target)
 
     def configure_optimizers(self, stage: str = "warmup_all") -> tuple[Any, Any]:
         """AdamW and the schedule of Primus, the warm-up cut to 5 % of the epochs (Primus: 50 of 1000)."""

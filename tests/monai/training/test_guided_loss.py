@@ -9,6 +9,7 @@ from monai.losses import DiceCELoss, DiceLoss
 
 from scd_plugin import SCDUNETR
 from scd_plugin.monai import GuidedLoss
+from scd_plugin.networks.guidance import GUIDE
 
 
 def batch(regions: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,6 +33,15 @@ def test_the_scores_learn(small: Callable[..., SCDUNETR]) -> None:
     assert gradient.any()
 
 
+def test_labels_teach_unless_told_otherwise(small: Callable[..., SCDUNETR]) -> None:
+    own = DiceCELoss(to_onehot_y=True, softmax=True)
+    for asked, weight in ((None, GUIDE), (0, 0), (0.0, 0), (2, 2)):
+        assert GuidedLoss(own, small(), guide=asked).guide == weight
+    assert GuidedLoss(own, small()).guide == 0.3
+    for nothing_to_teach in ({"keep_ratio": 1.0}, {"sampling": "random"}):
+        assert GuidedLoss(own, small(**nothing_to_teach)).guide == 0
+
+
 def test_regions(small: Callable[..., SCDUNETR]) -> None:
     network = small(out_channels=2)
     image, label = batch(regions=2)
@@ -50,8 +60,8 @@ def test_without_guidance_the_loss_is_as_it_was(small: Callable[..., SCDUNETR]) 
 @pytest.mark.parametrize(
     ("settings", "changes", "message"),
     [
-        ({"guide": -1}, {}, "guide must be 0 or more and guide_target one of mixed, foreground, share; got -1"),
-        ({"guide": 1, "target": "edges"}, {}, "guide_target one of mixed, foreground, share; got 1 and 'edges'"),
+        ({"guide": -1}, {}, "guide must be 0 or more, or None for 0.3 where tokens are chosen; got -1"),
+        ({"guide": 1, "target": "edges"}, {}, "guide_target must be one of mixed, foreground, share; got 'edges'"),
         ({"guide": 1}, {"keep_ratio": 1.0}, "guide must be 0 for this SCDUNETR, which learns no choice of tokens"),
         ({"guide": 1}, {"sampling": "random"}, "guide must be 0 for this SCDUNETR, which learns no choice of tokens"),
     ],

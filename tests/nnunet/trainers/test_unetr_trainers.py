@@ -164,7 +164,7 @@ class TestSchedule:
 
     def test_a_short_one(self, make_trainer: MakeTrainer) -> None:
         trainer = make_trainer(trainers.nnUNetTrainerSCD_demo)
-        assert (trainer.initial_lr, trainer.num_epochs) == (1e-2, 20)
+        assert (trainer.initial_lr, trainer.num_epochs) == (1e-2, 28)
         assert (trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch) == (18, 2)
 
     @pytest.mark.parametrize(

@@ -163,11 +163,26 @@ class TestTrainer:
         assert audit.tokens.shares("foreground")[0] < 0.5
         assert audit.tokens.shares("background")[0] > 0.9
 
-    @pytest.mark.parametrize("settings", [{"scd_guide": -1}, {"scd_guide_target": "edges"}], ids=str)
-    def test_refused(self, make_trainer: Callable[..., Any], settings: dict[str, Any]) -> None:
-        message = r"scd_guide must be 0 or more and scd_guide_target one of mixed, foreground, share; got .*(-1|edges)"
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"scd_guide": -1}, "scd_guide must be 0 or more, or None for 0.3 where tokens are chosen; got -1"),
+            ({"scd_guide_target": "edges"}, "scd_guide_target must be one of mixed, foreground, share; got 'edges'"),
+        ],
+        ids=str,
+    )
+    def test_refused(self, make_trainer: Callable[..., Any], settings: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            make_trainer(type("Wrong", (nnUNetTrainerSCD_demo,), settings))
+            make_trainer(type("Wrong", (nnUNetTrainerSCD_demo,), settings), initialize=True)
+
+    @pytest.mark.parametrize(("asked", "weight"), [(None, 0.3), (0, 0), (1.5, 1.5)])
+    def test_labels_teach_unless_told_otherwise(
+        self, make_trainer: Callable[..., Any], asked: float | None, weight: float
+    ) -> None:
+        trainer = make_trainer(type("Asked", (nnUNetTrainerSCD_demo,), {"scd_guide": asked}), initialize=True)
+        assert trainer.loss.guide == weight
+        said = f"labels teach which tokens stay, weight {weight}; scd_guide = 0 turns that off"
+        assert (said in Path(trainer.log_file).read_text()) is bool(weight)
 
     def test_a_network_that_learns_no_choice(self, make_trainer: Callable[..., Any]) -> None:
         dense = type("Dense", (nnUNetTrainerSCD_demo,), {"scd_guide": 0.3, "scd_keep_ratio": 1.0})
