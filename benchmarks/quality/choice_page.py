@@ -20,6 +20,13 @@ from tasks import TASKS
 
 STUDIES = HERE.parents[1] / "docs" / "studies"
 NAME = "choice-of-tokens"
+UNETR, SUBVOXEL, PRIMUS = "UNETR decoder", "Sub-voxel decoder", "Primus's decoder"
+FAMILIES = {
+    UNETR: "which convolves the image at full resolution beside the tokens",
+    SUBVOXEL: "which sees the image at half the resolution",
+    PRIMUS: "which sees nothing but tokens, so that all depends on the transformer",
+}
+"""Decoders, and what they see; a table each."""
 NAMES = {
     "dense": "dense twin, 8 blocks",
     "shallow": "dense, fewer blocks",
@@ -36,16 +43,18 @@ NAMES = {
     "random": "chance chooses",
     "mask_token": "published, mask tokens in place of MTA",
     "primus": "Primus, 8 blocks",
-    "primus-shallow": "Primus, fewer blocks",
-    "primus-pruned": "SCD-Primus",
-    "primus-guided": "SCD-Primus, labels teach",
-    "primus-guided-half": "SCD-Primus, labels teach, half is kept",
-    "primus-shallow-half": "Primus, as many blocks as that costs",
+    "primus-shallow": "Primus, as many blocks as a quarter costs",
+    "primus-pruned": "SCD-Primus, a quarter kept, by entropy and what it learns",
+    "primus-guided": "SCD-Primus, a quarter kept, labels teach",
+    "primus-shallow-half": "Primus, as many blocks as a half costs",
+    "primus-guided-half": "SCD-Primus, a half kept, labels teach",
     "subvoxel-dense": "sub-voxel decoder, dense, 8 blocks",
     "subvoxel-shallow": "sub-voxel decoder, dense, fewer blocks",
     "subvoxel": "sub-voxel decoder, published",
     "subvoxel-guided": "sub-voxel decoder, labels teach",
 }
+
+
 HEAD = """# What the choice of tokens is worth
 
 Made by `benchmarks/quality/choice_page.py` from [the rows]({rows}), one for each training. All networks have a ViT of
@@ -77,8 +86,13 @@ def numbers(row: Row, column: str) -> list[float]:
     return [float(part) for part in row[column].split()]
 
 
+def family(network: str) -> str:
+    """Name the decoder of a network."""
+    return PRIMUS if network.startswith("primus") else SUBVOXEL if network.startswith("subvoxel") else UNETR
+
+
 def table(rows: Sequence[Row]) -> str:
-    """One task: a line for each network."""
+    """One task and decoder: a line for each network."""
     recall = any(row["recall_by_size"] for row in rows)
     columns = ["Network", "Blocks", "GMACs", "Seeds", "Dice"]
     columns += ["mixed tokens left at stage 1", "foreground tokens left there"]
@@ -108,7 +122,10 @@ def text(rows: Sequence[Row]) -> str:
             facts += f"{task.batch} crops. Chance takes 75 % of all tokens at stage 1."
             if task.recall:
                 facts += f" A lesion is found if {100 * FOUND:.0f} % of its voxels are."
-            sections.append(f"## {name.replace('_', ' ').capitalize()}\n\n{facts}\n\n{table(mine)}\n")
+            sections.append(f"## {name.replace('_', ' ').capitalize()}\n\n{facts}\n")
+        for decoder, sees in FAMILIES.items():
+            if same := [row for row in mine if family(row["network"]) == decoder]:
+                sections.append(f"**{decoder}**, {sees}:\n\n{table(same)}\n")
     sections.append(f"![Dice against multiply-accumulates]({NAME}.png)\n")
     return "\n".join(sections)
 
