@@ -27,6 +27,12 @@ FAMILIES = {
     PRIMUS: "which sees nothing but tokens, so that all depends on the transformer",
 }
 """Decoders, and what they see; a table each."""
+TRIOS = {
+    UNETR: ("dense", "shallow", "guided"),
+    SUBVOXEL: ("subvoxel-dense", "subvoxel-shallow", "subvoxel-guided"),
+    PRIMUS: ("primus", "primus-shallow", "primus-guided"),
+}
+"""All blocks on all tokens, fewer blocks at the cost of pruning, and pruning taught by labels."""
 NAMES = {
     "dense": "dense twin, 8 blocks",
     "shallow": "dense, fewer blocks",
@@ -112,6 +118,24 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def verdict(rows: Sequence[Row], trio: tuple[str, str, str]) -> str:
+    """Compare three networks on the seeds that all of them have; empty where there is none."""
+    found = [{row["seed"]: 100 * float(row["dice"]) for row in rows if row["network"] == name} for name in trio]
+    seeds = sorted(set.intersection(*map(set, found)))
+    if not seeds:
+        return ""
+
+    def ahead(one: int, other: int) -> str:
+        points = [found[one][seed] - found[other][seed] for seed in seeds]
+        each = f" ({min(points):+.1f} to {max(points):+.1f})" if len(seeds) > 1 else ""
+        return f"{mean(points):+.1f}{each}"
+
+    return (
+        f"Points of Dice, seed by seed ({len(seeds)}): depth, all blocks against fewer, {ahead(0, 1)}; pruning taught "
+        f"by labels against fewer blocks at about its cost, {ahead(2, 1)}; against all blocks, {ahead(2, 0)}."
+    )
+
+
 def text(rows: Sequence[Row]) -> str:
     """The page."""
     sections = [HEAD.format(rows="../../benchmarks/quality/results.csv")]
@@ -126,6 +150,8 @@ def text(rows: Sequence[Row]) -> str:
         for decoder, sees in FAMILIES.items():
             if same := [row for row in mine if family(row["network"]) == decoder]:
                 sections.append(f"**{decoder}**, {sees}:\n\n{table(same)}\n")
+                if compared := verdict(same, TRIOS[decoder]):
+                    sections.append(f"{compared}\n")
     sections.append(f"![Dice against multiply-accumulates]({NAME}.png)\n")
     return "\n".join(sections)
 

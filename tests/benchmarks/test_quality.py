@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from batches import Batches
-from choice_page import spread, table, text
+from choice_page import PRIMUS, TRIOS, spread, table, text, verdict
 from evaluation import lesions_found, token_kinds
 from lesions import lesion_volume
 from monai.data import get_track_meta, set_track_meta
@@ -145,11 +145,30 @@ def test_page() -> None:
          "left_mixed": "0.1 0.2 0.7", "left_foreground": "0.05 0.2 0.75", "recall_by_size": "0.1 0.2 0.3 0.4"}
         for dice in ("0.5", "0.52")
     ]  # fmt: skip
+    rows = [{**row, "seed": str(seed)} for seed, row in enumerate(rows)]
     line = table(rows).splitlines()[2]
     assert line.startswith("| labels teach: more than one class | 8 | 4.8 | 2 | 51.0 ± 1.0 | 10.0 ± 0.0 % |")
     assert line.endswith("| 20.0 ± 0.0 % |")
     assert "Crops of 48 x 48 x 32 voxels, tokens of 4 x 4 x 4, 1000 steps of 2 crops." in text(rows)
     assert spread([0.5]) == "0.5"
+
+
+def test_verdict() -> None:
+    dice = {
+        ("primus", "0"): "0.80",
+        ("primus", "1"): "0.81",
+        ("primus-shallow", "0"): "0.77",
+        ("primus-shallow", "1"): "0.79",
+    }
+    rows = [{"network": network, "seed": seed, "dice": value} for (network, seed), value in dice.items()]
+    assert verdict(rows, TRIOS[PRIMUS]) == ""
+    rows += [{"network": "primus-guided", "seed": seed, "dice": value} for seed, value in (("1", "0.80"), ("2", "0.9"))]
+    assert verdict(rows, TRIOS[PRIMUS]) == (
+        "Points of Dice, seed by seed (1): depth, all blocks against fewer, +2.0; pruning taught by labels against "
+        "fewer blocks at about its cost, +1.0; against all blocks, -1.0."
+    )
+    rows.append({"network": "primus-guided", "seed": "0", "dice": "0.80"})
+    assert "all blocks against fewer, +2.5 (+2.0 to +3.0)" in verdict(rows, TRIOS[PRIMUS])
 
 
 def test_data_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
