@@ -79,7 +79,7 @@ class PruningTrainer(RecordedTraining):
     scd_deep_supervision = False
     """Off, as in the paper and in nnU-Net's own transformers; see docs/explanation/training.md for the measurement."""
     scd_guide: float | None = None
-    """Weight of the loss by which labels teach the scores, 0 for the paper's training; None: see `guide_weight`."""
+    """Weight of the loss by which labels teach the scores; 0 for the paper's training, None for `guide_weight`'s."""
     scd_guide_target = "mixed"
     """What a token should be kept for, "mixed" (it holds more than one class), "foreground" (any), or "share" of it."""
     scd_cpu_dtype = "float32"
