@@ -64,9 +64,9 @@ NAMES = {
 HEAD = """# What the choice of tokens is worth
 
 Made by `benchmarks/quality/choice_page.py` from [the rows]({rows}), one for each training. All networks have a ViT of
-width 192 with 6 heads, Primus 4; all of a task and seed see the same crops in the same order (`benchmarks/quality/`). Dice
-is the mean of the foreground classes over the validation cases, in per cent; ± is half the distance between the best and the
-worst seed. Runs of one network differ by a point and more: a difference of one seed proves nothing.
+width 192 with 6 heads, Primus 4; all of a task and seed see the same crops in the same order (`benchmarks/quality/`).
+Dice is the mean of the foreground classes over the validation cases, in per cent; ± is half the distance between the
+best and the worst seed. Runs of one network differ by a point and more: a difference of one seed proves nothing.
 
 Mixed tokens hold more than one class. GMACs are billions of multiply-accumulates of a crop. "Labels teach" are networks
 with [guidance](../explanation/training.md#which-tokens-leave).
