@@ -59,8 +59,6 @@ NAMES = {
     "subvoxel": "sub-voxel decoder, published",
     "subvoxel-guided": "sub-voxel decoder, labels teach",
 }
-
-
 HEAD = """# What the choice of tokens is worth
 
 Made by `benchmarks/quality/choice_page.py` from [the rows]({rows}), one for each training. All networks have a ViT of

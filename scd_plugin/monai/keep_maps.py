@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from ignite.engine import Engine, Events
 from monai.inferers import Inferer
-from monai.transforms import Invertd, SaveImage, Transform
+from monai.transforms import Invertd, SaveImage
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
@@ -107,9 +107,6 @@ class _Listening(Inferer):
 
 
 def _writer(folder: Path) -> SaveImage:
-    def name(meta: Mapping[str, Any] | None, saver: Transform) -> dict[str, Any]:
-        return output_name(meta, saver)
-
     return SaveImage(
         output_dir=folder,
         output_postfix="",
@@ -118,5 +115,5 @@ def _writer(folder: Path) -> SaveImage:
         separate_folder=False,
         print_log=False,
         writer=VolumeWriter,
-        output_name_formatter=name,
+        output_name_formatter=output_name,
     )
