@@ -25,7 +25,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test coverage integration integration-data docs lowest gpu lint environment clean
 
 demo: $(READY)
-	$(BIN)/scd demo --output "$(OUT)" $(if $(DATA),--data "$(DATA)")
+	$(BIN)/scd demo --model-to-try bundles/scd_unetr_hippocampus --output "$(OUT)" $(if $(DATA),--data "$(DATA)")
 
 test: $(READY)
 	$(BIN)/python -m pytest $(WORKERS) -m "not integration" $(TESTS)

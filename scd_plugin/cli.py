@@ -70,11 +70,15 @@ def demo(
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path("demo_output"),
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
+    model_to_try: Annotated[
+        Path | None,
+        typer.Option(help="Bundle with weights and a folder example, for pictures before the training."),
+    ] = None,
 ) -> None:
     """Train, predict and evaluate with nnU-Net's commands, in minutes."""
     from scd_plugin.demo.run import run_demo
 
-    if not run_demo(data, output, device=device):
+    if not run_demo(data, output, device=device, model_to_try=model_to_try):
         raise typer.Exit(1)
 
 

@@ -33,14 +33,14 @@ def test_exit_code_says_whether_the_demo_passed(
 ) -> None:
     seen: dict[str, object] = {}
 
-    def run(data: Path | None, output: Path, *, device: str) -> bool:
-        seen.update(data=data, output=output, device=device)
+    def run(data: Path | None, output: Path, **how: object) -> bool:
+        seen.update(data=data, output=output, **how)
         return passed
 
     monkeypatch.setattr(demo_run, "run_demo", run)
     result = CliRunner().invoke(app, ["demo", "--output", str(tmp_path), "--device", "cpu"])
     assert result.exit_code == exit_code
-    assert seen == {"data": None, "output": tmp_path, "device": "cpu"}
+    assert seen == {"data": None, "output": tmp_path, "device": "cpu", "model_to_try": None}
 
 
 def test_failed_command_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from scd_plugin.demo.dataset import (
     prepare_dataset,
     what_is_left_out,
 )
+from scd_plugin.demo.first_look import check_model_to_try, first_look
+from scd_plugin.demo.nnunet_stages import model_folder, plan_and_preprocess, train_fold
 from scd_plugin.demo.session import Session, table
 from scd_plugin.demo.summary import dice_by_class
 from scd_plugin.folders import check_apart, check_output, check_room
@@ -28,7 +30,6 @@ from scd_plugin.whole_files import moved_into_place
 __all__ = ["TRAINER", "run_demo"]
 
 TRAINER = "nnUNetTrainerSCD_demo"
-PLANS = "nnUNetPlans"
 # What the synthetic data set must reach on its held-out cases for the demo to count as passed.
 MIN_SYNTHETIC_DICE = 0.80
 # bytes; the synthetic data set, preprocessed, trained and predicted, takes a third of it
@@ -37,20 +38,22 @@ ROOM = 200e6
 MARKER = ".scd_demo"
 
 
-def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
+def run_demo(data: Path | None, output: Path, *, device: str, model_to_try: Path | None = None) -> bool:
     """Run the demo from start to end.
 
     Args:
         data: folder of the user's, or None for the synthetic data set; see `prepare_dataset`.
         output: folder for all that the demo writes; one of an earlier demo is replaced.
         device: "cpu", "cuda", or "auto" for cuda where there is one.
+        model_to_try: bundle with weights and example images, for a first picture before the training.
 
     Returns:
         Whether the synthetic data set reached its Dice; True for the user's own data.
 
     Raises:
-        ValueError: if `data` or `device` can't be used, `output` is no folder of a demo, or one of the two folders lies
-            in the other. Nothing has been written or removed then; only that there are too few cases shows later.
+        ValueError: if `data`, `device` or `model_to_try` can't be used, `output` is no folder of a demo, or one of the
+            two folders lies in the other. Nothing has been written or removed then; only that there are too few cases
+            shows later.
         subprocess.CalledProcessError: if one of nnU-Net's commands fails.
     """
     from scd_plugin.nnunet.predict.settings import PredictSettings
@@ -59,6 +62,8 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
     if data is not None:
         check_apart(data.resolve(), output)
         check_data(data)
+    if model_to_try is not None:
+        check_model_to_try(model_to_try)
     _check_folder(output)
     check_room(output, ROOM, "the demo")
     device = PredictSettings(device=device).torch_device.type
@@ -70,22 +75,24 @@ def run_demo(data: Path | None, output: Path, *, device: str) -> bool:
 
     for line in what_is_left_out(data) if data is not None else ():
         session.console.print(f"note: {line}", soft_wrap=True)
+    if model_to_try is not None:
+        with session.stage("first look"):
+            first_look(session, model_to_try)
     with session.stage("data set"):
         dataset = prepare_dataset(data, session.folders["nnUNet_raw"], session.command)
         held = hold_out(dataset)
         configuration = configuration_for(dataset)
     number = str(int(dataset.name[7:10]))
-    model = session.folders["nnUNet_results"] / dataset.name / f"{TRAINER}__{PLANS}__{configuration}"
+    model = model_folder(session, dataset, TRAINER, configuration)
     images, labels = str(dataset / HELD_OUT_IMAGES), str(dataset / HELD_OUT_LABELS)
     predictions = session.output / "predictions"
     what = ("-d", number, "-c", configuration)
     how = ("-tr", TRAINER, "-device", device)
 
     with session.stage("plan and preprocess"):
-        checks = ("--verify_dataset_integrity", "-np", "2", "-npfp", "2")
-        session.command("nnUNetv2_plan_and_preprocess", *what, *checks)
+        plan_and_preprocess(session, number, configuration)
     with session.stage("train"):
-        session.command("nnUNetv2_train", number, configuration, "0", *how)
+        train_fold(session, number, configuration, trainer=TRAINER, device=device)
     with session.stage("predict"):
         # nnU-Net gives the network no more threads than that
         session.unset("nnUNet_def_n_proc")

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from scd_plugin.demo.dataset import check_data, configuration_for, prepare_dataset, what_is_left_out
+from scd_plugin.demo.nnunet_stages import model_folder, plan_and_preprocess, train_fold
 from scd_plugin.demo.session import Session, table
 from scd_plugin.demo.summary import dice_by_class
 from scd_plugin.folders import check_apart, check_output, read_json
@@ -21,7 +22,6 @@ from scd_plugin.whole_files import moved_into_place
 
 __all__ = ["Training", "check_training", "train"]
 
-PLANS = "nnUNetPlans"
 # what is asked for, and the stages that are done; no folder without it is written to unless it is empty
 STATE = "scd_train.json"
 TRAINERS_FOLDER = "own_trainers"
@@ -109,15 +109,13 @@ def train(asked: Training, output: Path, *, device: str) -> Path:
     once("data set", lambda: _convert(asked, session))
     dataset = next(path for path in sorted(session.folders["nnUNet_raw"].iterdir()) if path.is_dir())
     number, configuration = str(int(dataset.name[7:10])), configuration_for(dataset)
-    fold = session.folders["nnUNet_results"] / dataset.name / f"{trainer}__{PLANS}__{configuration}" / "fold_0"
-    what = ("-d", number, "-c", configuration, "--verify_dataset_integrity", "-np", "2", "-npfp", "2")
-    once("plan and preprocess", lambda: session.command("nnUNetv2_plan_and_preprocess", *what))
+    fold = model_folder(session, dataset, trainer, configuration) / "fold_0"
+    once("plan and preprocess", lambda: plan_and_preprocess(session, number, configuration))
 
     def run_trainer() -> None:
         # nnU-Net writes the last of these, too, when it has finished
         begun = any((fold / f"checkpoint_{name}.pth").exists() for name in ("latest", "final"))
-        go_on = ("--c",) if begun else ()
-        session.command("nnUNetv2_train", number, configuration, "0", "-tr", trainer, "-device", device, *go_on)
+        train_fold(session, number, configuration, trainer=trainer, device=device, go_on=begun)
 
     once("train", run_trainer)
     with session.stage("report"):
