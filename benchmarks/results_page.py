@@ -2,17 +2,20 @@
 
     python benchmarks/results_page.py docs/results.md
 
-fills what stands between `<!-- NAME against NETWORK -->`, `<!-- NAME shares -->` or `<!-- runs -->` and `<!-- end -->`;
-NAME is a JSON file of the folder `benchmarks` beside the page. Text around them is written by hand.
+fills what stands between `<!-- NAME against NETWORK -->`, `<!-- NAME shares -->`, `<!-- NAME commands -->` or
+`<!-- runs -->` and `<!-- end -->`; NAME is a JSON file of the folder `benchmarks` beside the page, for commands of
+`benchmarks/commands`. Text around them is written by hand.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import typer
 from page import OLD, read_folder
@@ -22,10 +25,11 @@ from scd_plugin.bench.parts import PART_NAMES
 from scd_plugin.bench.results import EntryResult, Results
 from scd_plugin.bench.tables import NOTHING, machine_text, table
 
-__all__ = ["filled", "ratio_table", "runs_table", "share_table"]
+__all__ = ["command_table", "filled", "ratio_table", "read_commands", "runs_table", "share_table"]
 
 BLOCK = re.compile(r"(<!-- (?P<what>[^>]+) -->\n).*?(<!-- end -->)", flags=re.DOTALL)
 SPEEDS = {"forward": "Inference", "train": "Training", "case": "Whole image"}
+EMPTY: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 MEMORIES = {"forward": "Inference memory", "train": "Training memory"}
 
 
@@ -87,6 +91,26 @@ def share_table(results: Results) -> str:
     return table(["Network", *parts], rows)
 
 
+def command_table(measured: Mapping[str, Any]) -> str:
+    """Seconds and memory of whole commands, a row each, and below the table when and on what they ran."""
+    stages = ("preprocess", "network", "resample")
+    rows = [
+        [
+            f"`{run['command']}`, `{run['trainer']}`",
+            f"`{run['options']}`" if run["options"] else "",
+            f"{run['seconds']:.0f}",
+            *(f"{run['stages'][stage]:.1f}" if "stages" in run else NOTHING for stage in stages),
+            f"{run['peak_bytes'] / 1e9:.1f}",
+            f"{100 * run['alike']:.2f} %",
+        ]
+        for run in measured["runs"]
+    ]
+    head = ["Command", "Options", "Whole", "Preprocess", "Network", "Resample", "Peak memory", "Voxels alike"]
+    used = ", ".join(f"{name} {value}" for name, value in measured["versions"].items() if value)
+    on = f"{measured['machine']['processor']}, {measured['machine']['cores']} cores"
+    return f"{table(head, rows)}\n\nMeasured {measured['created']} on {on}; {used}."
+
+
 def runs_table(runs: Mapping[str, Results]) -> str:
     """When, how often, on what, with what and by which command each run was measured."""
     rows = [
@@ -106,21 +130,25 @@ def runs_table(runs: Mapping[str, Results]) -> str:
     return "\n".join(["Machine and versions:", "", *machines, *used, "", listed])
 
 
-def filled(text: str, runs: Mapping[str, Results]) -> str:
-    """The page with its tables.
+def filled(text: str, runs: Mapping[str, Results], commands: Mapping[str, Mapping[str, Any]] = EMPTY) -> str:
+    """The page with its tables, of networks and of whole commands.
 
     Raises:
         ValueError: if a table names a run or a network that there is not.
     """
-    shown = {what.split()[0] for what in (found["what"] for found in BLOCK.finditer(text))} - {"runs"}
-    if unknown := sorted(shown - set(runs)):
-        msg = f"the page's tables name runs of the folder ({', '.join(runs)}); got {', '.join(unknown)}"
+    blocks = [found["what"].split() for found in BLOCK.finditer(text)]
+    shown = {name for name, *how in blocks if how != ["commands"]} - {"runs"}
+    unknown = sorted(shown - set(runs) | {name for name, *how in blocks if how == ["commands"]} - set(commands))
+    if unknown:
+        msg = f"the page's tables name runs of the folder ({', '.join((*runs, *commands))}); got {', '.join(unknown)}"
         raise ValueError(msg)
 
     def block(found: re.Match[str]) -> str:
         name, *how = found["what"].split()
         if name == "runs":
             made = runs_table({name: runs[name] for name in runs if name in shown})
+        elif how == ["commands"]:
+            made = command_table(commands[name])
         elif how == ["shares"]:
             made = share_table(runs[name])
         else:
@@ -130,14 +158,19 @@ def filled(text: str, runs: Mapping[str, Results]) -> str:
     return BLOCK.sub(block, text)
 
 
+def read_commands(folder: Path) -> dict[str, dict[str, Any]]:
+    """Name to what was measured of whole commands, for every JSON file of the folder's `commands`."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted((folder / "commands").glob("*.json"))}
+
+
 def main(
     page: Annotated[Path, typer.Argument(help="A page beside the folder benchmarks, such as docs/results.md.")],
 ) -> None:
     """Fill the tables of a page from the results in the folder `benchmarks` beside it."""
+    folder = page.parent / "benchmarks"
     try:
-        page.write_text(
-            filled(page.read_text(encoding="utf-8"), read_folder(page.parent / "benchmarks")), encoding="utf-8"
-        )
+        made = filled(page.read_text(encoding="utf-8"), read_folder(folder), read_commands(folder))
+        page.write_text(made, encoding="utf-8")
     except (ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

@@ -54,7 +54,7 @@ def whole_case(where: Any) -> Iterator[dict[str, Any]]:
         root = Path(folder)
         (root / "images").mkdir()
         (root / "images" / "case_0000.nii.gz").symlink_to(IMAGE.resolve())
-        data_set = write_data_set(root, _shape_of_image())
+        data_set = write_data_set(root, shape_of_image())
         longest = 0.0
         for command, trainer in RUNS[:1] if where.dry else RUNS:
             facts = {"command": command, "trainer": trainer}
@@ -62,7 +62,7 @@ def whole_case(where: Any) -> Iterator[dict[str, Any]]:
                 yield {**facts, "skipped": "time is short"}
                 continue
             begin = time.monotonic()
-            model = _model(root, trainer, data_set)
+            model = drawn_model_folder(root, trainer, data_set)
             if where.dry:
                 yield {**facts, "skipped": f"a rehearsal; the model has {len(list(model.rglob('*')))} files"}
                 return
@@ -70,7 +70,7 @@ def whole_case(where: Any) -> Iterator[dict[str, Any]]:
             longest = max(longest, time.monotonic() - begin)
 
 
-def _shape_of_image() -> list[int]:
+def shape_of_image() -> list[int]:
     """Voxels of the image, resampled."""
     import SimpleITK as sitk
 
@@ -106,14 +106,14 @@ def write_data_set(root: Path, shape: list[int]) -> Path:
     return preprocessed
 
 
-def _model(root: Path, trainer: str, data_set: Path) -> Path:
+def drawn_model_folder(root: Path, trainer: str, data_set: Path) -> Path:
     """Write a model folder with drawn weights, once for each trainer."""
     model = root / "results" / f"{trainer}__nnUNetPlans__3d_fullres"
     if not model.exists():
         # a process of its own, since nnU-Net reads its folders when it is imported
         code = str(Path(__file__).with_name("drawn_model.py"))
         words = [sys.executable, "-W", "ignore", code, str(data_set), trainer, str(model)]
-        subprocess.run(words, env=_variables(root), check=True, capture_output=True)
+        subprocess.run(words, env=variables(root), check=True, capture_output=True)
     return model
 
 
@@ -128,7 +128,7 @@ def _predicted(root: Path, command: str, model: Path, seconds: float) -> dict[st
     try:
         with _memory_taken() as taken:
             ended = subprocess.run(
-                words, env=_variables(root), capture_output=True, text=True, timeout=max(1, seconds), check=False
+                words, env=variables(root), capture_output=True, text=True, timeout=max(1, seconds), check=False
             )
     except subprocess.TimeoutExpired:
         return {"skipped": "time is short"}
@@ -161,7 +161,8 @@ def _memory_taken() -> Iterator[list[int]]:
         watcher.join()
 
 
-def _variables(root: Path) -> dict[str, str]:
+def variables(root: Path) -> dict[str, str]:
+    """Environment of a command: nnU-Net's folders below the root, and our trainers."""
     folders = {f"nnUNet_{name}": str(root / name) for name in ("raw", "preprocessed", "results")}
     # where the package is installed, nnU-Net finds the trainers without it
     trainers = {"nnUNet_extTrainer": str(REPOSITORY / "nnunet_trainers")}

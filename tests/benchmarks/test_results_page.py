@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 from page import page_text, read_folder
-from results_page import filled, main, ratio_table, runs_table, share_table
+from results_page import command_table, filled, main, ratio_table, read_commands, runs_table, share_table
 
 from scd_plugin.bench.results import EntryResult, Results
 
@@ -16,9 +16,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def test_committed_tables_are_what_the_script_makes() -> None:
     text = (DOCS / "results.md").read_text(encoding="utf-8")
-    runs = read_folder(DOCS / "benchmarks")
+    runs, commands = read_folder(DOCS / "benchmarks"), read_commands(DOCS / "benchmarks")
     assert "| `scd` | 1.83 | 1.82 |" in text
-    assert text == filled(text, runs), "run: python benchmarks/results_page.py docs/results.md"
+    assert text == filled(text, runs, commands), "run: python benchmarks/results_page.py docs/results.md"
 
 
 def test_no_cell_of_a_table_is_a_heap_of_numbers() -> None:
@@ -37,6 +37,32 @@ def test_against_a_network(results: Callable[..., Results]) -> None:
     ]
     with pytest.raises(ValueError, match=r"compares with one of scd, dense, unetr; got 'primus-s'"):
         ratio_table(results(), "primus-s")
+
+
+def test_whole_commands(results: Callable[..., Results]) -> None:
+    run = {"trainer": "nnUNetTrainer", "options": "", "seconds": 90.6, "peak_bytes": 3.46e9, "alike": 0.99954}
+    stages = {"read": 0.1, "preprocess": 3.91, "network": 73.6, "resample": 3.64, "write": 0.1}
+    options = "--dtype bfloat16"
+    measured = {
+        "created": "2026-11-29",
+        "machine": {"processor": "AMD EPYC", "cores": 2},
+        "versions": {"torch": "2.14", "cuda": None},
+        "runs": [
+            {**run, "command": "scd predict", "options": options, "stages": stages},
+            {**run, "command": "nnUNetv2_predict"},
+        ],
+    }
+    lines = command_table(measured).splitlines()
+    assert lines[2:] == [
+        f"| `scd predict`, `nnUNetTrainer` | `{options}` | 91 | 3.9 | 73.6 | 3.6 | 3.5 | 99.95 % |",
+        "| `nnUNetv2_predict`, `nnUNetTrainer` |  | 91 | - | - | - | 3.5 | 99.95 % |",
+        "",
+        "Measured 2026-11-29 on AMD EPYC, 2 cores; torch 2.14.",
+    ]
+    page = "<!-- ct commands -->\n<!-- end -->"
+    assert lines[0] in filled(page, {"btcv": results()}, {"ct": measured})
+    with pytest.raises(ValueError, match=r"name runs of the folder \(btcv\); got ct"):
+        filled(page, {"btcv": results()})
 
 
 def test_growth_compares_at_the_same_crop(results: Callable[..., Results], entry: Callable[..., EntryResult]) -> None:
