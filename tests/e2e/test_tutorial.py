@@ -83,11 +83,12 @@ def server(moved: tuple[Path, str]) -> Iterator[tuple[Path, str]]:
         while "Application startup complete" not in log.read_text() and time.monotonic() < ready:
             assert process.poll() is None, log.read_text()[-4000:]
             time.sleep(0.5)
+        assert "Application startup complete" in log.read_text(), log.read_text()[-4000:]
         yield folder, log.read_text()
     finally:
-        # as Ctrl+C
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(60) is not None
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)  # as Ctrl+C
+        process.wait(60)
 
 
 def test_images_to_report(report: tuple[Path, str]) -> None:
