@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, SaveImaged
 from monai.utils import ImageMetaKey
 
 from scd_plugin.bridge.runtime.affines import affine_of, preprocessed_affine, spacing_of
@@ -121,16 +121,18 @@ class NnunetRestored(_WithRecipe):
         return result
 
 
-class NnunetSaveImaged(_WithRecipe):
+class NnunetSaveImaged(SaveImaged):
     """Writes label maps of `NnunetRestored` with nnU-Net's writer: CASE and the file ending of the data set.
 
-    The folder `output_dir` is made if need be.
+    The folder `output_dir` is made if need be. Hosts that write label maps themselves, as MONAI Label does, leave out
+    whatever is a `SaveImaged`.
     """
 
     def __init__(
         self, keys: KeysCollection, recipe: NnunetRecipe, output_dir: str | Path, allow_missing_keys: bool = False
     ) -> None:
-        super().__init__(keys, recipe, allow_missing_keys)
+        super().__init__(keys, output_dir=output_dir, allow_missing_keys=allow_missing_keys)
+        self.recipe = recipe
         self.output_dir = Path(output_dir)
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:

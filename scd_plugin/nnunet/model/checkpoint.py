@@ -23,15 +23,29 @@ PRETRAINED_NOTE = "pretrained_note"
 _PARTS = {"network_weights": (), "optimizer_state": ("state", "param_groups"), "init_args": ("configuration",)}
 
 
+def _rebuild_number(module: str) -> Any:
+    """NumPy's function that makes a scalar of its bytes, under the name that checkpoints call it by."""
+    rebuild: Any = np.float64(0).__reduce__()[0]
+
+    def scalar(*parts: Any) -> Any:
+        return rebuild(*parts)
+
+    # a checkpoint names it, and torch.load looks it up, by these two
+    scalar.__module__, scalar.__qualname__ = module, "scalar"
+    return scalar
+
+
+# NumPy 2 renamed the module; a model may be trained with one version and read with the other, as beside MONAI Label
+_REBUILD = tuple(_rebuild_number(module) for module in ("numpy.core.multiarray", "numpy._core.multiarray"))
+
+
 def trusted_checkpoint_types() -> AbstractContextManager[None]:
     """Context in which `torch.load(weights_only=True)` accepts what nnU-Net 2.8 writes besides tensors.
 
     These are NumPy scalars of its log (losses, Dice, learning rates), by name, and nothing else.
     """
-    # a NumPy scalar is pickled as a call of a private function, whose module was renamed in NumPy 2
-    rebuild: Any = np.float64(0).__reduce__()[0]
     numbers = (np.float16, np.float32, np.float64, np.int32, np.int64, np.bool_)
-    return torch.serialization.safe_globals([rebuild, np.dtype, *(type(np.dtype(number)) for number in numbers)])
+    return torch.serialization.safe_globals([*_REBUILD, np.dtype, *(type(np.dtype(number)) for number in numbers)])
 
 
 def read_checkpoint(path: str, *, needs: Sequence[str]) -> dict[str, Any]:

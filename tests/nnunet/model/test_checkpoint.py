@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,19 @@ def test_numpy_scalars_of_the_log_are_read(tmp_path: Path) -> None:
     with trusted_checkpoint_types():
         read = torch.load(tmp_path / "checkpoint.pth", weights_only=True)
     assert read == log
+
+
+@pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
+def test_numbers_of_either_numpy_are_read(tmp_path: Path, module: bytes) -> None:
+    """Trained with NumPy 2, read beside MONAI Label, which needs NumPy 1; or the other way."""
+    log = {"losses": [np.float32(0.5)], "epoch": np.int64(3)}
+    path = tmp_path / "checkpoint.pth"
+    # the older format holds names as they are
+    torch.save(log, path, _use_new_zipfile_serialization=False)
+    written = path.read_bytes()
+    path.write_bytes(re.sub(rb"numpy\._?core\.multiarray", module, written))
+    with trusted_checkpoint_types():
+        assert torch.load(path, weights_only=True) == log
 
 
 def test_nothing_else_is(tmp_path: Path) -> None:
