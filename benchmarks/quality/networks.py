@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +19,8 @@ SIZES: dict[str, dict[str, int]] = {
     "small": {"hidden_size": 192, "mlp_dim": 768, "num_heads": 6, "num_layers": 8, "feature_size": 8},
 }
 KEEP_RATIO = 0.25
+GRADUAL = (0.6, 0.65, 0.65)
+"""Shares of the tokens that stay at each of three stages; a quarter stays to the end."""
 
 
 class Guide(NamedTuple):
@@ -73,12 +75,17 @@ def shallow(task: Task, size: dict[str, int], **arguments: Any) -> SCDUNETR:
     return _as_cheap_as(published(task, size, **arguments), size, lambda fewer: dense(task, fewer, **arguments))
 
 
-def primus(task: Task, size: dict[str, int], keep_ratio: float = 1.0) -> SCDPrimus:
+def primus(task: Task, size: dict[str, int], keep_ratio: Sequence[float] | float = 1.0, **arguments: Any) -> SCDPrimus:
     """Build Primus, whose decoder sees nothing but tokens, or one that prunes as SCD-Primus does."""
     width, layers = size["hidden_size"], size["num_layers"]
     # rotary positions on three axes want a width that six times the heads divides
     shape = {"hidden_size": width, "num_layers": layers, "num_heads": 4, "patch_size": task.patch}
-    return SCDPrimus(1, task.num_classes, task.crop, keep_ratio=keep_ratio, **shape)
+    return SCDPrimus(1, task.num_classes, task.crop, keep_ratio=keep_ratio, **shape, **arguments)
+
+
+def primus_gradual(task: Task, size: dict[str, int]) -> SCDPrimus:
+    """Build SCD-Primus that comes to a quarter of the tokens step by step, after an eighth, a quarter and a half."""
+    return primus(task, size, GRADUAL, prune_after=[size["num_layers"] // part for part in (8, 4, 2)])
 
 
 def primus_shallow(task: Task, size: dict[str, int], keep_ratio: float = KEEP_RATIO) -> SCDPrimus:
@@ -174,6 +181,7 @@ NETWORKS: dict[str, Builder] = {
     # a quarter is less than the tokens with more than one class in some tasks
     "primus-guided-half": partial(primus, keep_ratio=0.5),
     "primus-shallow-half": partial(primus_shallow, keep_ratio=0.5),
+    "primus-guided-gradual": primus_gradual,
     "guided-larger": larger,
     "deep": deep,
     "guided-deep": deep,

@@ -81,7 +81,15 @@ def decoders() -> list[Run]:
 def plain() -> list[Run]:
     """Ask where depth pays, and what pruning costs there, behind decoders that lean on the transformer."""
     families = (
-        ("primus", "primus-shallow", "primus-pruned", "primus-guided", "primus-guided-half", "primus-shallow-half"),
+        (
+            "primus",
+            "primus-shallow",
+            "primus-pruned",
+            "primus-guided",
+            "primus-guided-half",
+            "primus-shallow-half",
+            "primus-guided-gradual",
+        ),
         ("subvoxel-dense", "subvoxel-shallow", "subvoxel", "subvoxel-guided"),
     )
     tasks = ("left_atrium", "hippocampus", "acdc", "lesions")
