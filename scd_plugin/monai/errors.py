@@ -48,7 +48,10 @@ def built(parser: ConfigParser, name: str) -> Any:
 
 
 def explained(error: BaseException | None) -> str | None:
-    """Return a sentence for what is behind `error`: a `ValueError` or `OSError` of this package, the disk's own, or a wrong `_target_`."""
+    """Return a sentence for what is behind `error`.
+
+    That is a `ValueError` or `OSError` of this package, the disk's own, or a `_target_` that MONAI did not find.
+    """
     while error is not None:
         if sentence := _quoted(str(error)):
             return sentence
