@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,15 +67,34 @@ class Session:
         self.seconds[name] = perf_counter() - started
 
     def command(self, *words: str) -> None:
-        """Run one of nnU-Net's commands from this Python's environment; raise if it fails."""
+        """Run one of nnU-Net's commands from this Python's environment; raise if it fails or is not there."""
         self.console.print(f"$ {shlex.join(words)}", style="bold cyan", highlight=False, soft_wrap=True)
-        program = Path(sys.executable).parent / words[0]
+        program = _program(words[0])
         try:
-            run_program([str(program), *words[1:]], {**os.environ, **self.environment})
+            run_program([program, *words[1:]], {**os.environ, **self.environment})
         except subprocess.CalledProcessError:
             # which it says somewhere in its stack trace
             check_room(self.output, LEAST_ROOM, f"{words[0]}, which failed,")
             raise
+
+
+def _program(name: str) -> str:
+    """Find a command of this Python's environment: beside Python, where its scripts go, or on the PATH.
+
+    Debian's own Python is in /usr/bin, and pip puts commands into /usr/local/bin or ~/.local/bin.
+
+    Raises:
+        ValueError: if it is nowhere.
+    """
+    folders = [str(Path(sys.executable).parent), sysconfig.get_path("scripts")]
+    program = shutil.which(name, path=os.pathsep.join([*folders, os.environ.get("PATH", "")]))
+    if program is None:
+        msg = (
+            f"{name} is not in {' or '.join(dict.fromkeys(folders))}, nor on the PATH: install nnunetv2 there (pip "
+            "install nnunetv2), or add the folder of its commands to PATH"
+        )
+        raise ValueError(msg)
+    return program
 
 
 def table(title: str, names: str, numbers: str, rows: Sequence[tuple[str, str]]) -> Table:

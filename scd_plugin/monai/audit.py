@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
@@ -13,7 +12,7 @@ from tqdm import tqdm
 from scd_plugin.folders import check_auditable
 from scd_plugin.measure.audit import Audit
 from scd_plugin.measure.image_audit import ImageAudit
-from scd_plugin.monai.errors import explained
+from scd_plugin.monai.errors import built
 from scd_plugin.monai.weights import load_weights
 
 __all__ = ["audit_bundle"]
@@ -35,20 +34,10 @@ def audit_bundle(folder: Path, data: Path, *, device: torch.device, fold: str = 
     parser.update(overrides)
     # nothing is looked at twice
     parser["validate#dataset#cache_rate"] = 0.0
-    network = _content(parser, "network_def")
+    network = built(parser, "network_def")
     load_weights(network, weights)
     images = ImageAudit(network.to(device), regions=parser.get_parsed_content("guided_loss#regions", default=False))
-    for batch in tqdm(_content(parser, "validate#dataloader"), desc="cases", leave=False):
+    for batch in tqdm(built(parser, "validate#dataloader"), desc="cases", leave=False):
         image, label = (convert_to_tensor(batch[key], track_meta=False) for key in ("image", "label"))
         images.add(image, label)
     return images.audit
-
-
-def _content(parser: ConfigParser, name: str) -> Any:
-    """What a config builds; MONAI wraps a sentence of ours in errors of its own."""
-    try:
-        return parser.get_parsed_content(name)
-    except RuntimeError as error:
-        if sentence := explained(error):
-            raise ValueError(sentence) from None
-        raise

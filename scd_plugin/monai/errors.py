@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 import threading
 import traceback
@@ -17,22 +18,48 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from monai.bundle import ConfigParser
+
 from scd_plugin.monai.command_line import is_bundle_command
 from scd_plugin.stopping import say_when_stopped
 from scd_plugin.whole_files import in_words
 
-__all__ = ["explained", "show_sentences_on_the_command_line"]
+__all__ = ["built", "explained", "show_sentences_on_the_command_line"]
 
 # a disk that is full, over its quota, read-only or failing, a file that may not grow or stands where a folder must be
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EEXIST, errno.ENOTDIR, errno.EACCES)
 _PACKAGE = Path(__file__).parents[1]
+# what MONAI says of a `_target_` that is nowhere
+_NOWHERE = re.compile(r"Cannot locate class or function path: '(.+)'\.")
+
+
+def built(parser: ConfigParser, name: str) -> Any:
+    """Build what a part of a config describes.
+
+    Raises:
+        ValueError: the sentence for what went wrong, if there is one; else MONAI's own errors.
+    """
+    try:
+        return parser.get_parsed_content(name)
+    except (ImportError, RuntimeError) as error:
+        if sentence := explained(error):
+            raise ValueError(sentence) from None
+        raise
 
 
 def explained(error: BaseException | None) -> str | None:
-    """Return a sentence for what is behind `error`: a `ValueError` or `OSError` of this package, or the disk's own."""
+    """Return a sentence for what is behind `error`.
+
+    That is a `ValueError` or `OSError` of this package, the disk's own, or a `_target_` that MONAI did not find.
+    """
     while error is not None:
         if sentence := _quoted(str(error)):
             return sentence
+        if isinstance(error, ModuleNotFoundError) and (nowhere := _NOWHERE.fullmatch(str(error))):
+            return (
+                f"the config's _target_ {nowhere[1]} can't be imported: for a file of your own add its folder to "
+                "PYTHONPATH, else correct the name or install its package"
+            )
         frames = traceback.extract_tb(error.__traceback__)
         # the system's own errors have a number
         if isinstance(error, OSError) and error.errno in _DISK:

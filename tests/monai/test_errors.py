@@ -7,9 +7,10 @@ import logging
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
 from scd_plugin.monai import last_checkpoint
-from scd_plugin.monai.errors import _without_explained_trace, explained
+from scd_plugin.monai.errors import _without_explained_trace, built, explained
 from scd_plugin.whole_files import write_json
 
 
@@ -32,6 +33,15 @@ class TestExplained:
         assert (explained(caught.value) or "").startswith(f"{tmp_path}/none/best.json can't be written (No such file")
         # what the system says of it stays with the trace
         assert explained(caught.value.__cause__) is None
+
+    def test_target_that_is_nowhere(self) -> None:
+        parser = ConfigParser({"network_def": {"_target_": "my_file.MyNetwork"}, "network": "$@network_def.eval()"})
+        for name in ("network_def", "network"):
+            with pytest.raises(
+                ValueError, match=r"the config's _target_ my_file.MyNetwork can't be imported: .* to PYTHONPATH"
+            ):
+                built(parser, name)
+        assert explained(ModuleNotFoundError("No module named 'my_file'")) is None
 
     def test_errors_of_others_are_not_ours_to_explain(self) -> None:
         assert explained(ValueError("x")) is None

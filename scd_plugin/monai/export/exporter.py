@@ -22,6 +22,7 @@ from torch import nn
 
 from scd_plugin import __version__
 from scd_plugin.folders import check_exportable, export_path
+from scd_plugin.monai.errors import built
 from scd_plugin.monai.export.description import describe, find_network
 from scd_plugin.monai.export.exported_parity import load_exported, parity
 from scd_plugin.monai.weights import load_weights, reason
@@ -241,7 +242,7 @@ def _read(root: Path) -> _Source:
         # outputs for a loss: a deployed model has one output
         overrides["network_def#deep_supervision"] = False
     parser.update(overrides)
-    model: nn.Module = parser.get_parsed_content("network_def")
+    model: nn.Module = built(parser, "network_def")
     network = find_network(model)
     load_weights(model, weights)
     arguments = {
