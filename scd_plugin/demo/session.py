@@ -86,6 +86,9 @@ def _program(name: str) -> str:
     Raises:
         ValueError: if it is nowhere.
     """
+    if name == "python":
+        # which Debian calls python3 alone
+        return sys.executable
     folders = [str(Path(sys.executable).parent), sysconfig.get_path("scripts")]
     program = shutil.which(name, path=os.pathsep.join([*folders, os.environ.get("PATH", "")]))
     if program is None:

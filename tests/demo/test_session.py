@@ -38,3 +38,8 @@ def test_command_that_is_nowhere(folders: dict[str, Path]) -> None:
     places = f"{folders['python']} or {folders['scripts']}"
     with pytest.raises(ValueError, match=f"nnUNetv2_train is not in {places}, nor on the PATH: install nnunetv2"):
         session._program("nnUNetv2_train")
+
+
+def test_python_is_this_one_whatever_it_is_called(folders: dict[str, Path]) -> None:
+    # Debian has no command called python
+    assert session._program("python") == str(folders["python"] / "python")
