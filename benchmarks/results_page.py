@@ -101,7 +101,8 @@ def command_table(measured: Mapping[str, Any]) -> str:
             f"{run['seconds']:.0f}",
             *(f"{run['stages'][stage]:.1f}" if "stages" in run else NOTHING for stage in stages),
             f"{run['peak_bytes'] / 1e9:.1f}",
-            f"{100 * run['alike']:.2f} %",
+            # the first of a trainer is what the others are compared with
+            f"{100 * run['alike']:.2f} %" if run["options"] else NOTHING,
         ]
         for run in measured["runs"]
     ]

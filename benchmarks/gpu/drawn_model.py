@@ -1,4 +1,4 @@
-"""Plan a data set and write a model folder with drawn weights: python drawn_model.py DATA_SET TRAINER MODEL."""
+"""Plan a data set and write a model folder with drawn weights: python drawn_model.py DATA_SET TRAINER MODEL [PATCH]."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from scd_plugin.nnunet.model.trained_network import network_of
 CONFIGURATION = "3d_fullres"
 
 
-def drawn_model(preprocessed: Path, trainer: str, model: Path) -> None:
+def drawn_model(preprocessed: Path, trainer: str, model: Path, patch: int | None = None) -> None:
     """Let nnU-Net plan, build a trainer's network, and write what `nnUNetv2_predict_from_modelfolder` reads.
 
     Args:
         preprocessed: folder of the data set with a fingerprint; nnU-Net's variables name where it lies.
         trainer: a name that nnU-Net finds.
         model: the folder to write.
+        patch: voxels of the windows' edges; None for what nnU-Net plans.
     """
     if not (preprocessed / "nnUNetPlans.json").is_file():
         ExperimentPlanner(preprocessed.name).plan_experiment()
     plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
+    if patch is not None:
+        plans["configurations"][CONFIGURATION]["patch_size"] = [patch] * 3
     dataset = json.loads((preprocessed / "dataset.json").read_text())
     torch.manual_seed(0)
     network = network_of(trainer, NnunetRecipe(plans, dataset, CONFIGURATION))
@@ -42,4 +45,4 @@ def drawn_model(preprocessed: Path, trainer: str, model: Path) -> None:
 
 
 if __name__ == "__main__":
-    drawn_model(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    drawn_model(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), *map(int, sys.argv[4:]))

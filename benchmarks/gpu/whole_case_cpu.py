@@ -2,7 +2,7 @@
 
     python benchmarks/gpu/whole_case_cpu.py docs/benchmarks/commands/ct.json
 
-runs each of `RUNS` once on the image of `whole_case.IMAGE`, with weights drawn at random.
+runs each of `RUNS` once on the image of `whole_case.IMAGE`, with weights drawn at random and without mirroring.
 `benchmarks/results_page.py` makes the table in docs/results.md of the file.
 """
 
@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +26,9 @@ from whole_case import COMMANDS, IMAGE, drawn_model_folder, shape_of_image, vari
 
 from scd_plugin.bench.machine import machine, versions
 from scd_plugin.whole_files import moved_into_place
+
+PATCH = 96
+"""voxels of the windows' edges"""
 
 
 class Run(NamedTuple):
@@ -40,8 +43,9 @@ FAST, SMALL_FAST, NNUNET = "nnUNetTrainerSCD_fast", "nnUNetTrainerSCD_small_fast
 OPTIONS = ("", "--dtype bfloat16", "--engine openvino", "--engine openvino --dtype bfloat16")
 """The first is what the others are compared with, voxel by voxel."""
 RUNS = (
-    *(Run("scd predict", trainer, options) for trainer in (FAST, SMALL_FAST, NNUNET) for options in OPTIONS),
+    *(Run("scd predict", trainer, options) for trainer in (FAST, SMALL_FAST) for options in OPTIONS),
     Run("nnUNetv2_predict", NNUNET),
+    *(Run("scd predict", NNUNET, options) for options in OPTIONS),
 )
 
 
@@ -54,9 +58,10 @@ def predicted(root: Path, run: Run, model: Path) -> tuple[dict[str, Any], np.nda
     output, times = root / "predictions", root / "times.json"
     words = [sys.executable, "-W", "ignore", "-c", COMMANDS[run.command], *("-i", str(root / "images"))]
     words += ["-o", str(output), "-m", str(model), *run.options.split()]
-    words += (
-        ["--json", str(times), "--device", "cpu"] if run.command == "scd predict" else ["-f", "0", "-device", "cpu"]
-    )
+    if run.command == "scd predict":
+        words += ["--json", str(times), "--device", "cpu", "--no-mirroring"]
+    else:
+        words += ["-f", "0", "-device", "cpu", "--disable_tta"]
     begin = time.perf_counter()
     with subprocess.Popen(words, env=variables(root), stdout=subprocess.DEVNULL) as process:
         # of this child alone, which `resource` does not tell
@@ -75,18 +80,17 @@ def predicted(root: Path, run: Run, model: Path) -> tuple[dict[str, Any], np.nda
     return row, label_map
 
 
-def measured(root: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:
+def measured(root: Path, runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     """Measure runs one after the other; each with the share of voxels that the first of its trainer has alike."""
     (root / "images").mkdir()
     (root / "images" / "case_0000.nii.gz").symlink_to(IMAGE.resolve())
     data_set = write_data_set(root, shape_of_image())
-    rows, first = [], dict[str, np.ndarray]()
+    first: dict[str, np.ndarray] = {}
     for run in runs:
-        row, label_map = predicted(root, run, drawn_model_folder(root, run.trainer, data_set))
+        row, label_map = predicted(root, run, drawn_model_folder(root, run.trainer, data_set, PATCH))
         row["alike"] = float((label_map == first.setdefault(run.trainer, label_map)).mean())
-        rows.append(row)
         typer.echo(f"{run.command} {run.trainer} {run.options}: {row['seconds']:.0f} s, {row['alike']:.4f} alike")
-    return rows
+        yield row
 
 
 def facts() -> Mapping[str, Any]:
@@ -99,15 +103,17 @@ def main(
     output: Annotated[Path, typer.Argument(help="JSON file to write.")],
     trainers: Annotated[list[str] | None, typer.Option("--trainer", help="Those alone; may come again.")] = None,
 ) -> None:
-    """Measure, and write the file."""
+    """Measure, and write what there is after each run."""
     if not IMAGE.is_file():
         typer.echo(f"error: there is no image {IMAGE}; name one by the variable IMAGE", err=True)
         raise typer.Exit(2)
-    with TemporaryDirectory() as folder:
-        rows = measured(Path(folder), [run for run in RUNS if not trainers or run.trainer in trainers])
     output.parent.mkdir(parents=True, exist_ok=True)
-    with moved_into_place(output) as partial:
-        partial.write_text(json.dumps({**facts(), "runs": rows}, indent=2) + "\n")
+    rows = []
+    with TemporaryDirectory() as folder:
+        for row in measured(Path(folder), [run for run in RUNS if not trainers or run.trainer in trainers]):
+            rows.append(row)
+            with moved_into_place(output) as partial:
+                partial.write_text(json.dumps({**facts(), "runs": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ APP.command()(whole_case_cpu.main)
 def test_every_trainer_has_each_engine_and_precision_first_pytorchs_float32() -> None:
     options = [run.options for run in RUNS if run.trainer == FAST]
     assert options == ["", "--dtype bfloat16", "--engine openvino", "--engine openvino --dtype bfloat16"]
-    assert [run.command for run in RUNS if run.trainer == NNUNET] == ["scd predict"] * 4 + ["nnUNetv2_predict"]
+    assert [run.command for run in RUNS if run.trainer == NNUNET] == ["nnUNetv2_predict"] + ["scd predict"] * 4
 
 
 def test_voxels_are_compared_with_the_first_of_the_same_trainer(
@@ -33,7 +33,7 @@ def test_voxels_are_compared_with_the_first_of_the_same_trainer(
     monkeypatch.setattr(whole_case_cpu, "IMAGE", tmp_path / "ct.nii.gz")
     monkeypatch.setattr(whole_case_cpu, "shape_of_image", lambda: [8, 8, 8])
     monkeypatch.setattr(whole_case_cpu, "write_data_set", lambda root, shape: root / str(shape))
-    monkeypatch.setattr(whole_case_cpu, "drawn_model_folder", lambda _root, trainer, _data_set: Path(trainer))
+    monkeypatch.setattr(whole_case_cpu, "drawn_model_folder", lambda _root, trainer, _data_set, _patch: Path(trainer))
     monkeypatch.setattr(whole_case_cpu, "predicted", predicted)
     runs = [Run("scd predict", name, options) for name in (FAST, NNUNET) for options in ("", "--dtype bfloat16")]
     assert [row["alike"] for row in measured(tmp_path, runs)] == [1, 0.75, 1, 0.75]
