@@ -26,8 +26,8 @@ NO_MODEL = "is no model folder of nnU-Net: it has no plans.json"
 
 # words of the command, exit code, part of what is said; {is_bundle} and the like are folders made below
 CASES: dict[str, tuple[str, int, str]] = {
-    "help": ("--help", 0, "--help     Show this message and exit."),
-    "help of a command": ("demo --help", 0, "--help           Show this message and exit."),
+    "help": ("--help", 0, "--help Show this message and exit."),
+    "help of a command": ("demo --help", 0, "--help Show this message and exit."),
     "help of bench": ("bench --help", 0, "--quick "),
     "version": ("--version", 0, "scd-plugin "),
     "no such command": ("predikt", 2, "No such command 'predikt'"),
@@ -121,7 +121,8 @@ def test_answer_before_anything_is_loaded(answers: dict[str, tuple[int, str, lis
     _, exit_code, sentence = CASES[name]
     code, said, loaded = answers[name]
     assert (code, loaded) == (exit_code, [])
-    assert sentence in said
+    # columns of a help are as wide as its longest option
+    assert " ".join(sentence.split()) in " ".join(said.split())
     assert "Traceback" not in said
     assert "<bool>" not in said
 
