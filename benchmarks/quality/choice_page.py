@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from statistics import mean
 
@@ -34,6 +35,8 @@ TRIOS = {
     PRIMUS: ("primus", "primus-shallow", "primus-guided"),
 }
 """All blocks on all tokens, fewer blocks at the cost of pruning, and pruning taught by labels."""
+HALVES = {PRIMUS: ("primus", "primus-shallow-half", "primus-guided-half")}
+"""The same where a half of the tokens stays."""
 NAMES = {
     "dense": "dense twin, 8 blocks",
     "shallow": "dense, fewer blocks",
@@ -152,6 +155,8 @@ def text(rows: Sequence[Row], mixed: Mapping[str, Row]) -> str:
                 sections.append(f"**{decoder}**, {sees}:\n\n{table(same)}\n")
                 if compared := verdict(same, TRIOS[decoder]):
                     sections.append(f"{compared}\n")
+                if decoder in HALVES and (compared := verdict(same, HALVES[decoder])):
+                    sections.append(f"With a half kept. {compared}\n")
     sections.append(f"![Dice against multiply-accumulates]({NAME}.png)\n")
     return "\n".join(sections)
 
@@ -159,13 +164,12 @@ def text(rows: Sequence[Row], mixed: Mapping[str, Row]) -> str:
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Dice against cost, a panel for each task, a point for each training."""
     tasks = [name for name in TASKS if any(row["task"] == name for row in rows)]
-    shown = {row["network"] for row in rows}
+    drawn = {row["network"] for row in rows}
+    shown = {network: words for network, words in NAMES.items() if network in drawn}
     figure = Figure(figsize=(4.2 * len(tasks), 4.8), layout="constrained")
     for panel, name in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks):
-        for (network, words), marker in zip(NAMES.items(), Line2D.filled_markers):
-            # a network looks alike in every panel, and the legend names what is in any of them
-            if network not in shown:
-                continue
+        # a network looks alike in every panel, and the legend names what is in any of them
+        for (network, words), marker in zip(shown.items(), cycle(Line2D.filled_markers)):
             mine = [row for row in rows if row["task"] == name and row["network"] == network]
             costs, dice = [float(row["gmacs"]) for row in mine], [100 * float(row["dice"]) for row in mine]
             panel.scatter(costs, dice, marker=marker, label=words, alpha=0.75)
