@@ -29,7 +29,6 @@ __all__ = ["command_table", "filled", "ratio_table", "read_commands", "runs_tabl
 
 BLOCK = re.compile(r"(<!-- (?P<what>[^>]+) -->\n).*?(<!-- end -->)", flags=re.DOTALL)
 SPEEDS = {"forward": "Inference", "train": "Training", "case": "Whole image"}
-EMPTY: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 MEMORIES = {"forward": "Inference memory", "train": "Training memory"}
 
 
@@ -131,7 +130,9 @@ def runs_table(runs: Mapping[str, Results]) -> str:
     return "\n".join(["Machine and versions:", "", *machines, *used, "", listed])
 
 
-def filled(text: str, runs: Mapping[str, Results], commands: Mapping[str, Mapping[str, Any]] = EMPTY) -> str:
+def filled(
+    text: str, runs: Mapping[str, Results], commands: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> str:
     """The page with its tables, of networks and of whole commands.
 
     Raises:

@@ -71,8 +71,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path("demo_output"),
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
     model_to_try: Annotated[
-        Path | None,
-        typer.Option(help="Bundle with weights and a folder example, for pictures before the training."),
+        Path | None, typer.Option(help="Bundle with weights and a folder example, for pictures before the training.")
     ] = None,
 ) -> None:
     """Train, predict and evaluate with nnU-Net's commands, in minutes."""

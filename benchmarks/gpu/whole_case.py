@@ -106,13 +106,14 @@ def write_data_set(root: Path, shape: list[int]) -> Path:
     return preprocessed
 
 
-def drawn_model_folder(root: Path, trainer: str, data_set: Path, *patch: int) -> Path:
+def drawn_model_folder(root: Path, trainer: str, data_set: Path, patch: int | None = None) -> Path:
     """Write a model folder with drawn weights, once for each trainer; `patch` as in `drawn_model`."""
     model = root / "results" / f"{trainer}__nnUNetPlans__3d_fullres"
     if not model.exists():
         # a process of its own, since nnU-Net reads its folders when it is imported
         code = str(Path(__file__).with_name("drawn_model.py"))
-        words = [sys.executable, "-W", "ignore", code, str(data_set), trainer, str(model), *map(str, patch)]
+        words = [sys.executable, "-W", "ignore", code, str(data_set), trainer, str(model)]
+        words += [] if patch is None else [str(patch)]
         subprocess.run(words, env=variables(root), check=True, capture_output=True)
     return model
 
