@@ -58,6 +58,7 @@ NAMES = {
     "primus-guided": "SCD-Primus, a quarter kept, labels teach",
     "primus-shallow-half": "Primus, as many blocks as a half costs",
     "primus-guided-half": "SCD-Primus, a half kept, labels teach",
+    "primus-shallow-gradual": "Primus, as many blocks as the three steps cost",
     "primus-guided-gradual": "SCD-Primus, a quarter kept in three steps, labels teach",
     "subvoxel-dense": "sub-voxel decoder, dense, 8 blocks",
     "subvoxel-shallow": "sub-voxel decoder, dense, fewer blocks",

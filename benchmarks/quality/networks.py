@@ -88,9 +88,12 @@ def primus_gradual(task: Task, size: dict[str, int]) -> SCDPrimus:
     return primus(task, size, GRADUAL, prune_after=[size["num_layers"] // part for part in (8, 4, 2)])
 
 
-def primus_shallow(task: Task, size: dict[str, int], keep_ratio: float = KEEP_RATIO) -> SCDPrimus:
-    """Build Primus with fewer blocks, whose cost is nearest to that of SCD-Primus with a keep ratio."""
-    return _as_cheap_as(primus(task, size, keep_ratio), size, lambda fewer: primus(task, fewer))
+def primus_shallow(
+    task: Task, size: dict[str, int], keep_ratio: float = KEEP_RATIO, pruned: Callable[..., SCDPrimus] | None = None
+) -> SCDPrimus:
+    """Build Primus with fewer blocks, whose cost is nearest to that of SCD-Primus with a keep ratio, or another."""
+    network = pruned(task, size) if pruned else primus(task, size, keep_ratio)
+    return _as_cheap_as(network, size, lambda fewer: primus(task, fewer))
 
 
 def _as_cheap_as(pruned: Network, size: dict[str, int], make: Callable[[dict[str, int]], Network]) -> Network:
@@ -182,6 +185,7 @@ NETWORKS: dict[str, Builder] = {
     "primus-guided-half": partial(primus, keep_ratio=0.5),
     "primus-shallow-half": partial(primus_shallow, keep_ratio=0.5),
     "primus-guided-gradual": primus_gradual,
+    "primus-shallow-gradual": partial(primus_shallow, pruned=primus_gradual),
     "guided-larger": larger,
     "deep": deep,
     "guided-deep": deep,

@@ -89,6 +89,7 @@ def plain() -> list[Run]:
             "primus-guided-half",
             "primus-shallow-half",
             "primus-guided-gradual",
+            "primus-shallow-gradual",
         ),
         ("subvoxel-dense", "subvoxel-shallow", "subvoxel", "subvoxel-guided"),
     )
