@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
+from monai.metrics import compute_dice
+from monai.metrics.utils import get_edge_surface_distance
 from scipy.ndimage import find_objects
 
 from scd_plugin.report.volume import Array
 
 __all__ = ["Scores", "class_scores", "surface_axes"]
 
-PERCENTILE = 95
+PERCENTILE = 0.95
 
 
 class Scores(NamedTuple):
@@ -51,12 +52,11 @@ def class_scores(
         return Scores(None, None, None)
     if not (prediction.any() and truth.any()):
         return Scores(0.0, 0.0, None)
-    masks = []
-    for mask in (prediction, truth):
-        part = np.squeeze(mask[found[0]], axis=tuple(axis for axis in range(3) if axis not in axes))
-        masks.append(torch.from_numpy(np.pad(part, 1))[None, None].float())
+    squeezed = tuple(axis for axis in range(3) if axis not in axes)
+    masks = [torch.from_numpy(np.pad(np.squeeze(mask[found[0]], squeezed), 1)) for mask in (prediction, truth)]
+    dice = compute_dice(*(mask[None, None].float() for mask in masks), include_background=True)
+    # what MONAI's surface Dice and Hausdorff distance are made of; each of them would look for it anew
     edges = [float(spacing[axis]) for axis in axes]
-    dice = compute_dice(*masks, include_background=True)
-    surface = compute_surface_dice(*masks, class_thresholds=[tolerance], include_background=True, spacing=edges)
-    far = compute_hausdorff_distance(*masks, include_background=True, percentile=PERCENTILE, spacing=edges)
-    return Scores(float(dice), float(surface), float(far))
+    _, distances, _ = get_edge_surface_distance(*masks, spacing=edges, symmetric=True)
+    near, far = torch.cat(distances) <= tolerance, max(torch.quantile(one, PERCENTILE) for one in distances)
+    return Scores(float(dice), float(near.float().mean()), float(far))

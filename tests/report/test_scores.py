@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
+from scipy.ndimage import gaussian_filter
 
 from scd_plugin.report.scores import Scores, class_scores, surface_axes
 
@@ -63,3 +66,18 @@ def test_a_single_voxel() -> None:
     mask = np.zeros((1, 1, 1), dtype=bool)
     mask[0, 0, 0] = True
     assert class_scores(mask, mask, (1, 1, 1), 1.0, axes=surface_axes(mask.shape)) == (1.0, 1.0, 0.0)
+
+
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_are_those_of_monai(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    masks = [gaussian_filter(rng.normal(size=(14, 18, 16)), 2) > 0.05 for _ in range(2)]
+    spacing = rng.uniform(0.5, 4, 3).tolist()
+    padded = [torch.from_numpy(np.pad(mask, 1))[None, None].float() for mask in masks]
+    expected = (
+        compute_dice(*padded, include_background=True),
+        compute_surface_dice(*padded, class_thresholds=[2.0], include_background=True, spacing=spacing),
+        compute_hausdorff_distance(*padded, include_background=True, percentile=95, spacing=spacing),
+    )
+    assert class_scores(*masks, spacing, 2.0) == pytest.approx([float(one) for one in expected])
