@@ -37,6 +37,12 @@ TRIOS = {
 """All blocks on all tokens, fewer blocks at the cost of pruning, and pruning taught by labels."""
 HALVES = {PRIMUS: ("primus", "primus-shallow-half", "primus-guided-half")}
 """The same where a half of the tokens stays."""
+TITLES = {
+    "left_atrium": "Left atrium",
+    "acdc": "Cardiac MR (ACDC)",
+    "hippocampus": "Hippocampus",
+    "lesions": "Small lesions, synthetic",
+}
 NAMES = {
     "dense": "dense twin, 8 blocks",
     "shallow": "dense, fewer blocks",
@@ -150,7 +156,7 @@ def text(rows: Sequence[Row], mixed: Mapping[str, Row]) -> str:
             facts += f"{task.batch} crops. {_room(mixed[name])} Chance takes 75 % of all tokens at stage 1."
             if task.recall:
                 facts += f" A lesion is found if {100 * FOUND:.0f} % of its voxels are."
-            sections.append(f"## {name.replace('_', ' ').capitalize()}\n\n{facts}\n")
+            sections.append(f"## {TITLES[name]}\n\n{facts}\n")
         for decoder, sees in FAMILIES.items():
             if same := [row for row in mine if family(row["network"]) == decoder]:
                 sections.append(f"**{decoder}**, {sees}:\n\n{table(same)}\n")

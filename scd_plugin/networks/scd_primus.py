@@ -88,7 +88,7 @@ class SCDPrimus(SCDNetwork):
 
     Example::
 
-        >>> net = SCDPrimus(in_channels=1, out_channels=3, img_size=96, size="S", keep_ratio=0.25)
+        >>> net = SCDPrimus(in_channels=1, out_channels=3, img_size=96, size="S")
         >>> net(torch.zeros(1, 1, 96, 96, 96)).shape
         torch.Size([1, 3, 96, 96, 96])
 
@@ -113,7 +113,7 @@ class SCDPrimus(SCDNetwork):
         size: str = "M",
         patch_size: Sequence[int] | int = 8,
         prune_after: Sequence[int] | None = None,
-        keep_ratio: Sequence[float] | float = 0.25,
+        keep_ratio: Sequence[float] | float = 0.5,
         tau: float = 1.0,
         sampling: str = "topk",
         prior: str | None = "entropy",

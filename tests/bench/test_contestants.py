@@ -139,7 +139,7 @@ class TestKeepRatio:
             ("dense-subvoxel", []),
             ("scd-primus-s", [0.1]),
             ("scd-primus-s:keep_ratio=0.5", [0.5]),
-            ("scd-primus-s:size=primus-m", [0.25]),
+            ("scd-primus-s:size=primus-m", [0.5]),
         ],
     )
     def test_in_the_btcv_setting(self, text: str, ratios: list[float]) -> None:

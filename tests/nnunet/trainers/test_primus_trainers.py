@@ -54,7 +54,7 @@ def test_is_stock_primus_with_pruning(name: str) -> None:
     ours, theirs = build(Dense).state_dict(), stock.state_dict()
     assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in theirs.items()}
     net = build(trainer_of(name))
-    assert [stage.keep_ratio for stage in net.stages] == [0.25]
+    assert [stage.keep_ratio for stage in net.stages] == [0.5]
     drop_rates = [[block.drop_path1 for block in one.eva.blocks][-1].drop_prob for one in (net, stock)]
     assert drop_rates == [0.2, 0.2]
 
