@@ -103,7 +103,7 @@ def _bars(panel: Any, entries: Sequence[EntryResult], mode: str) -> None:
     bars = panel.barh(labels, middles, xerr=ends, capsize=3, color=[colour_of(label) for label in labels])
     panel.bar_label(bars, [f"{middle:.3g}" for middle in middles], padding=4, fontsize=8)
     # for the numbers behind the bars
-    panel.margins(x=0.15)
+    panel.margins(x=0.2)
     panel.invert_yaxis()
     panel.tick_params(axis="y", labelsize=8)
     panel.grid(axis="x", alpha=0.3)

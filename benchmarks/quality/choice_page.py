@@ -37,6 +37,8 @@ TRIOS = {
 """All blocks on all tokens, fewer blocks at the cost of pruning, and pruning taught by labels."""
 HALVES = {PRIMUS: ("primus", "primus-shallow-half", "primus-guided-half")}
 """The same where a half of the tokens stays."""
+_MARKERS = Line2D.filled_markers[1:]
+"""The first is a dot that one hardly sees."""
 TITLES = {
     "left_atrium": "Left atrium",
     "acdc": "Cardiac MR (ACDC)",
@@ -176,11 +178,11 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=(4.2 * len(tasks), 4.8), layout="constrained")
     for panel, name in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks):
         # a network looks alike in every panel, and the legend names what is in any of them
-        for (network, words), marker in zip(shown.items(), cycle(Line2D.filled_markers)):
+        for (network, words), marker in zip(shown.items(), cycle(_MARKERS)):
             mine = [row for row in rows if row["task"] == name and row["network"] == network]
             costs, dice = [float(row["gmacs"]) for row in mine], [100 * float(row["dice"]) for row in mine]
             panel.scatter(costs, dice, marker=marker, label=words, alpha=0.75)
-        panel.set_title(name.replace("_", " "))
+        panel.set_title(TITLES[name])
         panel.set_xlabel("GMACs of a crop")
         panel.set_ylabel("Dice, %")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", fontsize="small", ncols=2)

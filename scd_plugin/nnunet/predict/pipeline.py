@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
@@ -21,16 +21,18 @@ def _nothing_more(pool: ThreadPoolExecutor) -> Iterator[None]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def run_pipeline(cases: Sequence[Case], steps: Steps) -> None:
+def run_pipeline(cases: Sequence[Case], steps: Steps, get_ready: Callable[[], None] = lambda: None) -> None:
     """Take every case through the steps; one that fails skips the rest of them, and the others go on.
 
     The network runs in the thread of the caller, where `steps.done` is called too. Beside it at most one case is
     prepared or waits for the network, and at most one is finished, so memory does not grow with the number of cases.
     Threads suffice: what takes time is done by NumPy, SciPy, ITK and PyTorch, which let other threads run, and nothing
-    has to be copied between processes.
+    has to be copied between processes. `get_ready` is called once, while the first case is prepared; what it raises
+    ends the run.
     """
     with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(1) as behind, _nothing_more(ahead):
         coming = [ahead.submit(steps.prepare, case) for case in cases[:1]]
+        get_ready()
         finishing: tuple[Case, Future[None]] | None = None
         for case, following in zip(cases, [*cases[1:], None]):
             prepared = coming.pop()

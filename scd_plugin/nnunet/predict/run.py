@@ -6,6 +6,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -92,7 +93,8 @@ def predict(
             pytorch_threads(settings.torch_device),
             progress.shown(len(cases), len(model.folds)),
         ):
-            run_pipeline(cases, Steps(model, predictor, progress, finished, keeps_freed_memory=kept, statistics=rows))
+            steps = Steps(model, predictor, progress, finished, keeps_freed_memory=kept, statistics=rows)
+            run_pipeline(cases, steps, partial(_compile, network, model, settings))
     finally:
         compute_gaussian.cache_clear()
         wall = perf_counter() - start
@@ -131,12 +133,17 @@ def _build_network(model: ModelFolder, settings: PredictSettings) -> nn.Module:
 
 
 def _through_openvino(network: nn.Module, model: ModelFolder, settings: PredictSettings) -> nn.Module:
-    """Have OpenVINO run the network, compiled for the first fold before the first case waits for it."""
+    """Have OpenVINO run the network."""
     compiled = OpenVINONetwork(network, settings.network_dtype, settings.threads or nnunets_threads())
     compiled.load_state_dict(model.weights[0])
-    window = (settings.batch, model.recipe.num_channels, *model.recipe.configuration.patch_size)
-    compiled.compile_for(torch.empty(window))
     return compiled
+
+
+def _compile(network: nn.Module, model: ModelFolder, settings: PredictSettings) -> None:
+    """Compile the first fold of a network that OpenVINO runs, before the first case waits for it."""
+    if isinstance(network, OpenVINONetwork):
+        window = (settings.batch, model.recipe.num_channels, *model.recipe.configuration.patch_size)
+        network.compile_for(torch.empty(window))
 
 
 def _notes(settings: PredictSettings) -> Iterator[str | None]:

@@ -141,3 +141,32 @@ def test_an_interrupt_is_no_failed_case() -> None:
     with pytest.raises(KeyboardInterrupt):
         recorder.run("ab")
     assert recorder.results == {}
+
+
+def test_gets_ready_while_the_first_case_is_prepared() -> None:
+    prepared, ready = Event(), []
+
+    class Patient(Recorder):
+        def prepare(self, case: str) -> str:
+            # ends only if what makes ready does not wait for it
+            assert prepared.wait(WAIT)
+            return super().prepare(case)
+
+    def get_ready() -> None:
+        ready.append("ready")
+        prepared.set()
+
+    steps = Patient()
+    run_pipeline("ab", steps, get_ready)
+    assert ready == ["ready"]
+    assert steps.results == {"a": None, "b": None}
+
+
+def test_what_does_not_get_ready_ends_the_run() -> None:
+    def get_ready() -> None:
+        raise ValueError("OpenVINO can't run the network")
+
+    steps = Recorder()
+    with pytest.raises(ValueError, match="OpenVINO can't run the network"):
+        run_pipeline("ab", steps, get_ready)
+    assert [line for line in steps.log if not line.startswith("prepare")] == []
