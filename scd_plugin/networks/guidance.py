@@ -111,7 +111,7 @@ def guidance_loss(
         seen: of one forward pass; at least one stage with scores.
         labels: of the same images.
         target: a key of `TARGETS`.
-        pos_weight: factor of tokens that are to be kept; None to balance both kinds in the batch, at most 10.
+        pos_weight: factor of tokens that are to be kept; None for 1 to 10, the more the rarer they are in the batch.
 
     Returns:
         A scalar, 0 where no token is labelled.

@@ -14,13 +14,13 @@ from results_page import ratio_table
 ROOT = Path(__file__).parents[2]
 SOURCES = {
     "dense twin (ViT-B)": ("btcv-cpu", "dense", "dense twin, 8 blocks"),
-    "SCD as published": ("btcv-cpu", "scd", "labels teach: more than one class"),
+    "SCD as published": ("btcv-cpu", "scd", "published: the scores learn from the segmentation"),
     "dense twin of the fast size": ("btcv-cpu", "dense-light", ""),
     "SCD, fast size": ("btcv-cpu", "fast", ""),
     "MONAI's UNETR, tokens of 16 voxels": ("btcv-cpu", "unetr", ""),
     "nnU-Net's default network": ("btcv-cpu", "nnunet", ""),
     "Primus S": ("btcv-primus-cpu", "primus-s", "Primus, 8 blocks"),
-    "SCD-Primus S, 50 % kept": (
+    "SCD-Primus S, 50 % kept, labels teach": (
         "btcv-primus-cpu",
         "scd-primus-s:keep_ratio=0.5",
         "SCD-Primus, a half kept, labels teach",
