@@ -22,9 +22,10 @@ from tasks import TASKS
 
 STUDIES = HERE.parents[1] / "docs" / "studies"
 NAME = "choice-of-tokens"
-UNETR, SUBVOXEL, PRIMUS = "UNETR decoder", "Sub-voxel decoder", "Primus's decoder"
+UNETR, LIGHT, SUBVOXEL, PRIMUS = "UNETR decoder", "Light decoder", "Sub-voxel decoder", "Primus's decoder"
 FAMILIES = {
     UNETR: "which convolves the image at full resolution beside the tokens",
+    LIGHT: "that of the fast sizes, with a single convolution at full resolution",
     SUBVOXEL: "which sees the image at half the resolution",
     PRIMUS: "which sees nothing but tokens, so that all depends on the transformer",
 }
@@ -68,6 +69,7 @@ NAMES = {
     "primus-guided-half": "SCD-Primus, a half kept, labels teach",
     "primus-shallow-gradual": "Primus, as many blocks as the three steps cost",
     "primus-guided-gradual": "SCD-Primus, a quarter kept in three steps, labels teach",
+    "light": "light decoder, published",
     "subvoxel-dense": "sub-voxel decoder, dense, 8 blocks",
     "subvoxel-shallow": "sub-voxel decoder, dense, fewer blocks",
     "subvoxel": "sub-voxel decoder, published",
@@ -106,7 +108,8 @@ def numbers(row: Row, column: str) -> list[float]:
 
 def family(network: str) -> str:
     """Name the decoder of a network."""
-    return PRIMUS if network.startswith("primus") else SUBVOXEL if network.startswith("subvoxel") else UNETR
+    starts = {"primus": PRIMUS, "subvoxel": SUBVOXEL, "light": LIGHT}
+    return starts.get(network.partition("-")[0], UNETR)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -162,7 +165,7 @@ def text(rows: Sequence[Row], mixed: Mapping[str, Row]) -> str:
         for decoder, sees in FAMILIES.items():
             if same := [row for row in mine if family(row["network"]) == decoder]:
                 sections.append(f"**{decoder}**, {sees}:\n\n{table(same)}\n")
-                if compared := verdict(same, TRIOS[decoder]):
+                if decoder in TRIOS and (compared := verdict(same, TRIOS[decoder])):
                     sections.append(f"{compared}\n")
                 if decoder in HALVES and (compared := verdict(same, HALVES[decoder])):
                     sections.append(f"With a half kept. {compared}\n")
