@@ -89,8 +89,7 @@ def primus_preset(version: int, size: str) -> str:
     return f"primus{'' if version == 1 else f'v{version}'}-{size.lower()}"
 
 
-# what is measured of the early and the fast ones stands in docs/results.md; accuracy of the sub-voxel ones is not
-# measured yet
+# what is measured of them stands in docs/results.md
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         **{name: Preset("SCDUNETR", _published(size)) for name, size in _SIZES.items()},
