@@ -88,12 +88,9 @@ def primus_gradual(task: Task, size: dict[str, int]) -> SCDPrimus:
     return primus(task, size, GRADUAL, prune_after=[size["num_layers"] // part for part in (8, 4, 2)])
 
 
-def primus_shallow(
-    task: Task, size: dict[str, int], keep_ratio: float = KEEP_RATIO, pruned: Callable[..., SCDPrimus] | None = None
-) -> SCDPrimus:
-    """Build Primus with fewer blocks, whose cost is nearest to that of SCD-Primus with a keep ratio, or another."""
-    network = pruned(task, size) if pruned else primus(task, size, keep_ratio)
-    return _as_cheap_as(network, size, lambda fewer: primus(task, fewer))
+def primus_shallow(task: Task, size: dict[str, int], pruned: Callable[..., SCDPrimus]) -> SCDPrimus:
+    """Build Primus with fewer blocks, whose cost is nearest to that of an SCD-Primus."""
+    return _as_cheap_as(pruned(task, size), size, lambda fewer: primus(task, fewer))
 
 
 def _as_cheap_as(pruned: Network, size: dict[str, int], make: Callable[[dict[str, int]], Network]) -> Network:
@@ -178,12 +175,12 @@ NETWORKS: dict[str, Builder] = {
     "subvoxel-shallow": partial(shallow, decoder="subvoxel"),
     "subvoxel-guided": partial(published, decoder="subvoxel"),
     "primus": primus,
-    "primus-shallow": primus_shallow,
+    "primus-shallow": partial(primus_shallow, pruned=partial(primus, keep_ratio=KEEP_RATIO)),
     "primus-pruned": partial(primus, keep_ratio=KEEP_RATIO),
     "primus-guided": partial(primus, keep_ratio=KEEP_RATIO),
     # a quarter is less than the tokens with more than one class in some tasks
     "primus-guided-half": partial(primus, keep_ratio=0.5),
-    "primus-shallow-half": partial(primus_shallow, keep_ratio=0.5),
+    "primus-shallow-half": partial(primus_shallow, pruned=partial(primus, keep_ratio=0.5)),
     "primus-guided-gradual": primus_gradual,
     "primus-shallow-gradual": partial(primus_shallow, pruned=primus_gradual),
     "guided-larger": larger,

@@ -15,7 +15,7 @@ from scd_plugin.report.volume import Array
 
 __all__ = ["Scores", "class_scores", "surface_axes"]
 
-PERCENTILE = 0.95
+QUANTILE = 0.95
 
 
 class Scores(NamedTuple):
@@ -58,5 +58,5 @@ def class_scores(
     # what MONAI's surface Dice and Hausdorff distance are made of; each of them would look for it anew
     edges = [float(spacing[axis]) for axis in axes]
     _, distances, _ = get_edge_surface_distance(*masks, spacing=edges, symmetric=True)
-    near, far = torch.cat(distances) <= tolerance, max(torch.quantile(one, PERCENTILE) for one in distances)
+    near, far = torch.cat(distances) <= tolerance, max(torch.quantile(one, QUANTILE) for one in distances)
     return Scores(float(dice), float(near.float().mean()), float(far))
