@@ -99,7 +99,9 @@ def predict(
         compute_gaussian.cache_clear()
         wall = perf_counter() - start
         ran = {"command": typed_command(), "input": str(images.absolute()), **record(model, settings)}
-        write_times(times_file, ran, finished, wall=wall, append=settings.keep_existing)
+        if finished:
+            # or a network that can't be compiled would replace what an earlier run wrote
+            write_times(times_file, ran, finished, wall=wall, append=settings.keep_existing)
         if rows:
             file, channels = _file_beside(output, cases, STATISTICS_FILE), list(recipe.channel_names.values())
             write_statistics(file, rows, channels, append=settings.keep_existing)

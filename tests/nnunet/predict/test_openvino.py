@@ -30,3 +30,19 @@ def test_two_folds(make_model: Callable[..., Path], make_images: Callable[..., P
     assert (one != other).mean() < 1e-3
     recorded = json.loads((tmp_path / "openvino" / "scd_predict.json").read_text())
     assert recorded["runs"][0]["settings"]["engine"] == "openvino"
+
+
+def test_a_network_that_can_not_be_compiled_loses_nothing(
+    make_model: Callable[..., Path], make_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, images, output = make_model(trainer="nnUNetTrainerSCD_demo"), make_images(["a"]), tmp_path / "out"
+    predict(images, output, model, PredictSettings(device="cpu"))
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr("scd_plugin.networks.openvino_network._compiled", fails)
+    with pytest.raises(ValueError, match=r"OpenVINO can't run the network \w+ \(no such operator\); take the engine"):
+        predict(images, output, model, PredictSettings(device="cpu", engine="openvino"))
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
