@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ def test_trains_and_infers(
     own.mkdir()
     (own / "my_file.py").write_text(code[: code.index("\nnetwork = ")], encoding="utf-8")
     monkeypatch.syspath_prepend(str(own))
+    # what MONAI imports from there is forgotten with the test
+    monkeypatch.setitem(sys.modules, "my_file", None)
+    monkeypatch.delitem(sys.modules, "my_file")
     data = tmp_path / "data"
     volumes.plain(data, num_cases=6)
     bundle = untrained(data)

@@ -35,13 +35,16 @@ class TestExplained:
         assert explained(caught.value.__cause__) is None
 
     def test_target_that_is_nowhere(self) -> None:
-        parser = ConfigParser({"network_def": {"_target_": "my_file.MyNetwork"}, "network": "$@network_def.eval()"})
+        parser = ConfigParser(
+            {"network_def": {"_target_": "nowhere_to_be_found.MyNetwork"}, "network": "$@network_def.eval()"}
+        )
         for name in ("network_def", "network"):
             with pytest.raises(
-                ValueError, match=r"the config's _target_ my_file.MyNetwork can't be imported: .* to PYTHONPATH"
+                ValueError,
+                match=r"the config's _target_ nowhere_to_be_found.MyNetwork can't be imported: .* to PYTHONPATH",
             ):
                 built(parser, name)
-        assert explained(ModuleNotFoundError("No module named 'my_file'")) is None
+        assert explained(ModuleNotFoundError("No module named 'nowhere_to_be_found'")) is None
 
     def test_errors_of_others_are_not_ours_to_explain(self) -> None:
         assert explained(ValueError("x")) is None
