@@ -7,10 +7,11 @@ from pathlib import Path
 from scd_plugin.bridge.bundle_files import weights_file
 from scd_plugin.bridge.from_monai.bundle_reader import Bundle, read_weights
 from scd_plugin.bridge.from_monai.made_for_monai import made_for_monai
-from scd_plugin.bridge.from_monai.moved_model import TRAINER, Moved, plans_with
+from scd_plugin.bridge.from_monai.moved_model import TRAINER, Moved
 from scd_plugin.bridge.runtime.inferer import NnunetInferer
 from scd_plugin.folders import read_json
 from scd_plugin.nnunet.model.recipe import NnunetRecipe, read_recipe
+from scd_plugin.nnunet.planning.planned_network import architecture_of, plans_with
 
 __all__ = ["bundle_to_nnunet"]
 
@@ -63,7 +64,8 @@ def _came_from_nnunet(source: Bundle, trainer: str | None, *, trust: bool) -> Mo
             "what it was written with. Take it out, or stay with MONAI"
         )
         raise ValueError(msg)
-    plans = plans_with(recipe.plans.plans, card["configuration"], source.network)
+    architecture = architecture_of(source.network.kind, source.network.arguments)
+    plans = plans_with(recipe.plans.plans, card["configuration"], architecture)
     notes = []
     name = trainer or card["trainer_name"]
     try:

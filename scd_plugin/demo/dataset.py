@@ -26,6 +26,8 @@ __all__ = [
 
 SYNTHETIC = "Dataset901_SyntheticOrgans"
 CONVERTED_ID = 902
+RENAMED = "decathlon"
+"""Folder beside nnUNet_raw, of links to a task under a name that nnU-Net's converter can read."""
 HELD_OUT_IMAGES = "imagesHeldOut"
 HELD_OUT_LABELS = "labelsHeldOut"
 
@@ -49,7 +51,7 @@ def prepare_dataset(data: Path | None, raw: Path, run_command: Callable[..., Non
     data = data.absolute()
     description = check_data(data)
     if layout_of(description, data) == DECATHLON:
-        source = _task_with_test_folder(data, raw.parent / "decathlon")
+        source = _task_with_test_folder(data, raw.parent / RENAMED)
         run_command("nnUNetv2_convert_MSD_dataset", "-i", str(source), "-overwrite_id", str(CONVERTED_ID), "-np", "2")
         return next(raw.glob(f"Dataset{CONVERTED_ID}_*"))
     readable = re.fullmatch(r"Dataset\d{3}_.+", data.name)

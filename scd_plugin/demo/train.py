@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from scd_plugin.demo.dataset import check_data, configuration_for, prepare_dataset, what_is_left_out
+from scd_plugin.demo.dataset import RENAMED, check_data, configuration_for, prepare_dataset, what_is_left_out
 from scd_plugin.demo.nnunet_stages import model_folder, plan_and_preprocess, train_fold
 from scd_plugin.demo.session import Session, table
 from scd_plugin.demo.summary import dice_by_class
@@ -178,8 +178,8 @@ def _own_trainer(session: Session, base: str, asked: Training) -> str:
 
 def _convert(asked: Training, session: Session) -> None:
     raw = session.folders["nnUNet_raw"]
-    for left in raw.iterdir():
-        # of a conversion that was stopped; images are links
+    # of a conversion that was stopped; images are links
+    for left in (*raw.iterdir(), *raw.parent.glob(RENAMED)):
         _remove(left)
     dataset = prepare_dataset(asked.data, raw, session.command)
     description = read_json(dataset / "dataset.json", dict)

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.presets import get_preset
 from scd_plugin.networks.scd_primus import SCDPrimus
@@ -112,9 +114,11 @@ def complete_arguments(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any
 
 
 def plain_value(value: Any) -> Any:
-    """Write a setting as JSON gives it back: tuples as lists, all the way down."""
-    if isinstance(value, (list, tuple)):
+    """Write a setting as JSON gives it back: sequences as lists and NumPy's numbers as Python's, all the way down."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
         return [plain_value(part) for part in value]
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, Mapping):
         return {name: plain_value(part) for name, part in value.items()}
     return value

@@ -13,11 +13,11 @@ import SimpleITK as sitk
 import torch
 
 from scd_plugin import SCDPrimus
-from scd_plugin.bridge.from_monai.moved_model import plans_with
 from scd_plugin.bridge.movable_network import MovableNetwork, trainers_network
 from scd_plugin.bridge.to_monai import to_monai
 from scd_plugin.bridge.to_nnunet import bundle_to_nnunet
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
+from scd_plugin.nnunet.planning.planned_network import architecture_of, plans_with
 
 TRAINERS = """
 from scd_plugin import SCDPrimus
@@ -87,7 +87,8 @@ class TestTrainersNetwork:
 
 class TestMustBeOf:
     def recipe(self, plans: dict[str, Any], dataset: dict[str, Any], network: MovableNetwork) -> NnunetRecipe:
-        return NnunetRecipe(plans_with(plans, "3d_fullres", network), dataset, "3d_fullres")
+        named = plans_with(plans, "3d_fullres", architecture_of(network.kind, network.arguments))
+        return NnunetRecipe(named, dataset, "3d_fullres")
 
     def test_same(self, plans: dict[str, Any], dataset: dict[str, Any]) -> None:
         before = deepcopy(plans)

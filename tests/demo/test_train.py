@@ -112,6 +112,20 @@ def test_a_conversion_that_was_stopped_is_done_again(data: Path, tmp_path: Path,
     assert len(commands.ran) == 4
 
 
+@pytest.mark.usefixtures("commands")
+def test_links_for_the_converter_are_made_anew(data: Path, tmp_path: Path) -> None:
+    asked = Training(data, "small-fast")
+    links = tmp_path / "out" / "decathlon" / "Task902_a"
+    train(asked, tmp_path / "out", device="cpu")
+    links.mkdir(parents=True)
+    (links / "imagesTr").symlink_to(data / "imagesTr")
+    state = json.loads((tmp_path / "out" / STATE).read_text())
+    (tmp_path / "out" / STATE).write_text(json.dumps({**state, "done": []}))
+    train(asked, tmp_path / "out", device="cpu")
+    assert not links.parent.exists()
+    assert len(list((data / "imagesTr").iterdir())) == 6
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another preset": (
         lambda data: (Training(data, "base"), "begun"),

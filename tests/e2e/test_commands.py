@@ -110,7 +110,9 @@ def test_own_planner(trained: Any) -> None:
     trainer = trained.trainer_of_plans
     trained.nnunet.run("nnUNetv2_train", *what, trainer)
     model = trained.model.parent / f"{trainer}__nnUNetPlansSCD_tiny__3d_fullres"
-    assert json.loads((model / "plans.json").read_text()) == plans
+    kept = json.loads((model / "plans.json").read_text())
+    assert kept["configurations"]["3d_fullres"]["architecture"].pop("trained_by") == trainer
+    assert kept == plans
     summary = json.loads((model / "fold_0" / "validation" / "summary.json").read_text())
     assert len(summary["metric_per_case"]) == 2
     output = predict(trained, trained.nnunet.root / "predicted_own_plans", "-p", "nnUNetPlansSCD_tiny", "-tr", trainer)

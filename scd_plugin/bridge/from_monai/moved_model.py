@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scd_plugin.bridge.movable_network import MovableNetwork
 from scd_plugin.folders import CHECKPOINT, empty_folder
-from scd_plugin.nnunet.planning.planned_network import architecture_of
+from scd_plugin.nnunet.planning.planned_network import trained_by
 from scd_plugin.whole_files import whole_folder
 
-__all__ = ["TRAINER", "Moved", "plans_with"]
+__all__ = ["TRAINER", "Moved"]
 
 TRAINER = "nnUNetTrainerSCD"
 """The trainer that builds whatever network of SCD the plans name."""
@@ -50,7 +49,8 @@ class Moved:
         """
         place = empty_folder(folder)
         with whole_folder(place) as root:
-            (root / "plans.json").write_text(json.dumps(self.plans, indent=4) + "\n")
+            plans = trained_by(self.plans, self.configuration, self.trainer_name)
+            (root / "plans.json").write_text(json.dumps(plans, indent=4) + "\n")
             (root / "dataset.json").write_text(json.dumps(self.dataset, indent=4) + "\n")
             for fold, weights in self.weights.items():
                 # what nnU-Net's prediction reads; the rest of a checkpoint describes a training, and there was none
@@ -64,10 +64,3 @@ class Moved:
                 with (root / f"fold_{fold}" / CHECKPOINT).open("wb") as file:
                     torch.save(checkpoint, file)
         return place
-
-
-def plans_with(plans: Mapping[str, Any], configuration: str, network: MovableNetwork) -> dict[str, Any]:
-    """A copy of plans whose configuration names a network, all of its arguments included."""
-    known = plans["configurations"]
-    changed = {**known[configuration], "architecture": architecture_of(network.kind, network.arguments)}
-    return {**plans, "configurations": {**known, configuration: changed}}

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scd_plugin.bridge.from_monai.bundle_reader import read_weights
-from scd_plugin.bridge.from_monai.moved_model import TRAINER, Moved, plans_with
+from scd_plugin.bridge.from_monai.moved_model import TRAINER, Moved
 from scd_plugin.bridge.from_monai.new_plans import CONFIGURATION
 from scd_plugin.bridge.movable_network import refuse_cascade, trainers_network
 from scd_plugin.folders import read_json
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
-from scd_plugin.nnunet.planning.planned_network import planned_network
+from scd_plugin.nnunet.planning.planned_network import architecture_of, planned_network, plans_with
 
 __all__ = ["weights_to_nnunet"]
 
@@ -51,4 +51,5 @@ def weights_to_nnunet(
     network = trainers_network(name, recipe)
     fitting = network.checked(read_weights(weights), f"{weights}")
     axes = tuple(mirror_axes) if mirror_axes else None
-    return Moved(plans_with(known, configuration, network), described, name, configuration, {"0": fitting}, axes)
+    named = plans_with(known, configuration, architecture_of(network.kind, network.arguments))
+    return Moved(named, described, name, configuration, {"0": fitting}, axes)

@@ -103,13 +103,15 @@ class CountingPlanner(ExperimentPlanner):
 
     def _report(self, view: View, configuration: Mapping[str, Any]) -> str:
         kind, arguments = cast("tuple[str, dict[str, Any]]", planned_network(configuration))
-        ratios = np.broadcast_to(arguments["keep_ratio"], len(self._preset_ratios())).tolist()
-        channels, classes = (len(self.dataset_json[entry]) for entry in ("channel_names", "labels"))
+        preset = self._preset_ratios()
+        ratios = np.broadcast_to(arguments["keep_ratio"], len(preset)).tolist()
+        names = self.dataset_json.get("channel_names") or self.dataset_json["modality"]
+        channels, classes = len(names), len(self.dataset_json["labels"])
         operations, arguments = {}, {**arguments, "in_channels": channels, "out_channels": classes}
         image = torch.empty(1, channels, *view.crop, device="meta")
-        wanted = {"with these ratios": ratios, "with the preset's": self._preset_ratios(), "dense": 1}
+        wanted = {"with these ratios": ratios, "with the preset's": preset, "dense": 1}
         for what, keep_ratio in wanted.items():
             with torch.device("meta"):
                 network = NETWORKS[kind](**{**arguments, "keep_ratio": keep_ratio})
             operations[what] = multiply_accumulates(network, image)
-        return keep_report(self._shares[view], view.num_tokens, ratios, operations)
+        return keep_report(self._shares[view], view.num_tokens, ratios, preset, operations)

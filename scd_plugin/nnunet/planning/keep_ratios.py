@@ -12,9 +12,8 @@ from scd_plugin.ops.topk import keep_count
 
 __all__ = ["keep_ratios", "keep_report", "share_held", "tokens_after"]
 
-BOUNDS = (0.1, 0.75)
-"""Of every ratio. 0.1 is the smallest published one (BTCV), and fewer tokens save next to nothing more; with 0.75 at
-each stage a fifth of the multiply-accumulates is still saved, beyond it pruning is hardly worth its risk."""
+MOST = 0.75
+"""Of every ratio: at three stages a fifth of the multiply-accumulates is still saved, beyond it hardly anything is."""
 
 
 def share_held(shares: Sequence[float] | np.ndarray) -> float:
@@ -28,34 +27,41 @@ def tokens_after(num_tokens: int, ratios: Sequence[float]) -> list[int]:
 
 
 def keep_ratios(share: float, num_tokens: int, preset: Sequence[float]) -> list[float]:
-    """The smallest keep ratios, in hundredths and within `BOUNDS`, whose last stage keeps a share of all tokens.
+    """The smallest keep ratios, in hundredths, whose last stage keeps a share of all tokens.
 
     They are the preset's, all raised to one power: where those are equal, `share ** (1 / stages)` each; where the first
-    stage is gentler than the others, it stays so.
+    stage is gentler than the others, it stays so. None is below the preset's, since room for what matters alone was not
+    enough where that was tried (docs/studies/choice-of-tokens.md, SCD-Primus), nor above `MOST`.
 
     Args:
         share: of the tokens, 0 to 1.
         num_tokens: of a crop.
-        preset: the preset's ratio at each stage, below 1.
+        preset: the preset's ratio at each stage, at most `MOST`.
     """
     power = np.log(preset) / np.log(preset).sum()
     needed = ceil(share * num_tokens - 1e-6)
     while True:
         # the small number, since 100 * 0.14 is a little more than 14
         exact = np.ceil(100 * share**power - 1e-9) / 100
-        ratios = [float(ratio) for ratio in exact.clip(*BOUNDS)]
+        ratios = [float(ratio) for ratio in exact.clip(preset, MOST)]
         if share >= 1 or tokens_after(num_tokens, ratios)[-1] >= needed:
             return ratios
         # rounding down at each stage lost some of them
         share *= 1.001
 
 
-def keep_report(shares: np.ndarray, num_tokens: int, ratios: Sequence[float], operations: Mapping[str, float]) -> str:
+def keep_report(
+    shares: np.ndarray,
+    num_tokens: int,
+    ratios: Sequence[float],
+    preset: Sequence[float],
+    operations: Mapping[str, float],
+) -> str:
     """Say for a log what was counted, from the shares (cases, crops), and the multiply-accumulates that follow."""
     after = np.divide(tokens_after(num_tokens, ratios), num_tokens)
-    limits = [f" ({bound} is the {word} allowed)" for bound, word in zip(BOUNDS, ("least", "most")) if bound in ratios]
+    limits = " (the preset's)" if list(ratios) == list(preset) else f" ({MOST} is the most allowed)" * (MOST in ratios)
     return (
-        f"keep_ratio {', '.join(map(str, ratios))}{''.join(limits)}\n"
+        f"keep_ratio {', '.join(map(str, ratios))}{limits}\n"
         f"  tokens with more than one class, in {shares.size} crops from {len(shares)} cases: median "
         f"{100 * np.median(shares):.1f} %, in 99 % of the crops at most {100 * share_held(shares):.1f} %\n"
         f"  tokens that stay after each stage: {', '.join(f'{100 * share:.1f}' for share in after)} %, mean "

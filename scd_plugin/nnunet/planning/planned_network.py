@@ -13,11 +13,21 @@ from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.scd_unetr import resolved_strides
 from scd_plugin.ops.grid import per_axis, total_stride
 
-__all__ = ["architecture_of", "planned_network", "scd_primus", "scd_unetr"]
+__all__ = [
+    "TRAINED_BY",
+    "architecture_of",
+    "planned_network",
+    "plans_with",
+    "scd_primus",
+    "scd_unetr",
+    "trained_by",
+]
 
 _DOORS = {name: f"{__name__}.{function}" for name, function in (("SCDUNETR", "scd_unetr"), ("SCDPrimus", "scd_primus"))}
 # arguments that nnU-Net itself gives, by names of its own
 _GIVEN = ("in_channels", "out_channels", "deep_supervision")
+TRAINED_BY = "trained_by"
+"""Name of the trainer in an architecture, where plans lie with a trained model."""
 
 
 def scd_unetr(
@@ -65,6 +75,19 @@ def architecture_of(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         steps, pool = resolved_strides(tuple(kept["patch_size"]), kept["strides"], kept.pop("pool_stride"))
         kept["strides"] = plain_value([(1,) * dims, *steps, *([] if pool is None else [pool])])
     return {"network_class_name": _DOORS[kind], "arch_kwargs": kept, "_kw_requires_import": []}
+
+
+def plans_with(plans: Mapping[str, Any], configuration: str, architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of plans whose configuration has another architecture."""
+    known = plans["configurations"]
+    changed = {**known[configuration], "architecture": dict(architecture)}
+    return {**plans, "configurations": {**known, configuration: changed}}
+
+
+def trained_by(plans: Mapping[str, Any], configuration: str, trainer: str) -> dict[str, Any]:
+    """A copy of plans that names the trainer of a configuration's network, as they lie with a trained model."""
+    architecture = plans["configurations"][configuration]["architecture"]
+    return plans_with(plans, configuration, {**architecture, TRAINED_BY: trainer})
 
 
 def planned_network(configuration: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:

@@ -30,12 +30,13 @@ from scd_plugin.networks.guidance import TARGETS, guide_weight
 from scd_plugin.nnunet.augmentation.device_batches import DeviceAugmenter
 from scd_plugin.nnunet.augmentation.device_loaders import loaders_on_device
 from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
-from scd_plugin.nnunet.planning.planned_network import planned_network
+from scd_plugin.nnunet.planning.planned_network import TRAINED_BY, planned_network
 from scd_plugin.nnunet.planning.token_sizes import token_geometry
 from scd_plugin.nnunet.trainers.contradictions import explicit_settings, refuse_contradiction
 from scd_plugin.nnunet.trainers.epoch_progress import EpochProgress
 from scd_plugin.nnunet.trainers.nonfinite import NonFiniteWatch
 from scd_plugin.nnunet.trainers.recorded_training import RecordedTraining
+from scd_plugin.nnunet.trainers.trained_plans import as_trained, refuse_other_folds, trained_plans
 from scd_plugin.nnunet.trainers.unknown_labels import explain_unknown_labels
 from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss
 from scd_plugin.processor import slow_bfloat16_note
@@ -88,6 +89,8 @@ class PruningTrainer(RecordedTraining):
     """Place of augmentation, "cpu" for nnU-Net's processes, or "device" for that of the training, in its process."""
 
     dataloader_train: Any
+    plans_manager: PlansManager
+    my_init_kwargs: dict[str, Any]
 
     # nnU-Net looks up its own arguments by the names in our signature
     @wraps(AbstractPrimus.__init__)  # type: ignore[misc]
@@ -110,6 +113,8 @@ class PruningTrainer(RecordedTraining):
             msg = f"scd_initial_lr must be more than 0; got {self.scd_initial_lr!r}"
             raise ValueError(msg)
         super().__init__(*args, **kwargs)
+        # in plans of a model; a training builds what they say unless its settings say otherwise
+        self.configuration_manager.configuration.get("architecture", {}).pop(TRAINED_BY, None)
         self.num_epochs, self.initial_lr = self.scd_num_epochs, self.scd_initial_lr
         self.num_iterations_per_epoch = self.scd_iterations_per_epoch
         self.num_val_iterations_per_epoch = self.scd_val_iterations_per_epoch
@@ -162,6 +167,8 @@ class PruningTrainer(RecordedTraining):
     def _network(cls, configuration: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Class and arguments of the network for a configuration, without channels and classes."""
         changes, planned = cls.scd_changes(), planned_network(configuration)
+        if planned is not None and configuration["architecture"].get(TRAINED_BY) == cls.__name__:
+            return planned
         if planned is None:
             return network_arguments(cls.scd_preset(), **{**cls.scd_geometry(configuration), **changes})
         stated = explicit_settings(cls, ("scd_size", "scd_version"))
@@ -171,9 +178,12 @@ class PruningTrainer(RecordedTraining):
     def initialize(self) -> None:
         super().initialize()
         self._log_network()
-        self.drawn = DrawnKeepRatio(cast("SCDNetwork", unwrapped(self.network)), self.scd_keep_ratios)
+        self._draw_keep_ratios()
         if self.computes_in_bfloat16:
             unwrapped(self.network).register_forward_hook(logits_in_float32)
+
+    def _draw_keep_ratios(self) -> None:
+        self.drawn = DrawnKeepRatio(cast("SCDNetwork", unwrapped(self.network)), self.scd_keep_ratios)
 
     def _log_network(self) -> None:
         """Log where the network comes from, and how it differs from its preset."""
@@ -279,12 +289,19 @@ class PruningTrainer(RecordedTraining):
             raise ValueError(msg)
         if writer != reader:
             self.print_to_log_file(f"checkpoint {source} was written by {writer}, {reader} goes on with it")
+        plans, name = checkpoint["init_args"].get("plans"), self.configuration_name
+        if line := as_trained(unwrapped(self.network), plans, name, f"checkpoint {source}"):
+            self.print_to_log_file(line)
+            self._draw_keep_ratios()
         with trusted_checkpoint_types():
             super().load_checkpoint(source)
 
     def on_train_start(self) -> None:
         # before the processes of augmentation are there, which would outlive a training that is killed
         self._end_well("--c goes on from the last checkpoint, which is whole")
+        if not self.was_initialized:
+            self.initialize()
+        self._name_network_in_plans()
         super().on_train_start()
         # processes of augmentation are there by now, and stay as they are
         keep_freed_memory(self.device)
@@ -293,6 +310,14 @@ class PruningTrainer(RecordedTraining):
             self.print_to_log_file(note, also_print_to_console=False)
         if self.computes_in_bfloat16 and (slow := slow_bfloat16_note()):
             self.print_to_log_file(f"note: {slow}")
+
+    def _name_network_in_plans(self) -> None:
+        """Let the plans that nnU-Net keeps with the model and in checkpoints name what is trained."""
+        network, name = unwrapped(self.network), self.configuration_name
+        refuse_other_folds(Path(self.output_folder), name, network)
+        plans = trained_plans(self.plans_manager.plans, name, network, type(self).__name__)
+        self.plans_manager = PlansManager(plans)
+        self.my_init_kwargs = {**self.my_init_kwargs, "plans": plans}
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()

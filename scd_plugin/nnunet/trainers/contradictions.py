@@ -8,12 +8,12 @@ from typing import Any
 from scd_plugin.networks.builder import plain_value
 from scd_plugin.networks.presets import get_preset
 
-__all__ = ["explicit_settings", "refuse_contradiction"]
+__all__ = ["DEFAULTS", "OF_TRAINING", "explicit_settings", "refuse_contradiction", "same_setting"]
 
 DEFAULTS = "scd_settings_are_defaults"
 """Attribute of trainer classes whose own settings are defaults, which plans override."""
-# these act in training alone
-_OF_TRAINING = ("drop_path_rate", "dropout_rate", "tau")
+OF_TRAINING = ("drop_path_rate", "dropout_rate", "tau")
+"""Settings that act in training alone."""
 
 
 def explicit_settings(trainer: type, names: Sequence[str]) -> set[str]:
@@ -35,12 +35,12 @@ def refuse_contradiction(
         msg = f"the plans name the network {kind}, and {trainer} trains {wanted_kind}. {_REMEDY}"
         raise ValueError(msg)
     wanted.pop("keep_ratio", None)
-    wanted = {name: value for name, value in {**wanted, **changes}.items() if name not in _OF_TRAINING}
+    wanted = {name: value for name, value in {**wanted, **changes}.items() if name not in OF_TRAINING}
     stages = len(arguments.get("prune_after") or (0,))
     different = [
         f"{name} is {plain_value(arguments.get(name))} in the plans and {plain_value(value)} in {trainer}"
         for name, value in wanted.items()
-        if _each(name, arguments.get(name), stages) != _each(name, value, stages)
+        if not same_setting(name, arguments.get(name), value, stages)
     ]
     if different:
         msg = f"the network of the plans contradicts the trainer: {'; '.join(different[:3])}. {_REMEDY}"
@@ -53,6 +53,15 @@ _REMEDY = (
 )
 
 
-def _each(name: str, value: Any, stages: int) -> Any:
-    """A setting in a form that can be compared: a keep ratio as one number for each stage."""
-    return [float(value)] * stages if name == "keep_ratio" and isinstance(value, (int, float)) else plain_value(value)
+def same_setting(name: str, one: Any, other: Any, stages: int) -> bool:
+    """Tell whether two values of a setting are alike; one number may stand for each stage, or for each axis."""
+    counts = {"keep_ratio": stages, "patch_size": max(len(value) for value in (one, other, ()) if _is_list(value))}
+
+    def each(value: Any) -> Any:
+        return [value] * counts[name] if name in counts and isinstance(value, (int, float)) else plain_value(value)
+
+    return bool(each(one) == each(other))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))

@@ -41,7 +41,10 @@ class PrunedPrimusTrainer(PruningTrainer):
         names = ("prior", "prune_after", "completion", "completion_hidden_size")
         preset = get_preset(cls.scd_preset()).arguments
         given = {name: getattr(cls, f"scd_{name}") for name in names}
-        return {**super().scd_changes(), **{name: value for name, value in given.items() if value != preset[name]}}
+        changes = {name: value for name, value in given.items() if value != preset[name]}
+        if cls.scd_patch_size is not None:
+            changes["patch_size"] = cls.scd_patch_size
+        return {**super().scd_changes(), **changes}
 
     @classmethod
     def scd_geometry(cls, configuration: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,7 +87,13 @@ class TestWeightsAlone:
         moved = weights_to_nnunet(checkpoint, **files, trainer="nnUNetTrainerSCD_demo").write(tmp_path / "moved")
         again = weights_to_nnunet(checkpoint, plans=moved / "plans.json", dataset_json=moved / "dataset.json")
         assert again.trainer_name == "nnUNetTrainerSCD"
-        assert again.plans == json.loads((moved / "plans.json").read_text())
+        # each names its trainer beside the network
+        written = [
+            json.loads((folder / "plans.json").read_text()) for folder in (moved, again.write(tmp_path / "again"))
+        ]
+        architectures = [plans["configurations"]["3d_fullres"]["architecture"] for plans in written]
+        assert [one.pop("trained_by") for one in architectures] == ["nnUNetTrainerSCD_demo", "nnUNetTrainerSCD"]
+        assert written[0] == written[1]
 
     @pytest.mark.parametrize("content", [{"model": [1, 2]}, [1, 2], {}], ids=str)
     def test_no_weights(self, tmp_path: Path, content: Any) -> None:

@@ -94,8 +94,8 @@ def test_counted(dataset: Any, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 def test_no_boundary_anywhere(dataset: Any, capsys: pytest.CaptureFixture[str]) -> None:
     dataset(np.zeros(SHAPE, np.uint8))
-    assert ratios(nnUNetPlannerSCD_tiny(DATASET).plan_experiment()) == {"2d": 0.1, "3d_fullres": 0.1}
-    assert "3d_fullres: keep_ratio 0.1, 0.1, 0.1 (0.1 is the least allowed)" in capsys.readouterr().out
+    assert ratios(nnUNetPlannerSCD_tiny(DATASET).plan_experiment()) == {"2d": 0.25, "3d_fullres": 0.25}
+    assert "3d_fullres: keep_ratio 0.25, 0.25, 0.25 (the preset's)" in capsys.readouterr().out
 
 
 @pytest.mark.slow

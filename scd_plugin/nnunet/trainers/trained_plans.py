@@ -1,0 +1,102 @@
+"""The plans that nnU-Net keeps with a trained model name the network that was trained.
+
+Else prediction would take today's preset, and settings that no weight shows, such as the keep ratio, could have changed
+since. nnU-Net predicts all folds of a model folder with one network, and keeps the plans in every checkpoint too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
+
+from scd_plugin.folders import read_json
+from scd_plugin.networks.builder import NETWORKS, plain_value
+from scd_plugin.networks.family import SCDNetwork
+from scd_plugin.nnunet.planning.planned_network import architecture_of, plans_with, trained_by
+from scd_plugin.nnunet.trainers.contradictions import OF_TRAINING, same_setting
+
+__all__ = ["as_trained", "refuse_other_folds", "trained_plans"]
+
+
+def trained_plans(plans: Mapping[str, Any], configuration: str, network: nn.Module, trainer: str) -> dict[str, Any]:
+    """Return plans whose configuration names the network and its trainer; as they are for networks of others."""
+    architecture = _architecture(network)
+    if architecture is None:
+        return dict(plans)
+    return trained_by(plans_with(plans, configuration, architecture), configuration, trainer)
+
+
+def as_trained(network: nn.Module, plans: object, configuration: str, source: str) -> str:
+    """Give a network the keep ratio with which a checkpoint was trained; return what is to be said of it, if anything.
+
+    Args:
+        network: changed in place where it differs.
+        plans: those in the checkpoint.
+        configuration: the configuration's name.
+        source: what to call the checkpoint.
+
+    Raises:
+        ValueError: if the network differs in anything else that acts at prediction.
+    """
+    changed = _changed(network, plans, configuration)
+    ratio = changed.pop("keep_ratio", None)
+    if changed:
+        msg = (
+            f"{source} was trained with {_in_words(changed)} in this training; go on with the settings that it was "
+            "trained with, or start a new training"
+        )
+        raise ValueError(msg)
+    if ratio is None or not isinstance(network, SCDNetwork):
+        return ""
+    network.set_keep_ratio(ratio[0])
+    return f"{source} was trained with {_in_words({'keep_ratio': ratio})} in these settings; it stays at {ratio[0]}"
+
+
+def refuse_other_folds(fold: Path, configuration: str, network: nn.Module) -> None:
+    """Raise ValueError where other folds of the model folder were trained with other settings of the network."""
+    others = [path for path in sorted(fold.parent.glob("fold_*")) if path != fold and any(path.glob("checkpoint_*"))]
+    try:
+        plans = read_json(fold.parent / "plans.json") if others else {}
+    except ValueError:
+        # nnU-Net writes the file anew
+        return
+    if changed := _changed(network, plans, configuration):
+        names = ", ".join(path.name for path in others)
+        msg = (
+            f"{names} in {fold.parent} were trained with {_in_words(changed)} in this training, and nnU-Net predicts "
+            "all folds with one network. Train this fold with the same settings, or all of them under another name of "
+            "trainer or plans"
+        )
+        raise ValueError(msg)
+
+
+def _architecture(network: nn.Module) -> dict[str, Any] | None:
+    kind, arguments = type(network).__name__, getattr(network, "arguments", None)
+    return architecture_of(kind, arguments) if NETWORKS.get(kind) is type(network) and arguments else None
+
+
+def _changed(network: nn.Module, plans: object, configuration: str) -> dict[str, tuple[Any, Any]]:
+    """Settings that act at prediction, as plans name them and as the network has them; empty if that is not known."""
+    try:
+        trained = PlansManager(plans).get_configuration(configuration).configuration["architecture"]
+        then, door = trained["arch_kwargs"], trained["network_class_name"]
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+        # whatever else is in a file of nnU-Net's that is not needed here
+        return {}
+    own = _architecture(network)
+    if own is None or own["network_class_name"] != door:
+        return {}
+    now, stages = own["arch_kwargs"], len(own["arch_kwargs"].get("prune_after") or (0,))
+    return {
+        name: (plain_value(value), plain_value(now[name]))
+        for name, value in then.items()
+        if name in now and name not in OF_TRAINING and not same_setting(name, value, now[name], stages)
+    }
+
+
+def _in_words(changed: Mapping[str, tuple[Any, Any]]) -> str:
+    return ", ".join(f"{name} {then}, which is {now}" for name, (then, now) in changed.items())

@@ -1,0 +1,179 @@
+"""The plans beside a trained model: prediction builds from them what was trained, whatever presets say by then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("nnunetv2")
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from scd_plugin.networks import presets
+from scd_plugin.nnunet import trainers
+from scd_plugin.nnunet.trainers.trained_plans import as_trained, refuse_other_folds, trained_plans
+from scd_plugin.whole_files import write_json
+
+MakeTrainer = Callable[..., Any]
+TRAINERS = [name for name in trainers.__all__ if name.startswith("nnUNetTrainer")]
+PLANS = {
+    "dataset_name": "Dataset901_Test",
+    "configurations": {
+        "3d_fullres": {
+            "patch_size": [32, 64, 64],
+            "batch_size": 2,
+            "architecture": {"arch_kwargs": {"strides": [[1, 1, 1], [1, 2, 2], *[[2, 2, 2]] * 3]}},
+        },
+        "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+    },
+}
+
+
+def build(trainer: Any, plans: dict[str, Any], configuration: str = "3d_fullres") -> Any:
+    manager = PlansManager(plans)
+    with torch.device("meta"):
+        deep = trainer.scd_deep_supervision
+        return trainer.build_network_architecture(manager, manager.get_configuration(configuration), 2, 3, deep)
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("configuration", PLANS["configurations"])
+def test_prediction_builds_what_was_trained(name: str, configuration: str) -> None:
+    trainer = getattr(trainers, name)
+    trained = build(trainer, PLANS, configuration)
+    plans = trained_plans(PLANS, configuration, trained, name)
+    again = build(trainer, plans, configuration)
+    ratios, as_trained = ([stage.keep_ratio for stage in net.pruning_stages()] for net in (again, trained))
+    assert ratios == as_trained
+    assert {key: value.shape for key, value in again.state_dict().items()} == {
+        key: value.shape for key, value in trained.state_dict().items()
+    }
+    assert again.grid_size == trained.grid_size
+    # everything else in the plans is as it was, and they themselves are
+    other = next(one for one in PLANS["configurations"] if one != configuration)
+    assert plans["configurations"][other] == PLANS["configurations"][other]
+    assert "trained_by" not in str(PLANS)
+
+
+def test_a_preset_that_changes_later_changes_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer: Any = trainers.nnUNetTrainerSCDPrimusS
+    plans = trained_plans(PLANS, "3d_fullres", build(trainer, PLANS), trainer.__name__)
+    preset = presets.PRESETS["primus-s"]
+    later = preset._replace(arguments={**preset.arguments, "keep_ratio": 0.125, "prune_after": (4,)})
+    monkeypatch.setattr(presets, "PRESETS", {**presets.PRESETS, "primus-s": later})
+    assert [stage.keep_ratio for stage in build(trainer, PLANS).pruning_stages()] == [0.125]
+    model = build(trainer, plans)
+    assert [stage.keep_ratio for stage in model.pruning_stages()] == [0.5]
+    assert model.arguments["prune_after"] is None
+
+
+def test_settings_of_another_trainer_are_still_refused() -> None:
+    plans = trained_plans(PLANS, "3d_fullres", build(trainers.nnUNetTrainerSCD, PLANS), "nnUNetTrainerSCD")
+    assert plans["configurations"]["3d_fullres"]["architecture"]["trained_by"] == "nnUNetTrainerSCD"
+    with pytest.raises(ValueError, match="hidden_size is 768 in the plans and 384 in nnUNetTrainerSCD_small"):
+        build(trainers.nnUNetTrainerSCD_small, plans)
+
+
+class Small(trainers.nnUNetTrainerSCDPrimusS):  # type: ignore[valid-type, misc]
+    scd_patch_size = 4
+
+
+def test_a_token_size_that_contradicts_the_plans_is_refused() -> None:
+    plans = trained_plans(PLANS, "3d_fullres", build(trainers.nnUNetTrainerSCDPrimusS, PLANS), "another")
+    with pytest.raises(ValueError, match=r"patch_size is \[4, 8, 8\] in the plans and 4 in Small"):
+        build(Small, plans)
+    plans = trained_plans(PLANS, "3d_fullres", build(Small, PLANS), "another")
+    assert build(Small, plans).arguments["patch_size"] == [4, 4, 4]
+
+
+def test_networks_of_others_are_none_of_ours() -> None:
+    assert trained_plans(PLANS, "3d_fullres", torch.nn.Linear(1, 1), "nnUNetTrainer") == PLANS
+
+
+def test_settings_that_json_does_not_know() -> None:
+    class Ours(trainers.nnUNetTrainerSCDPrimusS):  # type: ignore[valid-type, misc]
+        scd_prune_after = range(2, 9, 3)
+        scd_keep_ratio = (np.float32(0.5), 0.5, np.float64(0.25))
+
+    plans = trained_plans(PLANS, "3d_fullres", build(Ours, PLANS), "Ours")
+    arguments = json.loads(json.dumps(plans))["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    assert (arguments["prune_after"], arguments["keep_ratio"]) == ([2, 5, 8], [0.5, 0.5, 0.25])
+
+
+def demo_plans(network: Any) -> dict[str, Any]:
+    return trained_plans(PLANS, "3d_fullres", network, "nnUNetTrainerSCD_demo")
+
+
+def test_goes_on_as_trained() -> None:
+    network = build(trainers.nnUNetTrainerSCD_demo, PLANS)
+    assert as_trained(network, demo_plans(network), "3d_fullres", "checkpoint a") == ""
+    # one number stands for each stage
+    listed = demo_plans(network)
+    listed["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["keep_ratio"] = [0.25] * 3
+    assert as_trained(network, listed, "3d_fullres", "checkpoint a") == ""
+    for unknown in (None, {}, PLANS, [], {"configurations": {"3d_fullres": {"architecture": 3}}}):
+        assert as_trained(network, unknown, "3d_fullres", "checkpoint a") == ""
+    assert as_trained(network, demo_plans(network), "2d", "checkpoint a") == ""
+    trained = demo_plans(network)
+    network.set_keep_ratio(0.5)
+    assert as_trained(network, trained, "3d_fullres", "checkpoint a") == (
+        "checkpoint a was trained with keep_ratio 0.25, which is 0.5 in these settings; it stays at 0.25"
+    )
+    assert [stage.keep_ratio for stage in network.pruning_stages()] == [0.25] * 3
+    network.arguments["sampling"] = "random"
+    with pytest.raises(
+        ValueError, match="checkpoint a was trained with sampling soft_topk, which is random in this train"
+    ):
+        as_trained(network, trained, "3d_fullres", "checkpoint a")
+
+
+def test_folds_of_one_model_are_of_one_network(tmp_path: Any) -> None:
+    network = build(trainers.nnUNetTrainerSCD_demo, PLANS)
+    fold, other = tmp_path / "fold_1", tmp_path / "fold_0"
+    other.mkdir()
+    write_json(tmp_path / "plans.json", demo_plans(network))
+    network.set_keep_ratio(0.5)
+    # begun, and nothing saved yet
+    refuse_other_folds(fold, "3d_fullres", network)
+    (other / "checkpoint_best.pth").touch()
+    with pytest.raises(ValueError, match=r"fold_0 in .* were trained with keep_ratio 0.25, which is 0.5 in this train"):
+        refuse_other_folds(fold, "3d_fullres", network)
+    # a new start of that fold itself
+    refuse_other_folds(other, "3d_fullres", network)
+    (tmp_path / "plans.json").write_text("{")
+    refuse_other_folds(fold, "3d_fullres", network)
+
+
+def test_training_leaves_its_network_in_plans_and_checkpoint(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    trainer = make_trainer(trainers.nnUNetTrainerSCD_demo, initialize=True)
+    saved: list[Any] = []
+    # nnU-Net saves the trainer's plans there
+    monkeypatch.setattr(nnUNetTrainer, "on_train_start", lambda self: saved.append(self.plans_manager.plans))
+    trainer.on_train_start()
+    architecture = saved[0]["configurations"]["3d_fullres"]["architecture"]
+    assert architecture["arch_kwargs"]["keep_ratio"] == 0.25
+    assert architecture["trained_by"] == "nnUNetTrainerSCD_demo"
+
+    trainer.current_epoch = 3
+    trainer.save_checkpoint(str(tmp_path / "c.pth"))
+    other = make_trainer(Half, initialize=True)
+    other.load_checkpoint(str(tmp_path / "c.pth"))
+    assert [stage.keep_ratio for stage in other.network.pruning_stages()] == [0.25] * 3
+    assert other.drawn.own == [0.25] * 3
+
+    # plans of a model, taken for a training, are held against its settings again
+    with pytest.raises(ValueError, match=r"keep_ratio is 0.25 in the plans and 0.5 in Half"):
+        make_trainer(Half, architecture={**architecture, "trained_by": "Half"}, initialize=True)
+
+
+class Half(trainers.nnUNetTrainerSCD_demo):
+    scd_keep_ratio = 0.5
+    scd_keep_ratios = (0.5, 0.75)
