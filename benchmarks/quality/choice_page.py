@@ -32,6 +32,7 @@ FAMILIES = {
 """Decoders, and what they see; a table each."""
 TRIOS = {
     UNETR: ("dense", "shallow", "guided"),
+    LIGHT: ("light-dense", "light-shallow", "light-guided"),
     SUBVOXEL: ("subvoxel-dense", "subvoxel-shallow", "subvoxel-guided"),
     PRIMUS: ("primus", "primus-shallow", "primus-guided"),
 }
@@ -69,11 +70,16 @@ NAMES = {
     "primus-guided-half": "SCD-Primus, a half kept, labels teach",
     "primus-shallow-gradual": "Primus, as many blocks as the three steps cost",
     "primus-guided-gradual": "SCD-Primus, a quarter kept in three steps, labels teach",
-    "light": "light decoder, published",
-    "subvoxel-dense": "sub-voxel decoder, dense, 8 blocks",
-    "subvoxel-shallow": "sub-voxel decoder, dense, fewer blocks",
-    "subvoxel": "sub-voxel decoder, published",
-    "subvoxel-guided": "sub-voxel decoder, labels teach",
+    **{
+        f"{network}{kind}": f"{network.replace('subvoxel', 'sub-voxel')} decoder, {what}"
+        for network in ("light", "subvoxel")
+        for kind, what in (
+            ("-dense", "dense, 8 blocks"),
+            ("-shallow", "dense, fewer blocks"),
+            ("", "published"),
+            ("-guided", "labels teach"),
+        )
+    },
 }
 HEAD = """# What the choice of tokens is worth
 

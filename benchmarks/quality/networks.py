@@ -171,9 +171,11 @@ NETWORKS: dict[str, Builder] = {
     # the published transformer with other decoders
     **{decoder: partial(published, decoder=decoder) for decoder in ("light", "subvoxel")},
     # decoders that see the image less, or not at all, lean on the transformer
-    "subvoxel-dense": partial(dense, decoder="subvoxel"),
-    "subvoxel-shallow": partial(shallow, decoder="subvoxel"),
-    "subvoxel-guided": partial(published, decoder="subvoxel"),
+    **{
+        f"{decoder}-{kind}": partial(make, decoder=decoder)
+        for decoder in ("light", "subvoxel")
+        for kind, make in (("dense", dense), ("shallow", shallow), ("guided", published))
+    },
     "primus": primus,
     "primus-shallow": partial(primus_shallow, pruned=partial(primus, keep_ratio=KEEP_RATIO)),
     "primus-pruned": partial(primus, keep_ratio=KEEP_RATIO),

@@ -91,6 +91,7 @@ def plain() -> list[Run]:
             "primus-guided-gradual",
             "primus-shallow-gradual",
         ),
+        ("light-dense", "light-shallow", "light", "light-guided"),
         ("subvoxel-dense", "subvoxel-shallow", "subvoxel", "subvoxel-guided"),
     )
     tasks = ("left_atrium", "hippocampus", "acdc", "lesions")
