@@ -33,7 +33,7 @@ RUNS = tuple(
 )
 DRY = (("nnUNetTrainerSCD_demo", False, False), ("nnUNetTrainerSCD_demo", True, False))
 FIRST = 6
-"""steps before the clock starts: graphs are recorded in the fourth"""
+"""steps before the clock starts: graphs are recorded in the fifth, since the scaler has no scale in the first"""
 Row = dict[str, Any]
 
 
@@ -75,6 +75,8 @@ def _measured(data_set: Path, name: str, device: torch.device, *, graph: bool, s
         trainer.on_train_epoch_start()
         for _ in range(FIRST):
             trainer.train_step(batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         begin = time.perf_counter()
         for _ in range(steps):
             trainer.train_step(batch)

@@ -100,7 +100,8 @@ def write_data_set(root: Path, shape: list[int]) -> Path:
     }
     (raw / "dataset.json").write_text(json.dumps({**dataset, "overwrite_image_reader_writer": "SimpleITKIO"}))
     for place in (raw / "imagesTr" / "case_0000.nii.gz", raw / "labelsTr" / "case.nii.gz"):
-        place.symlink_to(IMAGE.resolve())
+        # trainers are measured without it, and nnU-Net's planner passes over links to nothing
+        place.symlink_to(IMAGE.resolve()) if IMAGE.is_file() else place.touch()
     (preprocessed / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
     (preprocessed / "dataset.json").write_text(json.dumps(dataset))
     return preprocessed

@@ -139,6 +139,10 @@ class Crew:
             answered = process.submit(answer, method, *arguments).result()
         except (BrokenProcessPool, NoResult) as error:
             self.end(entry)
+            if self._cuda and self._live and "out of memory" in str(error):
+                # others hold some of the GPU's between their turns
+                self.close()
+                return self.ask(entry, method, *arguments)
             ended = "its process ended without an answer, as it does where memory runs out"
             raise NoResult(str(error) if isinstance(error, NoResult) else ended) from None
         if method == "prepare":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from scd_plugin.networks.pass_key import memory_format
 
-__all__ = ["CudaGraph", "recorded"]
+__all__ = ["CudaGraph", "recorded", "renew_state"]
 
 
 class _Recorded(Protocol):
@@ -49,10 +50,23 @@ def recorded(work: Callable[[], Any], beside: _Recorded | None = None) -> tuple[
         # theirs would end this recording, or theirs
         capture_error_mode="thread_local",
     )
-    # a recording that fails does not set the stream back
-    with torch.cuda.stream(caller), recording:
-        output = work()
+    try:
+        # a recording that fails does not set the stream back
+        with torch.cuda.stream(caller), recording:
+            output = work()
+    except BaseException:
+        renew_state(torch.cuda.default_generators, torch.cuda.current_device())
+        raise
     return stream, graph, output
+
+
+def renew_state(generators: Sequence[Any], device: int) -> None:
+    """Let a device's generator go on from where it is: a recording that fails may leave it as if it went on.
+
+    Numbers drawn later would then raise an error in older PyTorch, https://github.com/pytorch/pytorch/issues/171263.
+    """
+    with suppress(AttributeError, IndexError, RuntimeError):
+        generators[device].graphsafe_set_state(generators[device].clone_state())
 
 
 class CudaGraph:

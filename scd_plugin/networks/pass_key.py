@@ -106,7 +106,7 @@ def _place(tensor: Tensor) -> Any:
 
 def _numerics(device: str) -> tuple[Any, ...]:
     """Return the global settings that choose precision and kernels."""
-    precision = (torch._C._get_cublas_allow_tf32(), torch._C._get_cudnn_allow_tf32())  # noqa: SLF001
+    precision = [_precision(operation) for operation in ("matmul", "conv")]
     attention: Any = torch.backends.cuda
     return (
         torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
@@ -118,3 +118,11 @@ def _numerics(device: str) -> tuple[Any, ...]:
         attention.math_sdp_enabled(),
         attention.cudnn_sdp_enabled(),
     )
+
+
+def _precision(operation: str) -> Any:
+    """Return how CUDA computes in float32; the older question raises an error where the newer setting was used."""
+    internal: Any = torch._C  # noqa: SLF001
+    if hasattr(internal, "_get_fp32_precision_getter"):
+        return internal._get_fp32_precision_getter("cuda", operation)  # noqa: SLF001
+    return internal._get_cublas_allow_tf32() if operation == "matmul" else internal._get_cudnn_allow_tf32()  # noqa: SLF001

@@ -190,6 +190,40 @@ def test_a_network_not_seen_yet_is_trusted_with_half_of_the_memory(monkeypatch: 
     assert ended == [dense]
 
 
+@pytest.mark.parametrize(
+    ("device_is_cuda", "word", "tries"),
+    [(True, "CUDA out of memory", 2), (True, "tired", 1), (False, "out of memory", 1)],
+)
+def test_on_a_gpu_others_leave_where_memory_runs_out(device_is_cuda: bool, word: str, tries: int) -> None:
+    scd, dense = entries("scd", "dense")
+    crew = Crew([], MODES["forward"], cuda=False)
+    crew._cuda = device_is_cuda
+    asked: list[int] = []
+
+    class Full:
+        def submit(self, *_: Any) -> Any:
+            asked.append(len(crew._live))
+            return SimpleNamespace(result=self.result)
+
+        def result(self) -> Any:
+            if dense in crew._live:
+                raise NoResult(word)
+            return ModeResult(steps=1, before_bytes=0, peak_bytes=0)
+
+        def shutdown(self) -> None:
+            pass
+
+    crew._start = lambda _: Full()  # type: ignore[method-assign, assignment, return-value]
+    crew._live = {dense: Full()}  # type: ignore[dict-item]
+    if tries == 2:
+        assert crew.ask(scd, "prepare").steps == 1
+        assert list(crew._live) == [scd]
+    else:
+        with pytest.raises(NoResult, match=word):
+            crew.ask(scd, "prepare")
+    assert len(asked) == tries
+
+
 @pytest.mark.slow
 def test_answers_of_a_process_and_its_end() -> None:
     (one,) = entries("scd:size=tiny")

@@ -142,6 +142,26 @@ if name == "bad":
 """
 
 
+class TestCorrectness:
+    def test_what_failed_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        code = "print('FAILED tests/a.py'); print('1 failed'); raise SystemExit(1)"
+        monkeypatch.setattr(gpu_steps, "TESTS", [sys.executable, "-c", code])
+        (row,) = gpu_steps.correctness(where())
+        assert row == {
+            "what": "tests",
+            "exit_code": 1,
+            "summary": "1 failed",
+            "last_lines": ["FAILED tests/a.py", "1 failed"],
+        }
+
+    def test_takes_a_part_of_the_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        code = "import time; print('so far', flush=True); time.sleep(60)"
+        monkeypatch.setattr(gpu_steps, "TESTS", [sys.executable, "-c", code])
+        monkeypatch.setattr(gpu_steps, "TESTS_SECONDS", 2.0)
+        (row,) = gpu_steps.correctness(where())
+        assert (row["exit_code"], row["summary"]) == (None, "so far")
+
+
 class TestPage:
     def test_ratios_are_of_replays(self) -> None:
         page = markdown(made([timed("dense", 0.006), timed("scd:keep_ratio=0.25", 0.003), timed("nnunet", 0.0045)]))
@@ -185,6 +205,13 @@ class TestWholeCase:
         monkeypatch.setattr(whole_case, "IMAGE", tmp_path / "absent.nii.gz")
         (row,) = whole_case.whole_case(where())
         assert row["skipped"].endswith("absent.nii.gz; name one by IMAGE=")
+
+    def test_trainers_can_be_planned_without_it(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(whole_case, "IMAGE", tmp_path / "absent.nii.gz")
+        whole_case.write_data_set(tmp_path, [32, 32, 32])
+        # nnU-Net's planner passes over links to nothing, and finds no case
+        found = [path.name for path in sorted((tmp_path / "raw").rglob("*.nii.gz")) if path.is_file()]
+        assert found == ["case_0000.nii.gz", "case.nii.gz"]
 
     @pytest.mark.slow
     def test_commands_run(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scd_plugin.networks.cuda_graph import CudaGraph
+from scd_plugin.networks.cuda_graph import CudaGraph, renew_state
 
 
 class Stream:
@@ -30,6 +30,14 @@ class Graph:
 
     def replay(self) -> None:
         CALLS.append("replay")
+
+
+class Generator:
+    def clone_state(self) -> Generator:
+        return Generator()
+
+    def graphsafe_set_state(self, state: Generator) -> None:
+        CALLS.append(f"new state {state is not self}")
 
 
 class Doubler(nn.Module):
@@ -80,6 +88,8 @@ def _torch_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name, stand_in in {
         "device": lambda _: nullcontext(),
+        "current_device": lambda: 0,
+        "default_generators": (Generator(),),
         "current_stream": lambda: current[-1],
         "Stream": lambda: Stream("side"),
         "stream": On,
@@ -123,8 +133,16 @@ def test_a_failure_sets_the_stream_back() -> None:
     with pytest.raises(RuntimeError, match="not while capturing"):
         CudaGraph(network, torch.zeros(1, 1, 4, 4))
     assert [stream.name for stream in current] == ["caller"]
+    # or numbers drawn later would raise an error
+    assert CALLS[-1] == "new state True"
     assert not torch.is_inference_mode_enabled()
     assert torch.is_grad_enabled()
+
+
+def test_generators_that_can_not_renew_their_state() -> None:
+    renew_state((), 0)
+    renew_state((object(),), 0)
+    assert CALLS == []
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])

@@ -125,7 +125,11 @@ class WindowPredictor(nnUNetPredictor):
             self.keep_map.begin(data.shape[1:])
         windows, how = [data[where] for where in slicers], self.settings
         self._answers = window_logits(windows, self._forward, batch=how.batch, skip_empty=how.skip_empty)
-        return super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
+        try:
+            return super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
+        finally:
+            # else they hold the image on the device until the next one is there
+            self._answers = iter(())
 
     def _internal_maybe_mirror_and_predict(self, x: Tensor) -> Tensor:
         """Return the logits of the next window; nnU-Net asks in the order of its slicers."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from math import isfinite
 from pathlib import Path
@@ -368,7 +369,7 @@ class PruningTrainer(RecordedTraining):
     def _run_step(self, step: Callable[[dict[str, Any]], dict[str, Any]], batch: dict[str, Any]) -> dict[str, Any]:
         """Run a step in its precision; where it fails at labels that dataset.json lacks, say so and in which cases."""
         try:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.computes_in_bfloat16):
+            with torch.autocast("cpu", torch.bfloat16) if self.computes_in_bfloat16 else nullcontext():
                 return step(batch)
         except (IndexError, RuntimeError):
             # batches stay on the CPU, so nothing is asked of a CUDA device that has failed

@@ -41,6 +41,14 @@ class RecordedTraining(AbstractPrimus):
         super().on_train_epoch_start()
         self._losses_of_epoch = []
 
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        if self.recorded:
+            # the final validation has a use for their memory
+            self.recorded = None
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Train on a batch and return its loss; where steps are recorded, that of the step before."""
         loss = self.recorded(batch["data"], batch["target"], self._kind_of_step()) if self.recorded else None
@@ -77,7 +85,8 @@ class RecordedTraining(AbstractPrimus):
 
     def _gradients(self, data: Tensor, target: Tensor | list[Tensor]) -> Tensor:
         """Compute the loss and add to the gradients, scaled on CUDA, as nnU-Net's training step does."""
-        with torch.autocast("cuda", enabled=self.device.type == "cuda"):
+        # weights that were cast before would be read where they lay, and never cast again
+        with torch.autocast("cuda", enabled=self.device.type == "cuda", cache_enabled=False):
             loss: Tensor = self.loss(self.network(data), target)
         (loss if self.grad_scaler is None else self.grad_scaler.scale(loss)).backward()
         return loss.detach()

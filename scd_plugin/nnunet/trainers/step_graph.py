@@ -22,7 +22,7 @@ class StepGraph:
     numbers go on from replay to replay, as PyTorch's generator on the device does.
 
     Args:
-        compute: opens its own autocast; its steps have run before, with kernels chosen.
+        compute: opens its own autocast, without a cache; its steps have run before, with kernels chosen.
         data: images (B, C, *size), on CUDA.
         target: a tensor or a list of tensors, on CUDA.
         parameters: those that are trained.

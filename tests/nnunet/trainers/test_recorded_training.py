@@ -12,6 +12,8 @@ from torch import Tensor
 
 pytest.importorskip("nnunetv2")
 
+from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimus
+
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo, recorded_steps, recorded_training
 from scd_plugin.nnunet.trainers.recorded_steps import MAX_GRAPHS, WARM_UP, RecordedSteps, why_not_recorded
 from scd_plugin.nnunet.trainers.step_graph import StepGraph
@@ -162,6 +164,37 @@ def test_unknown_labels_are_looked_for_in_the_batch_before(make_trainer: Callabl
         trainer._run_step(failed, good)
 
 
+def test_weights_are_cast_anew_in_each_step(make_trainer: Callable[..., Any], recorded: type[StandIn]) -> None:
+    """A graph that found them in autocast's cache would train on the weights of the day it was recorded."""
+    trainer = make_trainer(Graphed, initialize=True)
+    loss, caches = trainer.loss, []
+
+    def watched(*arguments: Any) -> Any:
+        caches.append(torch.is_autocast_cache_enabled())
+        # not within another, at whose end alone PyTorch would empty the cache
+        assert not torch.is_autocast_enabled("cpu")
+        return loss(*arguments)
+
+    trainer.loss = watched
+    for batch in batches(WARM_UP + 2):
+        trainer.train_step(batch)
+    assert recorded.made[0].replays == 2
+    # nnU-Net's own steps first
+    assert caches == [True] * WARM_UP + [False] * 2
+
+
+def test_graphs_are_freed_before_the_final_validation(
+    make_trainer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, recorded: type[StandIn]
+) -> None:
+    trainer, _ = trained(make_trainer, Graphed, batches(WARM_UP + 1))
+    assert recorded.made
+    assert any(one.grad is not None for one in trainer.network.parameters())
+    monkeypatch.setattr(AbstractPrimus, "on_train_end", lambda _: None)
+    trainer.on_train_end()
+    assert trainer.recorded is None
+    assert all(one.grad is None for one in trainer.network.parameters())
+
+
 def test_other_kinds_of_steps_are_computed(recorded: type[StandIn]) -> None:
     layer = torch.nn.Linear(1, 1)
 
@@ -209,19 +242,22 @@ def test_gradients_of_a_graph_on_cuda() -> None:
     scaler = torch.amp.GradScaler("cuda")
 
     def compute(data: Tensor, target: Any) -> Tensor:
-        with torch.autocast("cuda"):
+        with torch.autocast("cuda", cache_enabled=False):
             loss = torch.nn.functional.mse_loss(network(data), target)
         scaler.scale(loss).backward()
         return loss.detach()
 
     examples = [(torch.randn(2, 1, 8, 8, 8).cuda(), torch.randn(2, 2, 6, 6, 6).cuda()) for _ in range(3)]
     parameters = list(network.parameters())
-    expected = []
+    # whatever autocast is open around it, a graph casts the weights anew
+    with torch.autocast("cpu", enabled=False):
+        graph = StepGraph(compute, *examples[0], parameters)
     for example in examples:
         network.zero_grad(set_to_none=True)
-        expected.append((compute(*example), [one.grad.clone() for one in parameters if one.grad is not None]))
-    graph = StepGraph(compute, *examples[0], parameters)
-    for example, (loss, gradients) in zip(examples, expected):
+        loss, gradients = compute(*example), [one.grad.clone() for one in parameters if one.grad is not None]
         torch.testing.assert_close(graph(*example), loss, rtol=1e-3, atol=1e-5)
         for one, gradient in zip(parameters, gradients):
             torch.testing.assert_close(one.grad, gradient, rtol=1e-2, atol=1e-2 * float(gradient.abs().max()))
+        with torch.no_grad():
+            for one in parameters:
+                one.add_(0.1)
