@@ -65,7 +65,7 @@ def inference_config(network: MovableNetwork, model: ModelFolder) -> dict[str, A
     trusted = {"trust": True} if model.recipe.trust else {}
     return {
         # looks at the command line, and shows errors as sentences
-        "imports": ["$import scd_plugin.monai"],
+        "imports": ["$import scd_plugin.monai as scd"],
         "bundle_root": ".",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "dataset_dir": "$@bundle_root + '/images'",
@@ -113,7 +113,7 @@ def inference_config(network: MovableNetwork, model: ModelFolder) -> dict[str, A
             postprocessing="@postprocessing",
             val_handlers="@handlers",
         ),
-        "run": ["$@evaluator.run()"],
+        "run": ["$scd.need_weights(@handlers)", "$@evaluator.run()"],
     }
 
 

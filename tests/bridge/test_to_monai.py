@@ -19,6 +19,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from scd_plugin.bridge import NnunetLoadImaged, NnunetPreprocessd, NnunetRestored, NnunetSaveImaged, read_recipe
 from scd_plugin.bridge.to_monai import to_monai
+from scd_plugin.monai.errors import explained
 from scd_plugin.monai.export.description import describe
 from scd_plugin.monai.export.exporter import export_bundle
 
@@ -191,6 +192,24 @@ class TestRefused:
         ):
             to_monai(make_model(trainer_name="nnUNet_Primus_S_Trainer"), tmp_path / "bundle")
         assert not (tmp_path / "bundle").exists()
+
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize("number", [0, 1])
+    def test_weights_that_were_cut_off(
+        self, make_model: Callable[..., Path], plans: Any, dataset: Any, images: Path, tmp_path: Path, number: int
+    ) -> None:
+        one_channel(plans, dataset, images)
+        bundle = to_monai(make_model(plans, dataset, folds=("0", "1")), tmp_path / "bundle")
+        file = sorted((bundle / "models").iterdir())[number]
+        file.write_bytes(file.read_bytes()[:1000])
+        with pytest.raises((ValueError, RuntimeError)) as caught:
+            run_bundle(bundle, images)
+        said = explained(caught.value)
+        assert said == (
+            f"the weights in {file} can't be read: the file, of 1000 bytes, was cut off or is no state dict; copy or "
+            "download it again, or train the bundle anew"
+        )
+        assert not list(bundle.glob("eval/*.nii.gz"))
 
     def test_cascade(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"3d_cascade_fullres is the second stage of a cascade.*3d_lowres"):

@@ -57,6 +57,8 @@ class Preprocessing:
     """Normalisation of each channel."""
     notes: list[str] = field(default_factory=list)
     """Small differences between the hosts, one sentence each."""
+    cropped: bool = False
+    """Whether borders of zeros are gone by now."""
 
 
 def express(transforms: Sequence[Component], *, num_channels: int, img_size: Sequence[int]) -> Preprocessing:
@@ -154,6 +156,8 @@ def _normalize(transform: Component, result: Preprocessing, _: Sequence[int]) ->
             _refuse(transform, "nnU-Net takes mean and deviation of each channel by itself: channel_wise must be true")
         for one in _normalised(transform, result):
             one.scheme, one.use_mask = "ZScoreNormalization", nonzero
+        if not nonzero:
+            _note_borders(transform, result, "mean and deviation")
         return
     if subtrahend is None or divisor is None or nonzero:
         _refuse(transform, "with numbers of its own it needs both subtrahend and divisor, and nonzero=False")
@@ -179,11 +183,23 @@ def _scale(transform: Component, result: Preprocessing, _: Sequence[int]) -> Non
         _refuse(transform, "nnU-Net scales each channel by itself: channel_wise must be true")
     for one in _normalised(transform, result):
         one.scheme = "RescaleTo01Normalization"
+    _note_borders(transform, result, "minimum and maximum")
+
+
+def _note_borders(transform: Component, result: Preprocessing, what: str) -> None:
+    note = (
+        f"{transform.name} takes {what} over the whole image, nnU-Net over the box of voxels that are not 0: images "
+        "with a border of zeros, such as skull-stripped ones, get other numbers, and segmentations can be worse"
+    )
+    # once for all channels
+    if not result.cropped and note not in result.notes:
+        result.notes.append(note)
 
 
 def _crop_foreground(transform: Component, result: Preprocessing, _: Sequence[int]) -> None:
     if transform.arguments.get("select_fn") is not None:
         _refuse(transform, "nnU-Net crops to voxels that are not 0, whatever select_fn says")
+    result.cropped = True
     result.notes.append("CropForegroundd crops to voxels above 0, nnU-Net to voxels that are not 0")
 
 

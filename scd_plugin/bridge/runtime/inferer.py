@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
+from scd_plugin.monai.weights import load_weights
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.predict.settings import PredictSettings
 from scd_plugin.nnunet.predict.steps import non_finite_channels
@@ -42,7 +44,7 @@ class NnunetInferer(Inferer):
         more_weights: state dicts of further folds, in files; logits are averaged over them and the network's own.
 
     Raises:
-        ValueError: if axes or step are none of these.
+        ValueError: if axes or step are none of these; when called, if weights can't be read or do not fit.
     """
 
     def __init__(
@@ -66,9 +68,9 @@ class NnunetInferer(Inferer):
         The network has the weights of the first fold.
         """
         images = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        own = _copied(network)
         if self._folds is None:
-            self._folds = [torch.load(path, map_location="cpu", weights_only=True) for path in self.more_weights]
-        own = {name: value.detach().clone() for name, value in network.state_dict().items()}
+            self._folds = self._loaded(network)
         predictor = WindowPredictor(
             network, self.recipe, [own, *self._folds], self.settings, mirror_axes=self.mirror_axes, device=images.device
         )
@@ -84,3 +86,15 @@ class NnunetInferer(Inferer):
         finally:
             network.load_state_dict(own)
         return torch.stack(logits)
+
+    def _loaded(self, network: nn.Module) -> list[dict[str, Tensor]]:
+        """Read the further folds by way of the network, which keeps the last; ValueError where one does not fit."""
+        folds = []
+        for path in self.more_weights:
+            load_weights(network, Path(path))
+            folds.append(_copied(network))
+        return folds
+
+
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}

@@ -85,6 +85,31 @@ def test_loading_orientation_spacing_and_padding() -> None:
     assert [note.split()[0] for note in result.notes] == ["CropForegroundd", "nnU-Net"]
 
 
+BORDERS = "{} takes {} over the whole image, nnU-Net over the box of voxels that are not 0"
+
+
+@pytest.mark.parametrize(
+    ("transforms", "notes"),
+    [
+        (
+            [mt.NormalizeIntensityd("image", channel_wise=True)],
+            [BORDERS.format("NormalizeIntensityd", "mean and deviation")],
+        ),
+        ([mt.NormalizeIntensityd("image", channel_wise=True, nonzero=True)], []),
+        ([mt.ScaleIntensityd("image", channel_wise=True)], [BORDERS.format("ScaleIntensityd", "minimum and maximum")]),
+        (
+            [mt.CropForegroundd("image", source_key="image"), mt.NormalizeIntensityd("image", channel_wise=True)],
+            ["CropForegroundd crops to voxels above 0, nnU-Net to voxels that are not 0"],
+        ),
+    ],
+)
+def test_borders_of_zeros_are_said(transforms: list[Any], notes: list[str]) -> None:
+    found = express(components_for("image", mt.Compose(transforms)), num_channels=2, img_size=IMG_SIZE).notes
+    assert len(found) == len(notes)
+    for note, start in zip(found, notes):
+        assert note.startswith(start)
+
+
 @pytest.mark.parametrize(
     ("transforms", "message"),
     [
