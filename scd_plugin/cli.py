@@ -271,7 +271,7 @@ def _say_predicted(cases: Sequence[CaseTimes], output: Path, seconds: float) -> 
 def audit(
     model: Annotated[Path, typer.Argument(help="TRAINER__PLANS__CONFIGURATION in nnUNet_results, or a bundle.")],
     data: Annotated[Path, typer.Argument(help="Labelled cases: a raw data set of nnU-Net, or the bundle's data.")],
-    fold: Annotated[str, typer.Option(help="Whose weights, for nnU-Net; whose validation cases are counted.")] = "0",
+    fold: Annotated[str | None, typer.Option(help="Whose validation cases (default: 0, a bundle's own).")] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for token_audit.csv (default: it is not written).")
     ] = None,
@@ -287,7 +287,7 @@ def audit(
         check_auditable(model, fold)
         check_labelled(data)
     else:
-        find_folds(model, [fold])
+        find_folds(model, [fold or "0"])
         check_labelled(data, "imagesTr", "labelsTr")
     if output is not None:
         check_output(output)
@@ -304,7 +304,7 @@ def audit(
     else:
         from scd_plugin.nnunet.predict.audit import audit_model
 
-        counted = audit_model(model, data / "imagesTr", data / "labelsTr", device=chosen, fold=fold, trust=trust)
+        counted = audit_model(model, data / "imagesTr", data / "labelsTr", device=chosen, fold=fold or "0", trust=trust)
     Console().print(audit_table(counted))
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)

@@ -159,7 +159,7 @@ def _export_path(folder: Path, name: str, output: str | Path | None) -> Path:
     return check_output_file(path, "output")
 
 
-def check_auditable(bundle: Path, fold: str) -> tuple[list[Path], Path]:
+def check_auditable(bundle: Path, fold: str | None) -> tuple[list[Path], Path]:
     """Return configs and weights by which a bundle's labelled cases are looked at; ValueError if one is missing."""
     configs = [bundle / "configs" / name for name in ("train.json", "evaluate.json")]
     if missing := [file.name for file in configs if not file.is_file()]:
@@ -168,7 +168,7 @@ def check_auditable(bundle: Path, fold: str) -> tuple[list[Path], Path]:
             "nnU-Net, audit the model folder that it was made of"
         )
         raise ValueError(msg)
-    if not fold.isdigit():
+    if fold is not None and not fold.isdigit():
         msg = f"the fold of a bundle must be a number; got {fold!r}"
         raise ValueError(msg)
     weights = bundle / "models" / "model.pt"

@@ -8,10 +8,12 @@ from scd_plugin.monai.dataset.data import data_lists as data_lists
 from scd_plugin.monai.dataset.data import describe as describe
 from scd_plugin.monai.dataset.data import from_config as from_config
 from scd_plugin.monai.dataset.describe import intensity_config as intensity_config
+from scd_plugin.monai.dataset.describe import label_values as label_values
 from scd_plugin.monai.dataset.images import list_images as list_images
 from scd_plugin.monai.dataset.images import output_name as output_name
 from scd_plugin.monai.dataset.region_transforms import LabelsToRegionsd as LabelsToRegionsd
 from scd_plugin.monai.dataset.region_transforms import RegionsToLabelsd as RegionsToLabelsd
+from scd_plugin.monai.dataset.trained_on import trained_on as trained_on
 from scd_plugin.monai.dataset.volume_writer import VolumeWriter as VolumeWriter
 from scd_plugin.monai.errors import show_sentences_on_the_command_line
 from scd_plugin.monai.inference_bar import InferenceBar as InferenceBar

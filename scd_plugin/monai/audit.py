@@ -18,20 +18,23 @@ from scd_plugin.monai.weights import load_weights
 __all__ = ["audit_bundle"]
 
 
-def audit_bundle(folder: Path, data: Path, *, device: torch.device, fold: str = "0") -> Audit:
-    """Count which tokens leave where in the validation cases of a fold.
+def audit_bundle(folder: Path, data: Path, *, device: torch.device, fold: str | None = None) -> Audit:
+    """Count which tokens leave where in the validation cases of a fold, by default that of the training.
 
     Raises:
         ValueError: if the bundle has no weights, none that fit, or no config for training, as bundles moved
-            from nnU-Net; if the data do not fit; if the network prunes nothing.
+            from nnU-Net; if the data do not fit or were trained on; if the network prunes nothing.
     """
     root = folder.resolve()
     configs, weights = check_auditable(root, fold)
     parser = ConfigParser()
     parser.read_config([str(file) for file in configs])
     parser.read_meta(str(root / "configs" / "metadata.json"))
-    overrides = {"bundle_root": str(root), "dataset_dir": str(data.resolve()), "device": device, "fold": int(fold)}
-    parser.update(overrides)
+    parser.update({"bundle_root": str(root), "dataset_dir": str(data.resolve()), "device": device})
+    if fold is not None:
+        parser["fold"] = int(fold)
+    # where cases were added since, those that were trained on are left out, with a warning
+    parser["skip_trained"] = True
     # nothing is looked at twice
     parser["validate#dataset#cache_rate"] = 0.0
     network = built(parser, "network_def")

@@ -82,6 +82,18 @@ def untrained(tmp_path: Path) -> Callable[[Path], TrainedBundle]:
     return build
 
 
+@pytest.fixture(scope="session")
+def of_fold_1(tmp_path_factory: pytest.TempPathFactory, volumes: Any) -> TrainedBundle:
+    """The general bundle after one epoch, of which the interval of validations is five, with checkpoints elsewhere."""
+    folder = tmp_path_factory.mktemp("fold_1")
+    root = Path(shutil.copytree(BUNDLES / "scd_unetr_segmentation", folder / "bundle"))
+    data = volumes.plain(folder / "data", num_cases=NUM_CASES)
+    options = {**SMALL, "epochs": 1, "val_interval": 5, "fold": 1, "spacing": [1.0, 1.0, 2.0]}
+    bundle = TrainedBundle(root, data, {**options, "ckpt_dir": str(folder / "checkpoints")})
+    bundle.run("train", **bundle.overrides)
+    return bundle
+
+
 @pytest.fixture(
     scope="session", params=["scd_unetr_segmentation", "scd_unetr_btcv_segmentation", "scd_unetr_brats_segmentation"]
 )

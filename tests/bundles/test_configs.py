@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from monai.data import MetaTensor
 from monai.transforms import SaveImaged
 
 from scd_plugin import SCDNetwork, __version__
+from scd_plugin.monai import label_values, recorded, trained_on
 from scd_plugin.monai.training.record import record
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
@@ -53,6 +55,15 @@ INFERENCE_IDS = (
     "bundle_root", "device", "dataset_dir", "dataset", "dataset#data", "evaluator", "network_def", "network",
     "inferer", "inferer#roi_size", "handlers", "handlers#0#load_path", "preprocessing", "postprocessing", "run",
 )  # fmt: skip
+
+
+# channels, and values that labels may hold
+KINDS = {
+    "scd_unetr_brats_segmentation": (4, list(range(4))),
+    "scd_unetr_btcv_segmentation": (1, list(range(14))),
+    "scd_unetr_hippocampus": (1, [0, 1, 2]),
+    "scd_unetr_segmentation": (1, [0, 1]),
+}
 
 
 def config(folder: Path, name: str) -> dict[str, Any]:
@@ -182,6 +193,32 @@ class TestBundle:
         (tmp_path / "models").mkdir()
         torch.save({}, tmp_path / "models" / "model.pt")
         assert parser.get_parsed_content("run#0") is None
+
+    def test_evaluation_takes_what_the_training_recorded(
+        self, folder: Path, tmp_path: Path, network_of_training: Callable[..., SCDNetwork]
+    ) -> None:
+        copy = Path(shutil.copytree(folder, tmp_path / folder.name))
+        record(copy, network_of_training(folder.name), config(folder, "metadata").get("dataset"), spacing=(3, 3, 4))
+        (copy / "models").mkdir(exist_ok=True)
+        (copy / "models" / "trained_on.json").write_text(json.dumps({"fold": 3, "seed": 7, "training": ["a"]}))
+        parser = ConfigParser()
+        parser.read_config([str(copy / "configs" / f"{name}.json") for name in ("train", "evaluate")])
+        parser.read_meta(str(copy / "configs" / "metadata.json"))
+        asked: list[dict[str, Any]] = []
+        parser.update({"bundle_root": str(copy), "imports": [], "ckpt_dir": "elsewhere"})
+        parser.globals["scd"] = SimpleNamespace(
+            recorded=recorded,
+            trained_on=trained_on,
+            label_values=label_values,
+            data_lists=lambda _, **options: asked.append(options),
+        )
+        assert parser.get_parsed_content("spacing") == [3.0, 3.0, 4.0]
+        assert parser.get_parsed_content("validate#handlers#0#load_path") == f"{copy}/models/model.pt"
+        parser.get_parsed_content("datalist")
+        (given,) = asked
+        assert (given["fold"], given["seed"]) == (3, 7)
+        assert given["trained_on"] == {"fold": 3, "seed": 7, "training": ["a"]}
+        assert (given["channels"], list(given["labels"])) == KINDS[folder.name]
 
     @pytest.mark.parametrize("names", [["train"], ["train", "evaluate"], ["inference"]], ids="-".join)
     def test_freed_memory_is_kept(self, folder: Path, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

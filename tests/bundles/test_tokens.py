@@ -88,9 +88,8 @@ def test_audit(trained: Any, tmp_path: Path) -> None:
     validations = list(csv.DictReader((trained.root / "eval" / "token_audit.csv").open()))
     # tokens that two windows share count once
     assert float(row["chance_left_at_1"]) == pytest.approx(0.5, abs=0.1)
-    if trained.root.name == "scd_unetr_segmentation":
-        # the best of the two, prepared alike: the other bundles do not record a changed spacing
-        assert {**row, "epoch": ""} in [{**other, "epoch": ""} for other in validations]
+    # the best of the two, prepared alike
+    assert {**row, "epoch": ""} in [{**other, "epoch": ""} for other in validations]
 
 
 def test_audit_without_labels(trained: Any, tmp_path: Path) -> None:

@@ -18,7 +18,17 @@ from scd_plugin.monai.dataset.labelled_folders import Case, DatasetFolder
 from scd_plugin.reader_errors import reading_error
 from scd_plugin.voxel_values import check_stored_values, wrong_values
 
-__all__ = ["Header", "check_cases", "check_image", "num_channels", "read_header", "read_voxels", "usable_cases"]
+__all__ = [
+    "Header",
+    "apart",
+    "check_cases",
+    "check_image",
+    "num_channels",
+    "read_channels",
+    "read_header",
+    "read_voxels",
+    "usable_cases",
+]
 
 # files written by different tools differ in the last digits of a float32
 GEOMETRY_TOLERANCE = 1e-3
@@ -66,8 +76,25 @@ def read_voxels(path: Path) -> np.ndarray:
     Raises:
         ValueError: if they can't be read.
     """
+    return sitk.GetArrayFromImage(_read(path))
+
+
+def read_channels(path: Path) -> np.ndarray:
+    """Read an image file's voxels in (channels, z, y, x) order, be channels a fourth axis or the parts of a vector.
+
+    Raises:
+        ValueError: if they can't be read.
+    """
+    image = _read(path)
+    voxels = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        voxels = np.moveaxis(voxels, -1, 0)
+    return voxels.reshape(-1, *voxels.shape[-AXES_OF_A_VOLUME:])
+
+
+def _read(path: Path) -> sitk.Image:
     try:
-        return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        return sitk.ReadImage(str(path))
     except RuntimeError:
         # ITK's own reason is of many lines, and often a wrong one ("No such file")
         msg = f"the voxels of {path} can't be read: the file is cut off or damaged; copy or download it again"
@@ -161,6 +188,8 @@ def usable_cases(dataset: DatasetFolder, *, channels: int, labels: Sequence[int]
 
 def _geometry(case: Case, headers: Mapping[Path, Header], channels: int) -> str | None:
     label = headers[case.label]
+    if problem := apart(case.images, [headers[path] for path in case.images]):
+        return problem
     if label.channels != 1:
         return f"label {case.label} must have one channel and three axes; it has {label.channels} channels{_TIME}"
     total = 0
@@ -180,6 +209,28 @@ def _geometry(case: Case, headers: Mapping[Path, Header], channels: int) -> str 
             f"image {files} has {total} channels where the data set has {channels}{_TIME if total > channels else ''}"
         )
     return None
+
+
+def apart(paths: Sequence[Path], headers: Sequence[Header]) -> str | None:
+    """Say in what files differ that hold the channels of one image; MONAI stacks none but those of one grid."""
+    first = headers[0]
+    for path, header in zip(paths, headers):
+        who = f"channels {paths[0]} and {path} of one image differ in"
+        if header.size != first.size:
+            return f"{who} size: {_times(first.size)} and {_times(header.size)} voxels"
+        # MONAI compares with NumPy's tolerances
+        if not np.allclose(_affine(header), _affine(first)):
+            pairs = ((name, getattr(first, name), getattr(header, name)) for name in ("spacing", "origin", "direction"))
+            differ = [
+                f"{name} {_short(one)} and {_short(two)}" for name, one, two in pairs if not np.allclose(one, two)
+            ]
+            return f"{who} {', '.join(differ) or 'geometry'}: write them with one geometry"
+    return None
+
+
+def _affine(header: Header) -> np.ndarray:
+    turned = np.reshape(header.direction, (len(header.spacing), -1)) * np.asarray(header.spacing)
+    return np.column_stack([turned, header.origin])
 
 
 def _two_affines(path: Path) -> str:

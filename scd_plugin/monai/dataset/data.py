@@ -17,6 +17,7 @@ from scd_plugin.monai.dataset.checks import num_channels, read_header, usable_ca
 from scd_plugin.monai.dataset.describe import describe_cases, label_values, named_labels
 from scd_plugin.monai.dataset.labelled_folders import Case, read_dataset
 from scd_plugin.monai.dataset.splits import find_splits_file, split_names
+from scd_plugin.monai.dataset.trained_on import only_unseen
 from scd_plugin.monai.path_option import path_option
 
 __all__ = ["cache_rate", "data_lists", "describe", "from_config"]
@@ -74,6 +75,8 @@ def data_lists(
     skip_bad: bool = False,
     channels: int | None = None,
     labels: Sequence[int] | None = None,
+    trained_on: Mapping[str, Any] | None = None,
+    skip_trained: bool = False,
 ) -> dict[str, list[dict[str, Any]]]:
     """Check all cases of a labelled folder, and list those for training and those for validation.
 
@@ -84,12 +87,16 @@ def data_lists(
         skip_bad: leave damaged cases out instead of refusing the data set.
         channels: how many the network takes; None for as many as the folder says.
         labels: values that it knows, background among them; None for those that the folder says.
+        trained_on: what the network's weights were trained on, of which nothing may validate; None for nothing.
+        skip_trained: see `only_unseen`.
 
     Returns:
-        The lists `training` and `validation`; a case is a dict of `image`, a path or several, and `label`, a path.
+        The lists `training` and `validation`; a case is a dict of `image`, a path or several, `label`, a path, and
+        `case`, its name.
 
     Raises:
-        ValueError: if the folder is no data set, a case is damaged, or the split is impossible.
+        ValueError: if the folder is no data set, a case is damaged, the split is impossible, or a case to validate was
+            trained on.
     """
     expected = None if channels is None or labels is None else (channels, tuple(labels))
     dataset, cases, _ = _examined(str(path_option(dataset_dir)), skip_bad, expected)
@@ -102,6 +109,10 @@ def data_lists(
         "training": [_entry(by_name[name]) for name in training if name in by_name],
         "validation": [_entry(by_name[name]) for name in validation if name in by_name],
     }
+    if trained_on is not None:
+        lists["validation"] = only_unseen(
+            lists["validation"], trained_on, fold=fold, seed=seed, skip_trained=skip_trained
+        )
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     for part, entries in lists.items():
         if not entries:
@@ -161,7 +172,7 @@ def _commonest_channels(cases: Sequence[Case]) -> int:
 
 def _entry(case: Case) -> dict[str, Any]:
     images = [str(path) for path in case.images]
-    return {"image": images[0] if len(images) == 1 else images, "label": str(case.label)}
+    return {"image": images[0] if len(images) == 1 else images, "label": str(case.label), "case": case.name}
 
 
 def _bytes(entry: Mapping[str, Any], spacing: Sequence[float] | None) -> float:

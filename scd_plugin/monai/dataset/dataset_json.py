@@ -36,13 +36,15 @@ def by_number(file: Path, key: str, entries: Any) -> dict[int, str]:
 def read_labels(file: Path, entries: Any) -> tuple[dict[str, tuple[int, ...]], int | None]:
     """Read names and values of all labels but background, and nnU-Net's ignore label.
 
+    Labels come by their values, as the network's channels do; regions stay in the file's order.
+
     Args:
         file: named in the error.
         entries: name -> value, or values for a region.
 
     Raises:
-        ValueError: if there is no label besides background, a value is no whole number from 0, or a name would be code
-            in a config of MONAI.
+        ValueError: if there is no label besides background, a value is no whole number from 0, two labels without
+            regions have one value, or a name would be code in a config of MONAI.
     """
     if not isinstance(entries, Mapping):
         msg = f'labels in {file} must be an object of names and numbers, such as {{"liver": 1}}; got {entries!r}'
@@ -50,11 +52,17 @@ def read_labels(file: Path, entries: Any) -> tuple[dict[str, tuple[int, ...]], i
     check_plain_text(list(entries), f"labels in {file}")
     labels: dict[str, tuple[int, ...]] = {}
     ignore = None
+    regions = any(isinstance(value, list) and len(value) > 1 for value in entries.values())
+    seen: dict[tuple[int, ...], str] = {}
     for name, value in entries.items():
         given = value if isinstance(value, list) else [value]
         values = tuple(whole_number(file, f"label {name}", one) for one in given)
         if max(values, default=0) > _LARGEST_LABEL:
             msg = f"label {name} in {file} must be at most {_LARGEST_LABEL}, as label maps are float32; got {value}"
+            raise ValueError(msg)
+        other = seen.setdefault(values, str(name))
+        if not regions and other != name:
+            msg = f"labels {other} and {name} in {file} have one value, {value}: give each label a value of its own"
             raise ValueError(msg)
         if name == "ignore":
             ignore = values[0]
@@ -63,7 +71,7 @@ def read_labels(file: Path, entries: Any) -> tuple[dict[str, tuple[int, ...]], i
     if not labels:
         msg = f"{file} names no label besides background"
         raise ValueError(msg)
-    return labels, ignore
+    return labels if regions else dict(sorted(labels.items(), key=lambda label: label[1])), ignore
 
 
 def whole_number(file: Path, what: str, value: Any) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from scd_plugin.monai.dataset.checks import num_channels, read_header, read_voxels
+from scd_plugin.monai.dataset.checks import num_channels, read_channels, read_header, read_voxels
 from scd_plugin.monai.dataset.labelled_folders import Case, DatasetFolder
 from scd_plugin.monai.dataset.window import window_and_patch
 
@@ -157,8 +157,7 @@ def _ct_window(cases: Sequence[Case], channel: int) -> list[float]:
 def _channel(case: Case, channel: int) -> np.ndarray:
     if len(case.images) > 1:
         return read_voxels(case.images[channel])
-    voxels = read_voxels(case.images[0])
-    return voxels[channel] if voxels.ndim > 3 else voxels
+    return read_channels(case.images[0])[channel]
 
 
 def _looks_like_ct(cases: Sequence[Case]) -> bool:

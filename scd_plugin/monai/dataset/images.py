@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from monai.transforms import Transform
 
 from scd_plugin.channel_files import without_channel
 from scd_plugin.dicom_series import check_series, series_folders
-from scd_plugin.monai.dataset.checks import check_image, read_header
+from scd_plugin.monai.dataset.checks import apart, check_image, read_header
 from scd_plugin.monai.dataset.labelled_folders import (
     IMAGE_ENDINGS,
     image_files,
@@ -123,8 +122,24 @@ def _groups(folder: Path, channels: int) -> list[list[Path]]:
         for path in files:
             name = without_ending(path)
             cases.setdefault(without_channel(name) if channels > 1 else name, []).append(path)
-        return list(cases.values())
+        # a number at the end of a name may be one of the patient's
+        return [
+            part
+            for case in cases.values()
+            for part in ([[path] for path in case] if _are_whole(case, channels) else [case])
+        ]
     return [[place] for place in series_folders(folder)]
+
+
+def _are_whole(paths: Sequence[Path], channels: int) -> bool:
+    """Whether each of several files, of different names, holds all channels."""
+    if len(paths) == 1 or namesakes(paths):
+        return False
+    try:
+        return all(read_header(path).channels == channels for path in paths)
+    except ValueError:
+        # said where each image is checked
+        return False
 
 
 def _check(group: Sequence[Path], channels: int) -> None:
@@ -146,6 +161,5 @@ def _check(group: Sequence[Path], channels: int) -> None:
     if found != channels:
         msg = f"image {name} has {found} channels where the network takes {channels}"
         raise ValueError(msg)
-    if any(header.size != headers[0].size for header in headers):
-        msg = f"the channels of image {name} differ in size: {json.dumps([header.size for header in headers])} voxels"
-        raise ValueError(msg)
+    if problem := apart(group, headers):
+        raise ValueError(problem)

@@ -181,8 +181,16 @@ def _decathlon(file: Path, description: dict[str, Any]) -> DatasetFolder:
     ):
         msg = f'training in {file} must be a list of {{"image": file, "label": file}}; got {str(entries)[:80]}'
         raise ValueError(msg)
-    names = [without_ending(Path(entry["image"])) for entry in entries]
-    files = {name: {"images": [e["image"]], "label": e.get("label")} for name, e in zip(names, entries)}
+    files: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        name = without_ending(Path(entry["image"]))
+        if name in files:
+            msg = (
+                f"training in {file} lists {files[name]['images'][0]} and {entry['image']}, two images of one name, by "
+                "which cases are told apart: rename one of them"
+            )
+            raise ValueError(msg)
+        files[name] = {"images": [entry["image"]], "label": entry.get("label")}
     cases, problems = _listed(file, files)
     return DatasetFolder(file.parent, DECATHLON, tuple(cases), problems, channel_names, labels, (), ignore)
 

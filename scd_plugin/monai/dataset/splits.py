@@ -35,9 +35,12 @@ def split_names(
         splits_file: nnU-Net's splits_final.json; wins over fold and seed of our own.
 
     Raises:
-        ValueError: if the fold does not exist, the file is wrong or names cases that are not there, or there are too
-            few cases.
+        ValueError: if the fold is no whole number or does not exist, the file is wrong or names cases that are not
+            there, or there are too few cases.
     """
+    if not isinstance(fold, int):
+        msg = f"fold must be a whole number from 0; got {fold!r}"
+        raise ValueError(msg)
     known = set(names)
     if splits_file is not None:
         splits = read_json(splits_file, list)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 
-from scd_plugin.monai.training.record import network_config, record
+from scd_plugin.monai.dataset.trained_on import TRAINED_ON, case_names, seen_in_words
+from scd_plugin.monai.training.record import config_file, network_config, record
 from scd_plugin.networks import SCDNetwork
 from scd_plugin.whole_files import write_json, write_whole
 
@@ -26,18 +27,24 @@ class BestModel:
     MONAI's `CheckpointSaver` would do for the weights. But it forgets the best value when a training is resumed, and
     weights alone do not tell settings that leave no trace in them, as the keep ratio.
 
-    Writes models/model.pt (flat state dict), models/best.json (metric, epoch, preset) and, where they differ from what
-    the configs hold, the network's settings and the data set's description into configs/inference.json and
-    configs/metadata.json.
+    Writes models/model.pt (flat state dict), models/best.json (metric, epoch, preset), models/trained_on.json (fold,
+    seed, names of the cases) and, where they differ from what the configs hold, the network's settings and the data
+    set's description into configs/inference.json and configs/metadata.json. Its state, the best value and the cases so
+    far, belongs into the checkpoint: models/best.json may be of an earlier training.
 
     Args:
         network: without a wrapper, such as that for several processes.
         bundle_root: the bundle's folder.
         description: see `scd_plugin.monai.dataset.describe`; None where it never changes.
-        resume: go on from models/best.json instead of starting anew.
+        resume: go on from models/best.json instead of starting anew, until the checkpoint's own state is loaded.
+        spacing: see `record`.
+        training: cases that are trained on.
+        validation: those that are not.
+        fold: by which they were told apart.
+        seed: likewise.
 
     Raises:
-        ValueError: as `network_config`.
+        ValueError: as `network_config` and `config_file`.
         OSError: as `write_whole`, when called.
     """
 
@@ -47,16 +54,47 @@ class BestModel:
         bundle_root: str,
         description: Mapping[str, Any] | None = None,
         resume: bool = False,
+        *,
+        spacing: Sequence[float] | None = None,
+        training: Sequence[Mapping[str, Any]] = (),
+        validation: Sequence[Mapping[str, Any]] = (),
+        fold: int = 0,
+        seed: int = 0,
     ) -> None:
         # what can't be recorded is refused before the first step
         network_config(network)
+        for name in ("inference.json", "metadata.json"):
+            config_file(Path(bundle_root), name)
         self.network = network
         self.bundle_root = Path(bundle_root)
-        self.description = description
+        self.description, self.spacing = description, spacing
+        self.validation = validation
+        self.trained_on: dict[str, Any] = {"fold": fold, "seed": seed, "training": sorted(case_names(training))}
         self.best = float("-inf")
         file = self.bundle_root / "models" / "best.json"
         if resume and file.is_file():
             self.best = json.loads(file.read_text(encoding="utf-8"))["value"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a training that goes on must know."""
+        return {"value": self.best, "trained_on": self.trained_on}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the state of a checkpoint.
+
+        Raises:
+            ValueError: if a case to validate was trained on before.
+        """
+        before = state["trained_on"]
+        if seen := seen_in_words(self.validation, before):
+            msg = (
+                f"{seen}, with --fold {before['fold']} and --seed {before['seed']}: go on with these and the same data "
+                "set, or start without --resume True"
+            )
+            raise ValueError(msg)
+        self.best = state["value"]
+        training = sorted({*before["training"], *self.trained_on["training"]})
+        self.trained_on = {**self.trained_on, "training": training}
 
     def attach(self, engine: Engine) -> None:
         """Called by ignite."""
@@ -72,7 +110,8 @@ class BestModel:
         models = self.bundle_root / "models"
         models.mkdir(exist_ok=True)
         write_whole(models / "model.pt", lambda stream: torch.save(self.network.state_dict(), stream))
-        record(self.bundle_root, self.network, self.description)
+        record(self.bundle_root, self.network, self.description, self.spacing)
+        write_json(self.bundle_root / TRAINED_ON, self.trained_on)
         best = {"metric": name, "value": value, "epoch": engine.state.epoch, "preset": self.network.preset}
         write_json(models / "best.json", best)
         _LOGGER.info("best %s so far, %.4f, saved to %s", name, value, models / "model.pt")

@@ -35,8 +35,8 @@ def prepare_training(
 
     Args:
         trainer: saves its state and `state` at the end of every epoch, the last one only.
-        evaluator: its key metric decides about stopping early.
-        state: network, optimizer and the like, by name.
+        evaluator: its key metric decides about stopping early; runs after the last epoch, whatever the interval is.
+        state: network, optimizer and the like, by name; `best`, which checkpoints of earlier versions do not hold.
         ckpt_dir: folder of the checkpoints.
         resume: go on from the latest checkpoint there that can be read.
         early_stopping: stop after so many validations without a better metric; 0 for never.
@@ -46,7 +46,12 @@ def prepare_training(
     """
     everything = {**state, "trainer": trainer}
     if resume:
-        CheckpointLoader(load_path=last_checkpoint(ckpt_dir), load_dict=everything, map_location="cpu").attach(trainer)
+        file = last_checkpoint(ckpt_dir)
+        saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        wanted = {name: value for name, value in everything.items() if name != "best" or name in saved}
+        CheckpointLoader(load_path=file, load_dict=wanted, map_location="cpu").attach(trainer)
+    # before the checkpoint, which holds what came of it
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, _validate_the_last, evaluator)
     if not dist.is_initialized() or dist.get_rank() == 0:
         if not resume and (earlier := checkpoints_by_epoch(ckpt_dir)):
             _LOGGER.warning("%s goes when the first epoch is saved; --resume True would go on from it", earlier[0])
@@ -57,6 +62,12 @@ def prepare_training(
             score_function=lambda engine: engine.state.metrics[engine.state.key_metric_name],
             trainer=trainer,
         ).attach(evaluator)
+
+
+def _validate_the_last(trainer: Trainer, evaluator: Evaluator) -> None:
+    """Validate after the last epoch, unless that was just done."""
+    if trainer.state.epoch == trainer.state.max_epochs != evaluator.state.epoch:
+        evaluator.run(trainer.state.epoch)
 
 
 def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from scd_plugin.networks import SCDNetwork
 from scd_plugin.networks.builder import NETWORKS, changes_in_words, complete_arguments, plain_value
 from scd_plugin.whole_files import write_json
 
-__all__ = ["default_size", "network_config", "record", "recorded"]
+__all__ = ["config_file", "default_size", "network_config", "record", "recorded"]
 
 
 def network_config(network: SCDNetwork) -> dict[str, Any]:
@@ -44,38 +44,72 @@ def network_config(network: SCDNetwork) -> dict[str, Any]:
     return described
 
 
-def record(bundle_root: Path, network: SCDNetwork, description: Mapping[str, Any] | None = None) -> None:
+def config_file(bundle_root: Path, name: str) -> Path:
+    """Find a config in a bundle's folder.
+
+    Raises:
+        ValueError: if it is not there, as where `--bundle_root` was forgotten.
+    """
+    file = bundle_root / "configs" / name
+    if not file.is_file():
+        msg = (
+            f"bundle_root must be the folder of the bundle; {bundle_root.resolve()} has no configs/{name}: give it "
+            "with --bundle_root"
+        )
+        raise ValueError(msg)
+    return file
+
+
+def record(
+    bundle_root: Path,
+    network: SCDNetwork,
+    description: Mapping[str, Any] | None = None,
+    spacing: Sequence[float] | None = None,
+) -> None:
     """Make a bundle's inference.json and metadata.json say what its weights are. Files that say so are left alone.
 
     Args:
         bundle_root: the bundle's folder.
         network: the one whose weights they are.
         description: of the data set; None where it never changes.
+        spacing: mm, of the voxels that the network saw; None for the description's, or what the config says.
+
+    Raises:
+        ValueError: as `config_file`.
     """
+    if spacing is not None:
+        spacing = [float(step) for step in spacing]
     channels, *size = network.image_shape
-    inference_file = bundle_root / "configs" / "inference.json"
+    inference_file = config_file(bundle_root, "inference.json")
     inference = json.loads(inference_file.read_text(encoding="utf-8"))
     inference |= {"network_def": network_config(network), "img_size": size}
-    metadata_file = bundle_root / "configs" / "metadata.json"
+    metadata_file = config_file(bundle_root, "metadata.json")
     metadata = json.loads(metadata_file.read_text(encoding="utf-8"))
     formats = metadata["network_data_format"]
     image, pred = formats["inputs"]["image"], formats["outputs"]["pred"]
     image.update(num_channels=channels, spatial_shape=size)
     pred.update(num_channels=network.out_channels, spatial_shape=size)
     if description is not None:
+        description = {**description, "spacing": spacing or description["spacing"]}
         inference |= {key: description[key] for key in ("spacing", "label_values", "regions_order")}
         inference["intensity"] = intensity_config(description["ct_windows"])
-        metadata["dataset"] = dict(description)
+        metadata["dataset"] = description
         classes = list(description["labels"])
         image["channel_def"] = _numbered(description["channel_names"])
         pred["channel_def"] = _numbered(classes if description["regions_order"] else ["background", *classes])
+    elif spacing is not None:
+        inference["spacing"] = spacing
     _write_if_changed(inference_file, inference)
     _write_if_changed(metadata_file, metadata)
 
 
 def recorded(bundle_root: str, key: str) -> Any:
-    """Read an entry of the bundle's inference.json, as the last training left it."""
-    return json.loads((Path(bundle_root) / "configs" / "inference.json").read_text(encoding="utf-8"))[key]
+    """Read an entry of the bundle's inference.json, as the last training left it.
+
+    Raises:
+        ValueError: as `config_file`.
+    """
+    return json.loads(config_file(Path(bundle_root), "inference.json").read_text(encoding="utf-8"))[key]
 
 
 def default_size(bundle_root: str, device: torch.device | str) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
-from monai.transforms import SaveImage
+from monai.transforms import LoadImage, SaveImage
 
 from scd_plugin.monai import list_images, output_name
 
@@ -149,6 +150,12 @@ def test_a_folder_with_the_name_of_an_image(volumes: Any, tmp_path: Path, caplog
     assert caplog.messages == [f"left out of {tmp_path}: folders: 1"]
 
 
+def test_numbers_of_patients(volumes: Any, tmp_path: Path) -> None:
+    for number in (1, 2):
+        volumes.write(tmp_path / f"patient_{number:04d}.nii.gz", np.zeros((2, *volumes.shape), np.float32))
+    assert names(list_images(tmp_path, channels=2)) == ["patient_0001.nii.gz", "patient_0002.nii.gz"]
+
+
 @pytest.mark.parametrize("numbers", [(1, 2), (0, 2), (2, 3)], ids=str)
 def test_channels_with_other_numbers(volumes: Any, tmp_path: Path, numbers: tuple[int, int]) -> None:
     for number in numbers:
@@ -191,8 +198,31 @@ class TestWrong:
     def test_channels_of_different_size(self, volumes: Any, tmp_path: Path) -> None:
         volumes.write(tmp_path / "a_0000.nrrd", np.zeros((5, 6, 7), np.float32))
         volumes.write(tmp_path / "a_0001.nrrd", np.zeros((5, 6, 8), np.float32))
-        with pytest.raises(ValueError, match=r"a_0001.nrrd differ in size: \[\[7, 6, 5\], \[8, 6, 5\]\] voxels"):
+        with pytest.raises(ValueError, match=r"a_0001.nrrd of one image differ in size: 7x6x5 and 8x6x5 voxels"):
             list_images(tmp_path, channels=2)
+
+    @pytest.mark.parametrize(
+        ("change", "sentence"),
+        [
+            (
+                {"origin": (1e-4, 0, 0)},
+                r"differ in origin \(0, 0, 0\) and \(0.0001, 0, 0\): write them with one geometry",
+            ),
+            ({"spacing": (2, 1, 1)}, r"differ in spacing \(1, 1, 1\) and \(2, 1, 1\): write"),
+        ],
+        ids=["origin", "spacing"],
+    )
+    def test_channels_of_different_geometry(self, tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
+        for number in range(2):
+            image = sitk.GetImageFromArray(np.zeros((5, 6, 7), np.float32))
+            for name, value in change.items() if number else ():
+                getattr(image, f"Set{name.capitalize()}")(value)
+            sitk.WriteImage(image, str(tmp_path / f"a_{number:04d}.nii.gz"))
+        with pytest.raises(ValueError, match=sentence):
+            list_images(tmp_path, channels=2)
+        # what they would come to
+        with pytest.raises(RuntimeError, match="affine matrix of all images should be the same"):
+            LoadImage()(sorted(tmp_path.iterdir()))
 
     def test_two_files_of_one_name(self, volumes: Any, tmp_path: Path) -> None:
         for name in ("a.nii", "a.mha", "b.nii"):

@@ -69,6 +69,18 @@ class TestLayouts:
         assert dataset.regions_order == (1, 2)
         assert dataset.ignore_label == 3
 
+    def test_labels_come_by_their_values(self, tmp_path: Path) -> None:
+        """As the network's channels do, whatever the order in the file is."""
+        labels = {"background": 0, "vessel": 10, "tumour": 2, "ignore": 11, "liver": 1}
+        dataset = read_dataset(nnunet(tmp_path, labels=labels))
+        assert list(dataset.labels.items()) == [("liver", (1,)), ("tumour", (2,)), ("vessel", (10,))]
+
+    def test_regions_stay_in_their_order(self, tmp_path: Path) -> None:
+        """The network's channels are in it; two regions may be one value."""
+        labels = {"background": 0, "core": 2, "whole": [1, 2], "middle": 2}
+        dataset = read_dataset(nnunet(tmp_path, labels=labels, regions_class_order=[2, 1, 2]))
+        assert list(dataset.labels.items()) == [("core", (2,)), ("whole", (1, 2)), ("middle", (2,))]
+
     def test_nnunet_files_elsewhere(self, tmp_path: Path) -> None:
         touch(tmp_path / "far" / "x.nii.gz", tmp_path / "far" / "y.nii.gz", tmp_path / "far" / "label.nii.gz")
         files = {"case": {"images": ["../far/x.nii.gz", "../far/y.nii.gz"], "label": "../far/label.nii.gz"}}
@@ -191,6 +203,18 @@ class TestWrong:
         with pytest.raises(ValueError, match=r"nnU-Net v1: .*convert_old_nnUNet_dataset .*Task07_X Dataset007_X$"):
             read_dataset(tmp_path / "Task07_X")
 
+    def test_two_listed_images_of_one_name(self, tmp_path: Path) -> None:
+        """As where each case has a folder of its own."""
+        entries = [{"image": f"./{case}/ct.nii.gz", "label": f"./{case}/seg.nii.gz"} for case in "abc"]
+        file = decathlon(tmp_path) / "dataset.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "training": entries}))
+        sentence = (
+            r"^training in .*dataset.json lists ./a/ct.nii.gz and ./b/ct.nii.gz, two images of one name, by which "
+            r"cases are told apart: rename one of them$"
+        )
+        with pytest.raises(ValueError, match=sentence):
+            read_dataset(tmp_path)
+
     def test_regions_without_order(self, tmp_path: Path) -> None:
         labels = {"background": 0, "whole": [1, 2], "core": 2}
         with pytest.raises(ValueError, match=r"must hold one value for each of the 2 regions; got \[\]"):
@@ -208,6 +232,10 @@ class TestWrong:
             ({"labels": {"liver": "x"}}, r"label liver in .*dataset.json must be a whole number from 0; got 'x'"),
             ({"labels": {"liver": 1.5}}, r"label liver in .*dataset.json must be a whole number from 0; got 1.5"),
             ({"labels": {"liver": 2**24 + 1}}, r"label liver in .*json must be at most 16777216, .*; got 16777217"),
+            (
+                {"labels": {"liver": 1, "tumour": 1}},
+                r"labels liver and tumour in .*json have one value, 1: give each label a value of its own",
+            ),
             ({"labels": {"liver": -1}}, r"label liver in .*dataset.json must be a whole number from 0; got -1"),
             (
                 {"labels": {"all": [1, 2], "liver": 1}, "regions_class_order": ["one", 2]},

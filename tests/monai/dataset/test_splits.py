@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,12 @@ def test_broken_file(tmp_path: Path, content: str, sentence: str) -> None:
 @pytest.mark.parametrize("fold", [-1, 5])
 def test_no_such_fold(fold: int) -> None:
     with pytest.raises(ValueError, match=rf"fold must be in \[0, 4\]; got {fold}"):
+        split_names(NAMES, fold=fold)
+
+
+@pytest.mark.parametrize("fold", [1.0, "all", None], ids=str)
+def test_fold_of_another_kind(fold: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^fold must be a whole number from 0; got {fold!r}$"):
         split_names(NAMES, fold=fold)
 
 

@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from scd_plugin import SCDNetwork, build_network
-from scd_plugin.monai import BestModel, recorded
+from scd_plugin.monai import BestModel, recorded, trained_on
 
 BUNDLE = Path(__file__).parents[3] / "bundles" / "scd_unetr_segmentation"
 
@@ -48,6 +48,10 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+def cases(*names: str) -> list[dict[str, str]]:
+    return [{"image": f"{name}.mha", "label": f"{name}.mha", "case": name} for name in names]
+
+
 def validate(handler: BestModel, value: float) -> None:
     engine = validation(value)
     handler.attach(engine)
@@ -76,6 +80,23 @@ class TestBestModel:
         }
         assert recorded(str(bundle), "network_def")["hidden_size"] == 48
 
+    def test_cases_and_spacing_are_recorded(self, bundle: Path, network: SCDNetwork) -> None:
+        handler = BestModel(
+            network, str(bundle), spacing=[1, 1, 3], training=cases("b", "a"), validation=cases("c"), fold=2, seed=7
+        )
+        assert not (bundle / "models").exists()
+        validate(handler, 0.5)
+        assert trained_on(bundle) == {"fold": 2, "seed": 7, "training": ["a", "b"]}
+        assert recorded(str(bundle), "spacing") == [1.0, 1.0, 3.0]
+
+    @pytest.mark.parametrize("name", ["inference.json", "metadata.json"])
+    def test_folder_that_is_no_bundle_is_refused_before_the_first_step(
+        self, bundle: Path, network: SCDNetwork, name: str
+    ) -> None:
+        (bundle / "configs" / name).unlink()
+        with pytest.raises(ValueError, match=rf"{bundle} has no configs/{name}: give it with --bundle_root$"):
+            BestModel(network, str(bundle))
+
     def test_not_a_number_is_never_best(self, bundle: Path, network: SCDNetwork) -> None:
         validate(BestModel(network, str(bundle)), float("nan"))
         assert not (bundle / "models" / "model.pt").exists()
@@ -101,3 +122,30 @@ class TestBestModel:
         assert not (bundle / "models" / "model.pt").exists()
         validate(BestModel(network, str(bundle), resume=False), 0.4)
         assert (bundle / "models" / "model.pt").exists()
+
+    def test_best_of_an_earlier_training_is_not_that_of_the_checkpoint(self, bundle: Path, network: SCDNetwork) -> None:
+        """A new training that was stopped before its first validation goes on."""
+        validate(BestModel(network, str(bundle)), 0.9)
+        stopped = BestModel(network, str(bundle))
+        resumed = BestModel(network, str(bundle), resume=True)
+        resumed.load_state_dict(stopped.state_dict())
+        validate(resumed, 0.2)
+        assert json.loads((bundle / "models" / "best.json").read_text())["value"] == 0.2
+
+    def test_resumed_training_knows_the_cases_so_far(self, bundle: Path, network: SCDNetwork) -> None:
+        """Also of those that are not there any more."""
+        before = BestModel(network, str(bundle), training=cases("a", "b"), validation=cases("c"), fold=1)
+        resumed = BestModel(network, str(bundle), resume=True, training=cases("b", "d"), validation=cases("c"), fold=1)
+        resumed.load_state_dict(before.state_dict())
+        validate(resumed, 0.5)
+        assert trained_on(bundle) == {"fold": 1, "seed": 0, "training": ["a", "b", "d"]}
+
+    def test_going_on_with_another_fold_is_refused(self, bundle: Path, network: SCDNetwork) -> None:
+        before = BestModel(network, str(bundle), training=cases("a", "b"), validation=cases("c"), fold=1, seed=3)
+        resumed = BestModel(network, str(bundle), resume=True, training=cases("b", "c"), validation=cases("a"))
+        sentence = (
+            r"^1 of 1 cases to validate were trained on, the first is a, with --fold 1 and --seed 3: go on with these "
+            r"and the same data set, or start without --resume True$"
+        )
+        with pytest.raises(ValueError, match=sentence):
+            resumed.load_state_dict(before.state_dict())

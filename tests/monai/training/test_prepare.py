@@ -11,7 +11,8 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.data import DataLoader
-from monai.engines import SupervisedTrainer
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import ValidationHandler
 from torch import nn
 
 from scd_plugin import SCDNetwork
@@ -71,7 +72,7 @@ class Training:
         self.ckpt_dir = ckpt_dir
         self.seen: list[dict[str, Any]] = []
 
-    def __call__(self, epochs: int, seed: int, *, resume: bool) -> nn.Module:
+    def __call__(self, epochs: int, seed: int, *, resume: bool, **state: Any) -> nn.Module:
         torch.manual_seed(seed)
         network = nn.Linear(3, 2)
         optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
@@ -87,10 +88,10 @@ class Training:
 
         @trainer.on(Events.ITERATION_STARTED)
         def _(engine: Engine) -> None:
-            state = copy.deepcopy({"weights": network.state_dict(), "optimizer": optimizer.state_dict()["state"]})
-            self.seen.append({"epoch": engine.state.epoch, **state})
+            now = copy.deepcopy({"weights": network.state_dict(), "optimizer": optimizer.state_dict()["state"]})
+            self.seen.append({"epoch": engine.state.epoch, **now})
 
-        state = {"network": network, "optimizer": optimizer}
+        state |= {"network": network, "optimizer": optimizer}
         prepare_training(trainer, trainer, state, ckpt_dir=str(self.ckpt_dir), resume=resume)
         trainer.run()
         return network
@@ -129,6 +130,65 @@ def test_new_training_says_what_it_replaces(tmp_path: Path, caplog: pytest.LogCa
     file = tmp_path / "last_checkpoint_epoch=3.pt"
     assert f"{file} goes when the first epoch is saved; --resume True would go on from it" in caplog.messages
     assert [file.name for file in tmp_path.iterdir()] == ["last_checkpoint_epoch=1.pt"]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "interval", "validated"),
+    [(4, 5, [4]), (7, 3, [3, 6, 7]), (6, 3, [3, 6])],
+    ids=["shorter than the interval", "rest", "no rest"],
+)
+def test_last_epoch_is_validated_once(tmp_path: Path, epochs: int, interval: int, validated: list[int]) -> None:
+    """Before the checkpoint of that epoch is written, which holds what came of it."""
+    found: list[int] = []
+    best = SimpleNamespace(state_dict=lambda: {"epochs": [*found]}, load_state_dict=lambda _: None)
+    network = nn.Linear(3, 2)
+    data = [{"image": torch.ones(3), "label": torch.zeros(2)}]
+    shared = {"device": torch.device("cpu"), "network": network}
+    evaluator = SupervisedEvaluator(val_data_loader=DataLoader(data), **shared)
+    evaluator.add_event_handler(Events.COMPLETED, lambda engine: found.append(engine.state.epoch))
+    trainer = SupervisedTrainer(
+        max_epochs=epochs,
+        train_data_loader=DataLoader(data),
+        optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
+        loss_function=nn.MSELoss(),
+        train_handlers=[ValidationHandler(interval, evaluator)],
+        **shared,
+    )
+    prepare_training(trainer, evaluator, {"network": network, "best": best}, ckpt_dir=str(tmp_path))
+    trainer.run()
+    assert found == validated
+    saved = torch.load(tmp_path / f"last_checkpoint_epoch={epochs}.pt", weights_only=True)
+    assert saved["best"] == {"epochs": validated}
+
+
+class Best:
+    """The best value of a training, for its checkpoints."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def state_dict(self) -> dict[str, float]:
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.value = state["value"]
+
+
+def test_best_value_goes_with_the_checkpoint(tmp_path: Path) -> None:
+    train = Training(tmp_path)
+    train(1, 0, resume=False, best=Best(0.25))
+    of_another = Best(0.75)
+    train(2, 0, resume=True, best=of_another)
+    assert of_another.value == 0.25
+
+
+def test_checkpoint_of_an_earlier_version_holds_no_best_value(tmp_path: Path) -> None:
+    train = Training(tmp_path)
+    train(1, 0, resume=False)
+    best = Best(0.75)
+    train(2, 0, resume=True, best=best)
+    assert best.value == 0.75
+    assert [file.name for file in tmp_path.iterdir()] == ["last_checkpoint_epoch=2.pt"]
 
 
 @pytest.mark.parametrize(("rank", "files"), [(0, ["last_checkpoint_epoch=1.pt"]), (1, [])])

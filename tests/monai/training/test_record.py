@@ -89,3 +89,24 @@ def test_record(tmp_path: Path) -> None:
     formats = metadata["network_data_format"]
     assert formats["inputs"]["image"]["spatial_shape"] == [16, 16, 16]
     assert formats["outputs"]["pred"]["channel_def"] == {"0": "background", "1": "liver", "2": "tumour"}
+
+
+@pytest.mark.parametrize("name", ["scd_unetr_segmentation", "scd_unetr_btcv_segmentation"])
+def test_spacing_of_the_training_is_recorded(tmp_path: Path, name: str) -> None:
+    """That of the data set or of the published setting may have been changed by `--spacing`."""
+    bundle = Path(shutil.copytree(BUNDLE.with_name(name), tmp_path / "bundle"))
+    description = DESCRIPTION if name == BUNDLE.name else None
+    record(bundle, build_network("tiny", 1, 3, 16, 4), description, spacing=(2, 2, 3))
+    assert recorded(str(bundle), "spacing") == [2.0, 2.0, 3.0]
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    assert metadata.get("dataset") == (description and {**description, "spacing": [2.0, 2.0, 3.0]})
+    record(bundle, build_network("tiny", 1, 3, 16, 4))
+    assert recorded(str(bundle), "spacing") == [2.0, 2.0, 3.0]
+
+
+def test_bundle_root_that_is_none(tmp_path: Path) -> None:
+    sentence = rf"^bundle_root must be the folder of the bundle; {tmp_path} has no configs/inference.json: give it "
+    with pytest.raises(ValueError, match=sentence):
+        recorded(str(tmp_path), "img_size")
+    with pytest.raises(ValueError, match=sentence):
+        record(tmp_path, build_network("tiny", 1, 3, 16, 4))
