@@ -69,11 +69,6 @@ class NnunetInferer(Inferer):
         """
         images = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         own = _copied(network)
-        if self._folds is None:
-            self._folds = self._loaded(network)
-        predictor = WindowPredictor(
-            network, self.recipe, [own, *self._folds], self.settings, mirror_axes=self.mirror_axes, device=images.device
-        )
         for image in images:
             if bad := non_finite_channels(image):
                 _LOGGER.warning(
@@ -82,6 +77,16 @@ class NnunetInferer(Inferer):
                     bad,
                 )
         try:
+            if self._folds is None:
+                self._folds = self._loaded(network)
+            predictor = WindowPredictor(
+                network,
+                self.recipe,
+                [own, *self._folds],
+                self.settings,
+                mirror_axes=self.mirror_axes,
+                device=images.device,
+            )
             logits = [predictor.predict_logits_from_preprocessed_data(image.cpu()) for image in images]
         finally:
             network.load_state_dict(own)
@@ -92,7 +97,7 @@ class NnunetInferer(Inferer):
         folds = []
         for path in self.more_weights:
             load_weights(network, Path(path))
-            folds.append(_copied(network))
+            folds.append({name: value.cpu() for name, value in _copied(network).items()})
         return folds
 
 

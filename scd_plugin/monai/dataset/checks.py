@@ -205,9 +205,7 @@ def _geometry(case: Case, headers: Mapping[Path, Header], channels: int) -> str 
                 return what + _two_affines(path) + _two_affines(case.label)
     if total != channels:
         files = ", ".join(str(path) for path in case.images)
-        return (
-            f"image {files} has {total} channels where the data set has {channels}{_TIME if total > channels else ''}"
-        )
+        return f"image {files} has {total} channels where {channels} are expected{_TIME if total > channels else ''}"
     return None
 
 
@@ -252,10 +250,7 @@ def _label_values(case: Case, labels: Sequence[int]) -> str | None:
         return f"label {case.label} holds {broken[0]!r}, which is no whole number: round its values, and write it again"
     unexpected = [value for value in found.tolist() if value not in labels]
     if unexpected:
-        return (
-            f"label {case.label} holds the values {_short(unexpected[:5])}, which the data set does not name; "
-            f"it names {sorted(labels)}"
-        )
+        return f"label {case.label} holds the values {_short(unexpected[:5])}, which are not among {sorted(labels)}"
     return None
 
 

@@ -31,16 +31,16 @@ BYTES_PER_VOXEL = 4
 def _examined(dataset_dir: str, skip_bad: bool, expected: tuple[int, tuple[int, ...]] | None) -> Any:
     """Open every case once, however many of the functions here a config calls."""
     dataset = read_dataset(dataset_dir)
-    if expected is not None:
-        cases = usable_cases(dataset, channels=expected[0], labels=expected[1], skip_bad=skip_bad)
-        return dataset, cases, None
-    labels = named_labels(dataset)
     if dataset.ignore_label is not None:
         msg = (
             f"{dataset.root} has an ignore label, {dataset.ignore_label}, which this bundle's loss does not know: "
             "train it with nnU-Net (nnUNetv2_train ... -tr nnUNetTrainerSCD)"
         )
         raise ValueError(msg)
+    if expected is not None:
+        cases = usable_cases(dataset, channels=expected[0], labels=expected[1], skip_bad=skip_bad)
+        return dataset, cases, None
+    labels = named_labels(dataset)
     channels = len(dataset.channel_names) or _commonest_channels(dataset.cases)
     cases = usable_cases(dataset, channels=channels, labels=label_values(labels), skip_bad=skip_bad)
     return dataset, cases, describe_cases(dataset, labels, cases)

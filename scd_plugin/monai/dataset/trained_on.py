@@ -67,6 +67,7 @@ def only_unseen(
         return left
     way = "leave such cases out with --skip_trained True" if left else "take a data set with other cases"
     if (fold, seed) != (known["fold"], known["seed"]):
-        way = f"give --fold {known['fold']} and --seed {known['seed']} as in the training, or {way}"
+        seed_too = f" and --seed {known['seed']}" if seed != known["seed"] else ""
+        way = f"give --fold {known['fold']}{seed_too} as in the training, or {way}"
     msg = f"{seen} ({TRAINED_ON} names them): {way}. If they are others of the same names, move that file away"
     raise ValueError(msg)

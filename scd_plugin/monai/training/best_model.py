@@ -85,15 +85,17 @@ class BestModel:
         Raises:
             ValueError: if a case to validate was trained on before.
         """
-        before = state["trained_on"]
-        if seen := seen_in_words(self.validation, before):
+        before, own = state["trained_on"], set(self.trained_on["training"])
+        # a split may validate what it trains on
+        others = [name for name in before["training"] if name not in own]
+        if seen := seen_in_words(self.validation, {"training": others}):
             msg = (
                 f"{seen}, with --fold {before['fold']} and --seed {before['seed']}: go on with these and the same data "
                 "set, or start without --resume True"
             )
             raise ValueError(msg)
         self.best = state["value"]
-        training = sorted({*before["training"], *self.trained_on["training"]})
+        training = sorted({*others, *own})
         self.trained_on = {**self.trained_on, "training": training}
 
     def attach(self, engine: Engine) -> None:
@@ -111,7 +113,11 @@ class BestModel:
         models.mkdir(exist_ok=True)
         write_whole(models / "model.pt", lambda stream: torch.save(self.network.state_dict(), stream))
         record(self.bundle_root, self.network, self.description, self.spacing)
-        write_json(self.bundle_root / TRAINED_ON, self.trained_on)
+        if self.trained_on["training"]:
+            write_json(self.bundle_root / TRAINED_ON, self.trained_on)
+        else:
+            # configs of earlier versions do not say it, and what is there is of other weights
+            (self.bundle_root / TRAINED_ON).unlink(missing_ok=True)
         best = {"metric": name, "value": value, "epoch": engine.state.epoch, "preset": self.network.preset}
         write_json(models / "best.json", best)
         _LOGGER.info("best %s so far, %.4f, saved to %s", name, value, models / "model.pt")

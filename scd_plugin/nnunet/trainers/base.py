@@ -37,7 +37,7 @@ from scd_plugin.nnunet.trainers.contradictions import explicit_settings, refuse_
 from scd_plugin.nnunet.trainers.epoch_progress import EpochProgress
 from scd_plugin.nnunet.trainers.nonfinite import NonFiniteWatch
 from scd_plugin.nnunet.trainers.recorded_training import RecordedTraining
-from scd_plugin.nnunet.trainers.trained_plans import as_trained, refuse_other_folds, trained_plans
+from scd_plugin.nnunet.trainers.trained_plans import as_trained, trained_plans, with_other_folds
 from scd_plugin.nnunet.trainers.unknown_labels import explain_unknown_labels
 from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss
 from scd_plugin.processor import slow_bfloat16_note
@@ -315,7 +315,8 @@ class PruningTrainer(RecordedTraining):
     def _name_network_in_plans(self) -> None:
         """Let the plans that nnU-Net keeps with the model and in checkpoints name what is trained."""
         network, name = unwrapped(self.network), self.configuration_name
-        refuse_other_folds(Path(self.output_folder), name, network)
+        if line := with_other_folds(Path(self.output_folder), name, network):
+            self.print_to_log_file(line)
         plans = trained_plans(self.plans_manager.plans, name, network, type(self).__name__)
         self.plans_manager = PlansManager(plans)
         self.my_init_kwargs = {**self.my_init_kwargs, "plans": plans}

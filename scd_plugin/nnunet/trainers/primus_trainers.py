@@ -7,8 +7,10 @@ from typing import Any
 
 from scd_plugin.networks.presets import get_preset, primus_preset
 from scd_plugin.networks.scd_primus import PRIMUS_SIZES
+from scd_plugin.nnunet.planning.planned_network import planned_network
 from scd_plugin.nnunet.planning.token_sizes import token_geometry
 from scd_plugin.nnunet.trainers.base import PruningTrainer
+from scd_plugin.nnunet.trainers.contradictions import refuse_contradiction
 
 __all__ = ["TRAINERS", "PrunedPrimusTrainer"]
 
@@ -41,15 +43,20 @@ class PrunedPrimusTrainer(PruningTrainer):
         names = ("prior", "prune_after", "completion", "completion_hidden_size")
         preset = get_preset(cls.scd_preset()).arguments
         given = {name: getattr(cls, f"scd_{name}") for name in names}
-        changes = {name: value for name, value in given.items() if value != preset[name]}
-        if cls.scd_patch_size is not None:
-            changes["patch_size"] = cls.scd_patch_size
-        return {**super().scd_changes(), **changes}
+        return {**super().scd_changes(), **{name: value for name, value in given.items() if value != preset[name]}}
 
     @classmethod
     def scd_geometry(cls, configuration: Mapping[str, Any]) -> dict[str, Any]:
         """Crop and token size of the network; `scd_patch_size` goes before the plans' token size."""
         return token_geometry(configuration, patch_size=cls.scd_patch_size)
+
+    def initialize(self) -> None:
+        # not at prediction: older versions trained what the plans say, whatever the token size here
+        planned = planned_network(self.configuration_manager.configuration)
+        if planned is not None and self.scd_patch_size is not None:
+            changes = {"patch_size": self.scd_patch_size}
+            refuse_contradiction(type(self).__name__, planned, preset=None, changes=changes)
+        super().initialize()
 
 
 def _trainer(version: int, size: str) -> type[PrunedPrimusTrainer]:

@@ -19,7 +19,7 @@ from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.nnunet.planning.planned_network import architecture_of, plans_with, trained_by
 from scd_plugin.nnunet.trainers.contradictions import OF_TRAINING, same_setting
 
-__all__ = ["as_trained", "refuse_other_folds", "trained_plans"]
+__all__ = ["as_trained", "trained_plans", "with_other_folds"]
 
 
 def trained_plans(plans: Mapping[str, Any], configuration: str, network: nn.Module, trainer: str) -> dict[str, Any]:
@@ -43,6 +43,8 @@ def as_trained(network: nn.Module, plans: object, configuration: str, source: st
         ValueError: if the network differs in anything else that acts at prediction.
     """
     changed = _changed(network, plans, configuration)
+    if changed is None:
+        return _not_known(f"{source} does not say with which keep ratio it was trained", network)
     ratio = changed.pop("keep_ratio", None)
     if changed:
         msg = (
@@ -52,26 +54,49 @@ def as_trained(network: nn.Module, plans: object, configuration: str, source: st
         raise ValueError(msg)
     if ratio is None or not isinstance(network, SCDNetwork):
         return ""
-    network.set_keep_ratio(ratio[0])
+    # stages that keep all were left out when the network was built
+    network.set_keep_ratio([one for one in ratio[0] if one < 1] if isinstance(ratio[0], list) else ratio[0])
     return f"{source} was trained with {_in_words({'keep_ratio': ratio})} in these settings; it stays at {ratio[0]}"
 
 
-def refuse_other_folds(fold: Path, configuration: str, network: nn.Module) -> None:
-    """Raise ValueError where other folds of the model folder were trained with other settings of the network."""
-    others = [path for path in sorted(fold.parent.glob("fold_*")) if path != fold and any(path.glob("checkpoint_*"))]
+def with_other_folds(fold: Path, configuration: str, network: nn.Module) -> str:
+    """Refuse a training whose network differs from that of other folds; return what is to be said, if anything.
+
+    Raises:
+        ValueError: naming these folds and the settings.
+    """
+    others = [path.name for path in _trained(fold.parent) if path.name != fold.name]
+    if not others:
+        return ""
+    names = ", ".join(others)
     try:
-        plans = read_json(fold.parent / "plans.json") if others else {}
+        plans = read_json(fold.parent / "plans.json")
     except ValueError:
         # nnU-Net writes the file anew
-        return
-    if changed := _changed(network, plans, configuration):
-        names = ", ".join(path.name for path in others)
+        plans = {}
+    changed = _changed(network, plans, configuration)
+    if changed is None:
+        return _not_known(f"plans.json does not say with which keep ratio {names} was trained", network)
+    if changed:
         msg = (
-            f"{names} in {fold.parent} were trained with {_in_words(changed)} in this training, and nnU-Net predicts "
+            f"{names} in {fold.parent} was trained with {_in_words(changed)} in this training, and nnU-Net predicts "
             "all folds with one network. Train this fold with the same settings, or all of them under another name of "
-            "trainer or plans"
+            "trainer or plans, or move the others away"
         )
         raise ValueError(msg)
+    return ""
+
+
+def _trained(model: Path) -> list[Path]:
+    """List the folds of a model folder that hold a checkpoint; a backup such as fold_0_old is none."""
+    folds = (path for path in sorted(model.glob("fold_*")) if path.name[5:].isdigit() or path.name == "fold_all")
+    return [path for path in folds if any(path.glob("checkpoint_*.pth"))]
+
+
+def _not_known(what: str, network: nn.Module) -> str:
+    ratios = [stage.keep_ratio for stage in network.pruning_stages()] if isinstance(network, SCDNetwork) else []
+    # a network that prunes nothing has weights of other names
+    return f"{what}: this training has {ratios}; make sure that they are the same" if ratios else ""
 
 
 def _architecture(network: nn.Module) -> dict[str, Any] | None:
@@ -79,17 +104,20 @@ def _architecture(network: nn.Module) -> dict[str, Any] | None:
     return architecture_of(kind, arguments) if NETWORKS.get(kind) is type(network) and arguments else None
 
 
-def _changed(network: nn.Module, plans: object, configuration: str) -> dict[str, tuple[Any, Any]]:
-    """Settings that act at prediction, as plans name them and as the network has them; empty if that is not known."""
+def _changed(network: nn.Module, plans: object, configuration: str) -> dict[str, tuple[Any, Any]] | None:
+    """Settings that act at prediction and differ, as plans name them and as the network has them.
+
+    None where plans name no such network, as those of models that were trained before plans did so.
+    """
     try:
         trained = PlansManager(plans).get_configuration(configuration).configuration["architecture"]
         then, door = trained["arch_kwargs"], trained["network_class_name"]
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         # whatever else is in a file of nnU-Net's that is not needed here
-        return {}
+        return None
     own = _architecture(network)
     if own is None or own["network_class_name"] != door:
-        return {}
+        return None
     now, stages = own["arch_kwargs"], len(own["arch_kwargs"].get("prune_after") or (0,))
     return {
         name: (plain_value(value), plain_value(now[name]))

@@ -34,7 +34,7 @@ class TestDataLists:
         )
         known = {"fold": 1, "seed": 0, "training": training}
         assert [entry["case"] for entry in data_lists(folder, fold=1, trained_on=known)["validation"]] == validation
-        with pytest.raises(ValueError, match=r"2 of 2 cases to validate were .* give --fold 1 and --seed 0"):
+        with pytest.raises(ValueError, match=r"2 of 2 cases to validate were .* give --fold 1 as in"):
             data_lists(folder, fold=0, trained_on=known)
         known["training"] = [data_lists(folder)["validation"][0]["case"]]
         assert len(data_lists(folder, trained_on=known, skip_trained=True)["validation"]) == 1
@@ -53,7 +53,7 @@ class TestDataLists:
             data_lists(str(tmp_path))
 
     def test_other_channels_than_the_network(self, volumes: Any, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"case_0.nii.gz has 1 channels where the data set has 4 \(and 3 more"):
+        with pytest.raises(ValueError, match=r"case_0.nii.gz has 1 channels where 4 are expected \(and 3 more"):
             data_lists(str(volumes.plain(tmp_path)), channels=4, labels=range(4))
 
 
@@ -96,7 +96,7 @@ DAMAGE = {
     ),
     "more channels than the others": (
         lambda v, r: v.write(r / "images" / "case_1.nii.gz", np.zeros((*v.shape, 3), np.float32), channels=True),
-        r"case_1.nii.gz has 3 channels where the data set has 1",
+        r"case_1.nii.gz has 3 channels where 1 are expected",
     ),
     "label of another origin": (
         lambda _, r: change(r / "labels" / "case_1.nii.gz", lambda label: label.SetOrigin((0.0, 0.0, 7.0))),
@@ -162,7 +162,7 @@ DAMAGE = {
     ),
     "fourth axis": (
         lambda v, r: v.write(r / "images" / "case_1.nii.gz", np.zeros((2, *v.shape), np.float32)),
-        r"case_1.nii.gz has 2 channels where the data set has 1",
+        r"case_1.nii.gz has 2 channels where 1 are expected",
     ),
 }
 
@@ -239,7 +239,7 @@ def test_ct_without_any_label(volumes: Any, tmp_path: Path) -> None:
 
 def test_unexpected_label_value(volumes: Any, tmp_path: Path) -> None:
     folder = volumes.nnunet(tmp_path, labels={"background": 0, "one": 1})
-    with pytest.raises(ValueError, match=r"case_0.nii.gz holds the values \(2\), which the data set does not name; it"):
+    with pytest.raises(ValueError, match=r"case_0.nii.gz holds the values \(2\), which are not among"):
         describe(str(folder))
 
 

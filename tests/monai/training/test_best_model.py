@@ -140,6 +140,20 @@ class TestBestModel:
         validate(resumed, 0.5)
         assert trained_on(bundle) == {"fold": 1, "seed": 0, "training": ["a", "b", "d"]}
 
+    def test_going_on_with_a_split_that_validates_what_it_trains_on(self, bundle: Path, network: SCDNetwork) -> None:
+        lists = {"training": cases("a", "b"), "validation": cases("b")}
+        resumed = BestModel(network, str(bundle), resume=True, **lists)
+        resumed.load_state_dict(BestModel(network, str(bundle), **lists).state_dict())
+        assert resumed.trained_on["training"] == ["a", "b"]
+
+    def test_configs_that_do_not_say_the_cases_leave_no_record_of_others(
+        self, bundle: Path, network: SCDNetwork
+    ) -> None:
+        validate(BestModel(network, str(bundle), training=cases("a"), fold=2), 0.5)
+        validate(BestModel(network, str(bundle)), 0.6)
+        assert not (bundle / "models" / "trained_on.json").exists()
+        assert (bundle / "models" / "model.pt").exists()
+
     def test_going_on_with_another_fold_is_refused(self, bundle: Path, network: SCDNetwork) -> None:
         before = BestModel(network, str(bundle), training=cases("a", "b"), validation=cases("c"), fold=1, seed=3)
         resumed = BestModel(network, str(bundle), resume=True, training=cases("b", "c"), validation=cases("a"))

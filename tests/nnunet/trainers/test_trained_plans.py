@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from scd_plugin.networks import presets
 from scd_plugin.nnunet import trainers
-from scd_plugin.nnunet.trainers.trained_plans import as_trained, refuse_other_folds, trained_plans
+from scd_plugin.nnunet.trainers.trained_plans import as_trained, trained_plans, with_other_folds
 from scd_plugin.whole_files import write_json
 
 MakeTrainer = Callable[..., Any]
@@ -84,10 +85,14 @@ class Small(trainers.nnUNetTrainerSCDPrimusS):  # type: ignore[valid-type, misc]
     scd_patch_size = 4
 
 
-def test_a_token_size_that_contradicts_the_plans_is_refused() -> None:
+def test_a_token_size_that_contradicts_the_plans_is_refused(make_trainer: MakeTrainer) -> None:
     plans = trained_plans(PLANS, "3d_fullres", build(trainers.nnUNetTrainerSCDPrimusS, PLANS), "another")
+    # older versions trained what the plans say
+    assert build(Small, plans).arguments["patch_size"] == [4, 8, 8]
+    architecture = plans["configurations"]["3d_fullres"]["architecture"]
+    architecture["arch_kwargs"]["img_size"] = [64, 64, 64]
     with pytest.raises(ValueError, match=r"patch_size is \[4, 8, 8\] in the plans and 4 in Small"):
-        build(Small, plans)
+        make_trainer(Small, edge=64, architecture=architecture, initialize=True)
     plans = trained_plans(PLANS, "3d_fullres", build(Small, PLANS), "another")
     assert build(Small, plans).arguments["patch_size"] == [4, 4, 4]
 
@@ -118,8 +123,11 @@ def test_goes_on_as_trained() -> None:
     listed["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["keep_ratio"] = [0.25] * 3
     assert as_trained(network, listed, "3d_fullres", "checkpoint a") == ""
     for unknown in (None, {}, PLANS, [], {"configurations": {"3d_fullres": {"architecture": 3}}}):
-        assert as_trained(network, unknown, "3d_fullres", "checkpoint a") == ""
-    assert as_trained(network, demo_plans(network), "2d", "checkpoint a") == ""
+        assert as_trained(network, unknown, "3d_fullres", "checkpoint a") == (
+            "checkpoint a does not say with which keep ratio it was trained: this training has [0.25, 0.25, 0.25]; "
+            "make sure that they are the same"
+        )
+    assert as_trained(torch.nn.Linear(1, 1), PLANS, "3d_fullres", "checkpoint a") == ""
     trained = demo_plans(network)
     network.set_keep_ratio(0.5)
     assert as_trained(network, trained, "3d_fullres", "checkpoint a") == (
@@ -133,6 +141,19 @@ def test_goes_on_as_trained() -> None:
         as_trained(network, trained, "3d_fullres", "checkpoint a")
 
 
+def test_a_stage_that_keeps_all_was_never_built() -> None:
+    class Late(trainers.nnUNetTrainerSCD_demo):
+        scd_keep_ratio = (1.0, 0.5, 0.5)
+
+    class Later(trainers.nnUNetTrainerSCD_demo):
+        scd_keep_ratio = (1.0, 0.25, 0.125)
+
+    network = build(Later, PLANS)
+    line = as_trained(network, demo_plans(build(Late, PLANS)), "3d_fullres", "checkpoint a")
+    assert line.endswith("it stays at [1.0, 0.5, 0.5]")
+    assert [stage.keep_ratio for stage in network.pruning_stages()] == [0.5, 0.5]
+
+
 def test_folds_of_one_model_are_of_one_network(tmp_path: Any) -> None:
     network = build(trainers.nnUNetTrainerSCD_demo, PLANS)
     fold, other = tmp_path / "fold_1", tmp_path / "fold_0"
@@ -140,14 +161,19 @@ def test_folds_of_one_model_are_of_one_network(tmp_path: Any) -> None:
     write_json(tmp_path / "plans.json", demo_plans(network))
     network.set_keep_ratio(0.5)
     # begun, and nothing saved yet
-    refuse_other_folds(fold, "3d_fullres", network)
+    assert with_other_folds(fold, "3d_fullres", network) == ""
+    (tmp_path / "fold_0_old").mkdir()
+    (tmp_path / "fold_0_old" / "checkpoint_final.pth").touch()
+    assert with_other_folds(fold, "3d_fullres", network) == ""
     (other / "checkpoint_best.pth").touch()
-    with pytest.raises(ValueError, match=r"fold_0 in .* were trained with keep_ratio 0.25, which is 0.5 in this train"):
-        refuse_other_folds(fold, "3d_fullres", network)
+    with pytest.raises(ValueError, match=r"fold_0 in .* was trained with keep_ratio 0.25, which is 0.5 in this train"):
+        with_other_folds(fold, "3d_fullres", network)
     # a new start of that fold itself
-    refuse_other_folds(other, "3d_fullres", network)
-    (tmp_path / "plans.json").write_text("{")
-    refuse_other_folds(fold, "3d_fullres", network)
+    assert with_other_folds(other, "3d_fullres", network) == ""
+    unknown = "plans.json does not say with which keep ratio fold_0 was trained: this training has [0.5, 0.5, 0.5]; "
+    for plans in ("{", json.dumps(PLANS)):
+        (tmp_path / "plans.json").write_text(plans)
+        assert with_other_folds(fold, "3d_fullres", network).startswith(unknown)
 
 
 def test_training_leaves_its_network_in_plans_and_checkpoint(
@@ -157,6 +183,15 @@ def test_training_leaves_its_network_in_plans_and_checkpoint(
     saved: list[Any] = []
     # nnU-Net saves the trainer's plans there
     monkeypatch.setattr(nnUNetTrainer, "on_train_start", lambda self: saved.append(self.plans_manager.plans))
+    fold, model = Path(trainer.output_folder), Path(trainer.output_folder).parent
+    (model / "fold_3").mkdir(parents=True)
+    (model / "fold_3" / "checkpoint_final.pth").touch()
+    write_json(model / "plans.json", demo_plans(build(Half, PLANS)))
+    with pytest.raises(ValueError, match=r"fold_3 in .* was trained with .*keep_ratio 0.5, which is 0.25"):
+        trainer.on_train_start()
+    assert not saved
+    assert fold.name == "fold_0"
+    (model / "fold_3" / "checkpoint_final.pth").unlink()
     trainer.on_train_start()
     architecture = saved[0]["configurations"]["3d_fullres"]["architecture"]
     assert architecture["arch_kwargs"]["keep_ratio"] == 0.25
