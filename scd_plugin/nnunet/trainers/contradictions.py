@@ -8,7 +8,7 @@ from typing import Any
 from scd_plugin.networks.builder import plain_value
 from scd_plugin.networks.presets import get_preset
 
-__all__ = ["DEFAULTS", "OF_TRAINING", "explicit_settings", "refuse_contradiction", "same_setting"]
+__all__ = ["OF_TRAINING", "explicit_settings", "refuse_contradiction", "same_setting"]
 
 DEFAULTS = "scd_settings_are_defaults"
 """Attribute of trainer classes whose own settings are defaults, which plans override."""
