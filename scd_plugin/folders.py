@@ -31,6 +31,7 @@ __all__ = [
     "find_folds",
     "is_bundle",
     "read_json",
+    "trained_folds",
 ]
 
 CHECKPOINT = "checkpoint_final.pth"
@@ -64,14 +65,18 @@ def find_folds(model_folder: str | Path, wanted: Sequence[str] = (), checkpoint:
                 "TRAINER__PLANS__CONFIGURATION of nnUNet_results, which holds plans.json, dataset.json and fold_0"
             )
             raise ValueError(msg)
-    names = [path.parent.name.removeprefix("fold_") for path in root.glob(f"fold_*/{checkpoint}")]
-    # nnU-Net has no others; a copy such as fold_0_old is none
-    found = [name for name in names if name == "all" or (name.isascii() and name.isdigit())]
     try:
-        return choose_folds(found, wanted)
+        return choose_folds(trained_folds(root, checkpoint), wanted)
     except ValueError as error:
         msg = f"{root}: {error} ({checkpoint})"
         raise ValueError(msg) from None
+
+
+def trained_folds(model_folder: Path, checkpoint: str) -> list[str]:
+    """List the folds of a model folder, by names without `fold_`, that hold a file of such a name or pattern."""
+    names = {path.parent.name.removeprefix("fold_") for path in model_folder.glob(f"fold_*/{checkpoint}")}
+    # nnU-Net has no others; a copy such as fold_0_old is none
+    return sorted(name for name in names if name == "all" or (name.isascii() and name.isdigit()))
 
 
 def choose_folds(found: Sequence[str], wanted: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
-from scd_plugin.folders import read_json
+from scd_plugin.folders import read_json, trained_folds
 from scd_plugin.networks.builder import NETWORKS, plain_value
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.nnunet.planning.planned_network import architecture_of, plans_with, trained_by
@@ -65,7 +65,8 @@ def with_other_folds(fold: Path, configuration: str, network: nn.Module) -> str:
     Raises:
         ValueError: naming these folds and the settings.
     """
-    others = [path.name for path in _trained(fold.parent) if path.name != fold.name]
+    trained = (f"fold_{name}" for name in trained_folds(fold.parent, "checkpoint_*.pth"))
+    others = [name for name in trained if name != fold.name]
     if not others:
         return ""
     names = ", ".join(others)
@@ -85,12 +86,6 @@ def with_other_folds(fold: Path, configuration: str, network: nn.Module) -> str:
         )
         raise ValueError(msg)
     return ""
-
-
-def _trained(model: Path) -> list[Path]:
-    """List the folds of a model folder that hold a checkpoint; a backup such as fold_0_old is none."""
-    folds = (path for path in sorted(model.glob("fold_*")) if path.name[5:].isdigit() or path.name == "fold_all")
-    return [path for path in folds if any(path.glob("checkpoint_*.pth"))]
 
 
 def _not_known(what: str, network: nn.Module) -> str:
