@@ -8,6 +8,7 @@ writes docs/studies/choice-of-tokens.md, and its picture beside it. No number of
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -17,13 +18,16 @@ from evaluation import FOUND, RECALL_BINS
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from mixed_tokens import FILE as MIXED
+from plans import STEPS
 from study import HERE
 from tasks import TASKS
 
 STUDIES = HERE.parents[1] / "docs" / "studies"
 NAME = "choice-of-tokens"
 UNETR, LIGHT, SUBVOXEL, PRIMUS = "UNETR decoder", "Light decoder", "Sub-voxel decoder", "Primus's decoder"
+NNUNET = "nnU-Net's default network"
 FAMILIES = {
+    NNUNET: "as it plans it for the crop, with its optimizer, learning rate and deep supervision",
     UNETR: "which convolves the image at full resolution beside the tokens",
     LIGHT: "that of the fast sizes, with a single convolution at full resolution",
     SUBVOXEL: "which sees the image at half the resolution",
@@ -62,6 +66,7 @@ NAMES = {
     "guided-stem": "labels teach, convolutional stem",
     "random": "chance chooses",
     "mask_token": "published, mask tokens in place of MTA",
+    "nnunet": "nnU-Net's default network (resolutions in place of blocks)",
     "primus": "Primus, 8 blocks",
     "primus-shallow": "Primus, as many blocks as a quarter costs",
     "primus-pruned": "SCD-Primus, a quarter kept, by entropy and what it learns",
@@ -96,9 +101,15 @@ Row = Mapping[str, str]
 
 
 def read(path: Path) -> list[Row]:
-    """Rows of finished trainings."""
+    """Rows of finished trainings; those of equal time have the number of steps in their network's name."""
     with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if not row["error"]]
+        rows = [row for row in csv.DictReader(file) if not row["error"]]
+    return [
+        row
+        if int(row["steps"]) == STEPS[row["task"]]
+        else {**row, "network": f"{row['network']} in {row['steps']} steps"}
+        for row in rows
+    ]
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
@@ -114,8 +125,19 @@ def numbers(row: Row, column: str) -> list[float]:
 
 def family(network: str) -> str:
     """Name the decoder of a network."""
-    starts = {"primus": PRIMUS, "subvoxel": SUBVOXEL, "light": LIGHT}
-    return starts.get(network.partition("-")[0], UNETR)
+    starts = {"primus": PRIMUS, "subvoxel": SUBVOXEL, "light": LIGHT, "nnunet": NNUNET}
+    return starts.get(re.split("[- ]", network)[0], UNETR)
+
+
+def rows_of(rows: Sequence[Row], decoder: str) -> list[Row]:
+    """Rows of the networks with one decoder."""
+    return [row for row in rows if family(row["network"]) == decoder]
+
+
+def words(network: str) -> str:
+    """Say what a network is, and for how many steps it was trained where others had more."""
+    name, within, steps = network.partition(" in ")
+    return NAMES.get(name, name) + (within and f", {steps}")
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -125,10 +147,10 @@ def table(rows: Sequence[Row]) -> str:
     columns += ["mixed tokens left at stage 1", "foreground tokens left there"]
     columns += [f"lesions found of {RECALL_BINS[0]} to {RECALL_BINS[3] - 1} voxels"] * recall
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    known = [name for name in NAMES if name in {row["network"] for row in rows}]
-    for network in [*known, *sorted({row["network"] for row in rows} - set(known))]:
+    order = {name: place for place, name in enumerate(NAMES)}
+    for network in sorted({row["network"] for row in rows}, key=lambda name: (order.get(name, len(order)), name)):
         mine = [row for row in rows if row["network"] == network]
-        cells = [NAMES.get(network, network), mine[0]["layers"], f"{float(mine[0]['gmacs']):.1f}", str(len(mine))]
+        cells = [words(network), mine[0]["layers"], f"{float(mine[0]['gmacs']):.1f}", str(len(mine))]
         cells.append(spread([100 * float(row["dice"]) for row in mine]))
         for column in ("left_mixed", "left_foreground"):
             left = [100 * numbers(row, column)[0] for row in mine if row[column]]
@@ -141,20 +163,37 @@ def table(rows: Sequence[Row]) -> str:
 
 def verdict(rows: Sequence[Row], trio: tuple[str, str, str]) -> str:
     """Compare three networks on the seeds that all of them have; empty where there is none."""
-    found = [{row["seed"]: 100 * float(row["dice"]) for row in rows if row["network"] == name} for name in trio]
-    seeds = sorted(set.intersection(*map(set, found)))
+    found = [_by_seed(rows, name) for name in trio]
+    seeds = set.intersection(*map(set, found))
     if not seeds:
         return ""
-
-    def ahead(one: int, other: int) -> str:
-        points = [found[one][seed] - found[other][seed] for seed in seeds]
-        each = f" ({min(points):+.1f} to {max(points):+.1f})" if len(seeds) > 1 else ""
-        return f"{mean(points):+.1f}{each}"
-
+    full, shallow, pruned = ({seed: one[seed] for seed in seeds} for one in found)
     return (
-        f"Points of Dice, seed by seed ({len(seeds)}): depth, all blocks against fewer, {ahead(0, 1)}; pruning taught "
-        f"by labels against fewer blocks at about its cost, {ahead(2, 1)}; against all blocks, {ahead(2, 0)}."
+        f"Points of Dice, seed by seed ({len(seeds)}): depth, all blocks against fewer, {_ahead(full, shallow)}; "
+        f"pruning taught by labels against fewer blocks at about its cost, {_ahead(pruned, shallow)}; against all "
+        f"blocks, {_ahead(pruned, full)}."
     )
+
+
+def equal_time(rows: Sequence[Row], pruned: str) -> str:
+    """Compare a network with those that had as much time in place of as many steps; empty where there is none."""
+    mine, lines = _by_seed(rows, pruned), []
+    for network in sorted({row["network"] for row in rows if " in " in row["network"]}):
+        other = _by_seed(rows, network)
+        if seeds := mine.keys() & other.keys():
+            one, against = ({seed: dice[seed] for seed in seeds} for dice in (mine, other))
+            lines.append(f"{words(pruned)}, is {_ahead(one, against)} ahead of {words(network)} (seeds: {len(seeds)})")
+    return f"In equal time, points of Dice: {'; '.join(lines)}." if lines else ""
+
+
+def _by_seed(rows: Sequence[Row], network: str) -> dict[str, float]:
+    return {row["seed"]: 100 * float(row["dice"]) for row in rows if row["network"] == network}
+
+
+def _ahead(one: Mapping[str, float], other: Mapping[str, float]) -> str:
+    points = [one[seed] - other[seed] for seed in one]
+    each = f" ({min(points):+.1f} to {max(points):+.1f})" if len(points) > 1 else ""
+    return f"{mean(points):+.1f}{each}"
 
 
 def text(rows: Sequence[Row], mixed: Mapping[str, Row]) -> str:
@@ -163,18 +202,21 @@ def text(rows: Sequence[Row], mixed: Mapping[str, Row]) -> str:
     for name, task in TASKS.items():
         mine = [row for row in rows if row["task"] == name]
         if mine:
-            facts = f"Crops of {_times(task.crop)} voxels, tokens of {_times(task.patch)}, {mine[0]['steps']} steps of "
+            facts = f"Crops of {_times(task.crop)} voxels, tokens of {_times(task.patch)}, {STEPS[name]} steps of "
             facts += f"{task.batch} crops. {_room(mixed[name])} Chance takes 75 % of all tokens at stage 1."
             if task.recall:
                 facts += f" A lesion is found if {100 * FOUND:.0f} % of its voxels are."
             sections.append(f"## {TITLES[name]}\n\n{facts}\n")
         for decoder, sees in FAMILIES.items():
-            if same := [row for row in mine if family(row["network"]) == decoder]:
+            if same := rows_of(mine, decoder):
                 sections.append(f"**{decoder}**, {sees}:\n\n{table(same)}\n")
                 if decoder in TRIOS and (compared := verdict(same, TRIOS[decoder])):
                     sections.append(f"{compared}\n")
-                if decoder in HALVES and (compared := verdict(same, HALVES[decoder])):
-                    sections.append(f"With a half kept. {compared}\n")
+                if decoder in HALVES:
+                    if compared := verdict(same, HALVES[decoder]):
+                        sections.append(f"With a half kept. {compared}\n")
+                    if compared := equal_time(same + rows_of(mine, NNUNET), HALVES[decoder][2]):
+                        sections.append(f"{compared}\n")
     sections.append(f"![Dice against multiply-accumulates]({NAME}.png)\n")
     return "\n".join(sections)
 
@@ -183,14 +225,14 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     """Dice against cost, a panel for each task, a point for each training."""
     tasks = [name for name in TASKS if any(row["task"] == name for row in rows)]
     drawn = {row["network"] for row in rows}
-    shown = {network: words for network, words in NAMES.items() if network in drawn}
+    shown = {network: label for network, label in NAMES.items() if network in drawn}
     figure = Figure(figsize=(4.2 * len(tasks), 4.8), layout="constrained")
     for panel, name in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks):
         # a network looks alike in every panel, and the legend names what is in any of them
-        for (network, words), marker in zip(shown.items(), cycle(_MARKERS)):
+        for (network, label), marker in zip(shown.items(), cycle(_MARKERS)):
             mine = [row for row in rows if row["task"] == name and row["network"] == network]
             costs, dice = [float(row["gmacs"]) for row in mine], [100 * float(row["dice"]) for row in mine]
-            panel.scatter(costs, dice, marker=marker, label=words, alpha=0.75)
+            panel.scatter(costs, dice, marker=marker, label=label, alpha=0.75)
         panel.set_title(TITLES[name])
         panel.set_xlabel("GMACs of a crop")
         panel.set_ylabel("Dice, %")

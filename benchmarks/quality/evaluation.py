@@ -9,11 +9,11 @@ import torch
 from batches import crops
 from monai.inferers import sliding_window_inference
 from monai.metrics import DiceMetric
+from networks import Contestant
 from scipy.ndimage import generate_binary_structure, label, sum_labels
 from tasks import Case, Task
 from torch import Tensor
 
-from scd_plugin import SCDNetwork
 from scd_plugin.ops.token_labels import token_labels
 
 OVERLAP = 0.25
@@ -27,7 +27,7 @@ TOKEN_KINDS = ("mixed", "foreground", "background")
 
 
 @torch.inference_mode()
-def predict(network: SCDNetwork, case: Case, task: Task) -> Tensor:
+def predict(network: Contestant, case: Case, task: Task) -> Tensor:
     """Segment a case by sliding windows: class numbers, (1, 1, *size)."""
     device = next(network.parameters()).device
     image = case.image[None].to(device)
@@ -35,7 +35,7 @@ def predict(network: SCDNetwork, case: Case, task: Task) -> Tensor:
     return logits.argmax(1, keepdim=True).float().cpu()
 
 
-def evaluate(network: SCDNetwork, cases: Sequence[Case], task: Task) -> dict[str, list[float]]:
+def evaluate(network: Contestant, cases: Sequence[Case], task: Task) -> dict[str, list[float]]:
     """Measure Dice by class as the mean over the cases, and recall by size where the task asks for it."""
     network.eval()
     metric = DiceMetric(include_background=False, reduction="mean_batch", num_classes=task.num_classes)
@@ -70,7 +70,7 @@ def lesions_found(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray
 
 
 @torch.inference_mode()
-def leaving(network: SCDNetwork, cases: Sequence[Case], task: Task) -> dict[str, list[float]]:
+def leaving(network: Contestant, cases: Sequence[Case], task: Task) -> dict[str, list[float]]:
     """Measure which share of the tokens of a kind leaves at each stage, the last number being those that stay.
 
     Kinds: more than one class in the token, any foreground, none. On crops drawn as in training, without augmentation,

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from default_unet import DefaultUNet
 from probes import TokenProbes
 from stems import with_stem
 from tasks import Task
@@ -31,23 +32,23 @@ class Guide(NamedTuple):
 
 
 Network = TypeVar("Network", bound=SCDNetwork)
-Builder = Callable[[Task, dict[str, int]], SCDNetwork]
+Contestant = SCDNetwork | DefaultUNet
+Builder = Callable[[Task, dict[str, int]], Contestant]
 
 
-def gmacs(network: SCDNetwork) -> float:
+def gmacs(network: Contestant) -> float:
     """Billions of multiply-accumulates for one crop."""
-    network.requires_grad_(False)  # the counter's hooks do not take a mask token that wants a gradient
-    count = multiply_accumulates(network, torch.zeros(1, *network.image_shape)) / 1e9
-    network.requires_grad_(True)
-    return count
+    return multiply_accumulates(network, torch.zeros(1, *network.image_shape)) / 1e9
 
 
-def blocks(network: SCDNetwork) -> int:
-    """Count the transformer blocks of the encoder."""
+def blocks(network: Contestant) -> int:
+    """Count the transformer blocks of the encoder, or the resolutions of a U-Net."""
+    if isinstance(network, DefaultUNet):
+        return len(network.unet.encoder.stages)
     return len(network.encoder.blocks if isinstance(network, SCDUNETR) else network.eva.blocks)
 
 
-def build(name: str, task: Task, size: str) -> SCDNetwork:
+def build(name: str, task: Task, size: str) -> Contestant:
     """Build a contestant of `NETWORKS` in a size of `SIZES`."""
     return NETWORKS[name](task, SIZES[size])
 
@@ -188,6 +189,8 @@ NETWORKS: dict[str, Builder] = {
     "guided-larger": larger,
     "deep": deep,
     "guided-deep": deep,
+    # as large as nnU-Net plans it, whatever the size of the others
+    "nnunet": lambda task, _: DefaultUNet(task),
 }
 
 GUIDES = {

@@ -21,6 +21,7 @@ from batches import Batches
 from evaluation import evaluate, leaving
 from networks import DRAWN, GUIDES, blocks, build, gmacs
 from plans import PLANS, SEEDS, Run
+from recipes import RECIPES, TRANSFORMER
 from results import append, finished
 from tasks import TASKS, Case, shared_folder, split
 from training import NotFiniteError, save, train
@@ -54,7 +55,7 @@ def study(run: Run, *, shared: Path, weights: Path, device: str) -> dict[str, An
         "parameters": parameters(network),
     }
     network.to(device)
-    # Primus has none
+    # Primus and nnU-Net's network have none
     if decoder := getattr(network, "decoder", None):
         decoder.to(memory_format=torch.channels_last_3d)
     checkpoint = weights / f"{run.name}.checkpoint"
@@ -68,6 +69,7 @@ def study(run: Run, *, shared: Path, weights: Path, device: str) -> dict[str, An
             checkpoint=checkpoint,
             guide=GUIDES.get(run.network),
             keep_ratios=DRAWN.get(run.network, ()),
+            recipe=RECIPES.get(run.network, TRANSFORMER),
         )
     except NotFiniteError as error:
         row["error"] = error

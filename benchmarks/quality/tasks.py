@@ -44,6 +44,8 @@ class Task:
     rotate: tuple[float, float, float] = (0.15, 0.15, 0.15)
     translate: tuple[int, int, int] = (3, 3, 3)
     batch: int = 2
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """edges of a voxel, by which nnU-Net's network is planned"""
     recall: bool = False
     """whether recall is counted by component size"""
 
@@ -127,6 +129,7 @@ TASKS = {
             validation_share=0.3,
             rotate=(0.0, 0.0, 0.5),
             translate=(6, 6, 0),
+            spacing=(1.5, 1.5, 10.0),
         ),
         Task(
             "lesions",

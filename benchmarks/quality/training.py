@@ -1,4 +1,4 @@
-"""A plain training loop that survives being killed: AdamW, warm-up, polynomial decay, Dice and cross-entropy."""
+"""A plain training loop that survives being killed, with Dice and cross-entropy."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from statistics import mean, median
 from typing import Any
 
 import torch
-from monai.losses import DiceCELoss
-from networks import Guide
+from monai.losses import DeepSupervisionLoss, DiceCELoss
+from networks import Contestant, Guide
+from recipes import TRANSFORMER, Recipe
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from scd_plugin import SCDNetwork
 from scd_plugin.networks.drawn_keep_ratio import DrawnKeepRatio
 from scd_plugin.networks.guidance import StageWatch, guidance_loss
 from scd_plugin.ops.token_labels import token_labels
 
-LEARNING_RATE = 1e-3
-WEIGHT_DECAY = 0.05
-WARM_UP = 0.05
-POWER = 0.9
 CHECKPOINT_SECONDS = 120
 LOG_STEPS = 25
 
@@ -31,14 +28,6 @@ logger = logging.getLogger(__name__)
 
 class NotFiniteError(ArithmeticError):
     """The loss is no longer a number."""
-
-
-def learning_rate(step: int, steps: int) -> float:
-    """Rise in a line over the first steps, then fall as a polynomial."""
-    warm_up = max(1, round(WARM_UP * steps))
-    if step < warm_up:
-        return LEARNING_RATE * (step + 1) / warm_up
-    return LEARNING_RATE * (1 - (step - warm_up) / (steps - warm_up)) ** POWER
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -50,13 +39,14 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def train(
-    network: SCDNetwork,
+    network: Contestant,
     batches: Callable[[int], tuple[Tensor, Tensor]],
     *,
     steps: int,
     checkpoint: Path,
     guide: Guide | None = None,
     keep_ratios: Sequence[float] = (),
+    recipe: Recipe = TRANSFORMER,
 ) -> dict[str, float]:
     """Train a network where it is, going on from its checkpoint if there is one.
 
@@ -67,6 +57,7 @@ def train(
         checkpoint: file that a killed run goes on from; removed by nobody here.
         guide: how labels teach the scores; None for the paper's training.
         keep_ratios: shares of tokens of which each step draws one; none for the network's own.
+        recipe: optimizer and learning rate.
 
     Returns:
         seconds a step (the median, which pauses do not change) and the mean loss of the last tenth.
@@ -75,8 +66,10 @@ def train(
         NotFiniteError: if the loss is not finite.
     """
     device = next(network.parameters()).device
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    criterion = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+    optimizer = recipe.make(network.parameters())
+    finest = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+    # of one tensor of logits it takes the loss as it is
+    criterion = DeepSupervisionLoss(finest, weights=getattr(network, "deep_weights", None))
     losses: list[float] = []
     seconds: list[float] = []
     if checkpoint.exists():
@@ -92,11 +85,11 @@ def train(
     for step in range(len(losses), steps):
         start = time.monotonic()
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps)
+            group["lr"] = recipe.learning_rate(step, steps)
         images, labels = (part.to(device) for part in batches(step))
         with drawn.at(step), torch.autocast(device.type, torch.bfloat16):
             logits = network(images)
-        loss = criterion(logits.float(), labels)
+        loss = criterion(tree_map(Tensor.float, logits), labels)
         if guide and watch:
             held = token_labels(labels, network.grid_size)
             loss = loss + guide.weight * guidance_loss(watch.take(), held, target=guide.target)
@@ -106,7 +99,7 @@ def train(
             raise NotFiniteError(msg)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
         optimizer.step()
         seconds.append(time.monotonic() - start)
         if (step + 1) % LOG_STEPS == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import chain
 
 import torch
@@ -21,17 +22,25 @@ def multiply_accumulates(network: nn.Module, image: Tensor) -> int:
         network: its mode is left as it was.
         image: (B, in_channels, *img_size) to count for; its values are not looked at.
     """
-    tensors = chain(network.named_parameters(), network.named_buffers())
-    on_meta = {name: tensor.detach().to("meta") for name, tensor in tensors}
-    training = network.training
-    network.eval()
+    copied = _copy_to_meta(network)
     # the counter does not know every fused attention; as two matrix products it is counted in full everywhere
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        torch.func.functional_call(network, on_meta, (image.to("meta"),))
-    network.train(training)
+        copied(image.to("meta"))
     return int(counter.get_total_flops()) // 2
 
 
 def parameters(network: nn.Module) -> int:
     """Number of learned numbers."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _copy_to_meta(network: nn.Module) -> nn.Module:
+    # not `torch.func.functional_call`: it leaves meta tensors behind where a module has two names, as nnU-Net's have
+    tensors = chain(network.parameters(), network.buffers())
+    # what a deep copy finds here it takes as copied
+    return copy.deepcopy(network, {id(tensor): _on_meta(tensor) for tensor in tensors}).eval()
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
+    there = tensor.detach().to("meta")
+    return nn.Parameter(there, requires_grad=False) if isinstance(tensor, nn.Parameter) else there

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 from batches import Batches
-from choice_page import PRIMUS, TRIOS, spread, table, text, verdict
-from evaluation import AUDIT_CROPS, lesions_found, token_kinds
+from choice_page import NNUNET, PRIMUS, TRIOS, equal_time, family, read, spread, table, text, verdict
+from evaluation import AUDIT_CROPS, leaving, lesions_found, token_kinds
 from lesions import lesion_volume
 from mixed_tokens import COLUMNS, mixed_shares, must_leave
 from monai.data import get_track_meta, set_track_meta
-from networks import build, gmacs
+from networks import blocks, build, gmacs
 from patient_splits import patient_splits
-from plans import PLANS, Run
+from plans import EQUAL_TIME, PLANS, STEPS, Run
+from recipes import NNUNET as NNUNETS_RECIPE
+from recipes import TRANSFORMER
 from results import append, finished
 from tasks import TASKS, Case, patient, shared_folder, split
-from training import LEARNING_RATE, learning_rate
 
 
 @pytest.fixture(autouse=True)
@@ -112,10 +113,25 @@ def test_what_a_perfect_choice_loses() -> None:
 
 
 def test_learning_rate() -> None:
-    rates = [learning_rate(step, 100) for step in range(100)]
-    assert rates[4] == max(rates) == pytest.approx(LEARNING_RATE)
-    assert rates[0] == pytest.approx(LEARNING_RATE / 5)
-    assert rates[-1] < 0.05 * LEARNING_RATE
+    rates = [TRANSFORMER.learning_rate(step, 100) for step in range(100)]
+    assert rates[4] == max(rates) == pytest.approx(TRANSFORMER.rate)
+    assert rates[0] == pytest.approx(TRANSFORMER.rate / 5)
+    assert rates[-1] < 0.05 * TRANSFORMER.rate
+    # as nnU-Net's schedule has it
+    assert NNUNETS_RECIPE.learning_rate(50, 100) == pytest.approx(0.01 * 0.5**0.9)
+
+
+def test_nnunets_network() -> None:
+    network = build("nnunet", TASKS["hippocampus"], "small")
+    assert network.deep_weights == pytest.approx([2 / 3, 1 / 3])
+    assert blocks(network) == 4
+    # weights are there after counting, too
+    assert gmacs(network) == pytest.approx(19.1, abs=0.1)
+    image = torch.randn(1, *network.image_shape)
+    assert [tuple(one.shape) for one in network(image)] == [(1, 3, 40, 56, 40), (1, 3, 20, 28, 20)]
+    with torch.inference_mode():
+        assert network.eval()(image).shape == (1, 3, 40, 56, 40)
+    assert leaving(network, [], TASKS["hippocampus"]) == {}
 
 
 def test_the_shallow_network_costs_what_the_published_one_does() -> None:
@@ -139,9 +155,11 @@ def test_networks_of_the_plan_on_decoders_differ_in_the_decoder_alone(name: str,
 
 
 def test_every_plan_names_networks_that_can_be_built() -> None:
-    names = {run.network for plan in PLANS.values() for run in plan()}
+    tasks = {run.network: TASKS[run.task] for plan in PLANS.values() for run in plan()}
+    # it counts on real weights how many blocks it may have
+    del tasks["shallow"]
     with torch.device("meta"):
-        assert all(build(name, TASKS["left_atrium"], "small").out_channels == 2 for name in sorted(names - {"shallow"}))
+        assert all(build(name, task, "small").out_channels == task.num_classes for name, task in tasks.items())
 
 
 def test_rows(tmp_path: Path) -> None:
@@ -188,6 +206,24 @@ def test_verdict() -> None:
     )
     rows.append({"network": "primus-guided", "seed": "0", "dice": "0.80"})
     assert "all blocks against fewer, +2.5 (+2.0 to +3.0)" in verdict(rows, TRIOS[PRIMUS])
+
+
+def test_rows_of_equal_time(tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    task, steps = "acdc", EQUAL_TIME["acdc", "primus"]
+    runs = {("primus", steps): 0.61, ("primus-guided-half", STEPS[task]): 0.66, ("primus", STEPS[task]): 0.64}
+    for (network, trained), dice in runs.items():
+        append(file, {**Run(task, network, 0, trained, "small")._asdict(), "layers": 8, "gmacs": 8.26, "dice": dice})
+    rows = read(file)
+    assert [row["network"] for row in rows] == [f"primus in {steps} steps", "primus-guided-half", "primus"]
+    assert family(rows[0]["network"]) == PRIMUS
+    assert family("nnunet in 400 steps") == NNUNET
+    assert f"| Primus, 8 blocks, {steps} steps | 8 | 8.3 | 1 | 61.0 |" in table(rows)
+    assert equal_time(rows, "primus-guided-half") == (
+        "In equal time, points of Dice: SCD-Primus, a half kept, labels teach, is +5.0 ahead of Primus, 8 blocks, "
+        f"{steps} steps (seeds: 1)."
+    )
+    assert equal_time(rows[1:], "primus-guided-half") == ""
 
 
 def test_data_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scd_plugin import SCDUNETR
 from scd_plugin.measure.cost import multiply_accumulates, parameters
@@ -38,6 +38,31 @@ def test_network_stays_on_its_device_and_in_its_mode(small: Callable[..., SCDUNE
     assert multiply_accumulates(net, torch.zeros(1, 2, 32, 32, 32)) > 0
     assert net.training
     assert {parameter.device.type for parameter in net.parameters()} == {"cpu"}
+
+
+class Twice(nn.Module):
+    """A module under two names, as nnU-Net's blocks have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Linear(4, 4)
+        self.all_modules = nn.Sequential(self.conv)
+        self.tied = nn.Linear(4, 4)
+        self.tied.weight = self.conv.weight
+        self.register_buffer("offset", torch.ones(4))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.tied(self.all_modules(image)) + self.offset
+
+
+def test_weights_stay_where_a_module_has_two_names() -> None:
+    network = Twice()
+    image = torch.randn(2, 4)
+    before = network(image)
+    assert multiply_accumulates(network, image) == 2 * 2 * 4 * 4
+    assert torch.equal(network(image), before)
+    assert network.conv.weight.requires_grad
+    assert parameters(network) == 4 * 4 + 4 + 4
 
 
 def test_parameters() -> None:
