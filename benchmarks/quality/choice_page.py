@@ -50,6 +50,7 @@ TITLES = {
     "acdc": "Cardiac MR (ACDC)",
     "hippocampus": "Hippocampus",
     "lesions": "Small lesions, synthetic",
+    "demo": "The demo's synthetic CT",
 }
 NAMES = {
     "dense": "dense twin, 8 blocks",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 SEEDS = (0, 1, 2)
-STEPS = {"left_atrium": 1000, "hippocampus": 1000, "acdc": 1000, "lesions": 1000}
+STEPS = {"left_atrium": 1000, "hippocampus": 1000, "acdc": 1000, "lesions": 1000, "demo": 500}
 
 EQUAL_TIME = {("left_atrium", "primus"): 650, ("acdc", "primus"): 600}
 """Steps that take as long as 1000 of SCD-Primus with a half kept; of seconds a step on two quiet cores: 0.52 against
@@ -78,7 +78,7 @@ def memory() -> list[Run]:
 
 def decoders() -> list[Run]:
     """Ask what the cheaper decoders cost, behind the published transformer."""
-    networks, tasks = ("published", "light", "subvoxel"), ("hippocampus", "left_atrium")
+    networks, tasks = ("published", "light", "subvoxel"), ("hippocampus", "left_atrium", "demo")
     return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
 
 

@@ -14,6 +14,8 @@ from monai.transforms import EnsureChannelFirst, LoadImage, NormalizeIntensity, 
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
+from scd_plugin.demo.synthetic import make_case
+
 SPLIT_SEED = 2303
 LONGEST_ACDC = 192
 """voxels of the longer in-plane axis: the stored spacing is nominal, the field of view alike"""
@@ -100,6 +102,13 @@ def _synthetic(_: Path) -> list[Case]:
     return [_case(*drawn) for drawn in lesion_cases(200)]
 
 
+def _demo(_: Path) -> list[Case]:
+    drawn = [make_case(np.random.default_rng(number)) for number in range(40)]
+    return [
+        _case(f"case_{i:03d}", *(torch.from_numpy(volume)[None] for volume in pair)) for i, pair in enumerate(drawn)
+    ]
+
+
 TASKS = {
     task.name: task
     for task in (
@@ -141,5 +150,6 @@ TASKS = {
             flips=(0, 1, 2),
             recall=True,
         ),
+        Task("demo", num_classes=5, crop=(48, 48, 48), patch=(8, 8, 8), load=_demo, validation_share=0.3),
     )
 }

@@ -151,7 +151,9 @@ def test_networks_of_the_plan_on_decoders_differ_in_the_decoder_alone(name: str,
     assert type(network.decoder).__name__ == kind
     assert {**network.arguments, "decoder": "unetr"} == published.arguments
     runs = [run for run in PLANS["decoders"]() if run.network == name]
-    assert {(run.task, run.seed) for run in runs} == {(t, s) for t in ("hippocampus", "left_atrium") for s in range(3)}
+    assert {(run.task, run.seed) for run in runs} == {
+        (t, s) for t in ("hippocampus", "left_atrium", "demo") for s in range(3)
+    }
 
 
 def test_every_plan_names_networks_that_can_be_built() -> None:
