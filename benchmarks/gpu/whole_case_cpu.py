@@ -40,7 +40,8 @@ class Run(NamedTuple):
 
 
 FAST, SMALL_FAST, NNUNET = "nnUNetTrainerSCD_fast", "nnUNetTrainerSCD_small_fast", "nnUNetTrainer"
-OPTIONS = ("", "--dtype bfloat16", "--engine openvino", "--engine openvino --dtype bfloat16")
+OPENVINO = "--engine openvino --dtype bfloat16"
+OPTIONS = ("", "--dtype bfloat16", "--engine openvino", OPENVINO, f"{OPENVINO} --resampling torch")
 """The first is what the others are compared with, voxel by voxel."""
 RUNS = (
     *(Run("scd predict", trainer, options) for trainer in (FAST, SMALL_FAST) for options in OPTIONS),

@@ -16,8 +16,9 @@ APP.command()(whole_case_cpu.main)
 
 def test_every_trainer_has_each_engine_and_precision_first_pytorchs_float32() -> None:
     options = [run.options for run in RUNS if run.trainer == FAST]
-    assert options == ["", "--dtype bfloat16", "--engine openvino", "--engine openvino --dtype bfloat16"]
-    assert [run.command for run in RUNS if run.trainer == NNUNET] == ["nnUNetv2_predict"] + ["scd predict"] * 4
+    fastest = "--engine openvino --dtype bfloat16"
+    assert options == ["", "--dtype bfloat16", "--engine openvino", fastest, f"{fastest} --resampling torch"]
+    assert [run.command for run in RUNS if run.trainer == NNUNET] == ["nnUNetv2_predict"] + ["scd predict"] * 5
 
 
 def test_voxels_are_compared_with_the_first_of_the_same_trainer(
