@@ -19,7 +19,6 @@ from scd_plugin.folders import (
     check_auditable,
     check_exportable,
     check_labelled,
-    check_output,
     empty_folder,
     export_path,
     find_folds,
@@ -289,13 +288,12 @@ def audit(
     else:
         find_folds(model, [fold or "0"])
         check_labelled(data, "imagesTr", "labelsTr")
-    if output is not None:
-        check_output(output)
     from rich.console import Console
 
-    from scd_plugin.measure.audit_files import write_audit
+    from scd_plugin.measure.audit_files import check_free, write_audit
     from scd_plugin.measure.audit_table import audit_table
 
+    free = None if output is None else check_free(output)
     chosen = PredictSettings(device=device).torch_device
     if bundle:
         from scd_plugin.monai.audit import audit_bundle
@@ -306,9 +304,8 @@ def audit(
 
         counted = audit_model(model, data / "imagesTr", data / "labelsTr", device=chosen, fold=fold or "0", trust=trust)
     Console().print(audit_table(counted))
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        write_audit(output, 0, counted)
+    if free is not None:
+        write_audit(free, 0, counted)
 
 
 @app.command()

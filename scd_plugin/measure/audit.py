@@ -31,8 +31,19 @@ class Audit:
         self.grid_size = list(network.grid_size)
         self.tokens = TokenAudit(len(network.pruning_stages()))
         self.segmentation = SegmentationAudit(network.out_channels, regions=regions)
+        self._num_outputs = network.out_channels
+        # whole ones, where there are
+        self.images = 0
 
-    def add(self, seen: Sequence[SeenStage], logits: Tensor, label: Tensor, *, known: Tensor | None = None) -> None:
+    def add(
+        self,
+        seen: Sequence[SeenStage],
+        logits: Tensor,
+        label: Tensor,
+        *,
+        known: Tensor | None = None,
+        components: bool = True,
+    ) -> None:
         """Count a batch of crops.
 
         Args:
@@ -40,10 +51,15 @@ class Audit:
             logits: (B, out_channels, *size), the network's output.
             label: (B, 1, *size) class numbers, or (B, out_channels, *size), 0 or 1 for each region.
             known: (B, 1, *size), bool, voxels whose label counts; None for all.
+            components: whether they are counted, which takes a CPU longer than all else.
+
+        Raises:
+            ValueError: if a label that counts is of no class.
         """
         known = torch.ones_like(label[:, :1], dtype=torch.bool) if known is None else known
         prediction = self.add_part(seen, logits, label, known)
-        self.segmentation.add_components(prediction, label.long(), known)
+        if components:
+            self.segmentation.add_components(prediction, label.long(), known)
 
     def add_part(self, seen: Sequence[SeenStage], logits: Tensor, label: Tensor, known: Tensor) -> Tensor:
         """Count a batch of parts of images, without components, which a part may cut; see `add`.
@@ -51,6 +67,13 @@ class Audit:
         Returns:
             The decided segmentation, see `SegmentationAudit.decide`.
         """
+        largest = int(torch.where(known, label, 0).max())
+        if not self.segmentation.regions and largest >= self._num_outputs:
+            msg = (
+                f"a label is {largest}, and the network has the classes 0 to {self._num_outputs - 1}; mark voxels "
+                "whose label does not count by `known`"
+            )
+            raise ValueError(msg)
         exits = exit_stages([*(stage.left_idx for stage in seen), seen[-1].kept_idx])
         labels = token_labels(label, self.grid_size, known=known, regions=self.segmentation.regions)
         self.tokens.add(exits, labels)
@@ -67,6 +90,7 @@ class Audit:
         dist.all_gather_object(audits, self)
         first, *others = audits
         first.tokens = first.tokens.merge([other.tokens for other in others])
+        first.images += sum(other.images for other in others)
         first.segmentation = first.segmentation.merge([other.segmentation for other in others])
         merged: Audit = first
         return merged

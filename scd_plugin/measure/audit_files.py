@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from scd_plugin.folders import check_output
 from scd_plugin.measure.audit import Audit
 from scd_plugin.measure.token_audit import KINDS
+from scd_plugin.whole_files import write_whole
 
-__all__ = ["audit_figure", "draw_audit", "read_audit", "write_audit"]
+__all__ = ["audit_figure", "check_free", "draw_audit", "read_audit", "write_audit"]
 
 TABLE, PICTURE = "token_audit.csv", "token_audit.png"
 
 
 def write_audit(folder: Path, epoch: int, audit: Audit) -> None:
     """Add an epoch's row; rows of this and later epochs, of a training that went back to a checkpoint, give way."""
-    file = folder / TABLE
+    folder.mkdir(parents=True, exist_ok=True)
     rows = [row for row in read_audit(folder) if int(row["epoch"]) < epoch]
     rows.append({"epoch": str(epoch), **{name: f"{value:.4f}" for name, value in audit.row().items()}})
-    with file.open("w", newline="", encoding="utf-8") as written:
-        table = csv.DictWriter(written, fieldnames=list(rows[-1]), extrasaction="ignore", restval="nan")
-        table.writeheader()
-        table.writerows(rows)
+    written = io.StringIO(newline="")
+    table = csv.DictWriter(written, fieldnames=list(rows[-1]), extrasaction="ignore", restval="nan")
+    table.writeheader()
+    table.writerows(rows)
+    write_whole(folder / TABLE, lambda stream: stream.write(written.getvalue().encode()))
+
+
+def check_free(folder: str | Path) -> Path:
+    """Return a folder for a table, with its home folder spelled out.
+
+    Raises:
+        ValueError: if it can't be written to, is a file, or holds the table of a training.
+    """
+    output = check_output(folder)
+    if output.exists() and not output.is_dir():
+        msg = f"output must be a folder; {output} is a file"
+        raise ValueError(msg)
+    if (output / TABLE).exists():
+        msg = f"{output} holds a {TABLE} already, perhaps of a training; name another folder"
+        raise ValueError(msg)
+    return output
 
 
 def draw_audit(folder: Path) -> None:
@@ -49,9 +69,17 @@ def audit_figure(rows: Sequence[Mapping[str, str]]) -> Figure:
 
 
 def read_audit(folder: Path) -> list[dict[str, str]]:
-    """Read the rows of a folder's table; none where there is no table."""
+    """Read the rows of a folder's table; none where there is no table, and none that was cut off."""
     file = folder / TABLE
     if not file.is_file():
         return []
     with file.open(newline="", encoding="utf-8") as read:
-        return list(csv.DictReader(read))
+        return [row for row in csv.DictReader(read) if all(map(_is_number, row.values()))]
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        float(text or "")
+    except ValueError:
+        return False
+    return True

@@ -22,4 +22,10 @@ def audit_table(audit: Audit) -> Group:
         table.add_row(name, *("-" if share != share else f"{100 * share:.1f}" for share in tokens.shares(kind)))
     left = tokens.foreground_voxels_left_first()
     voxels = "-" if left != left else f"{100 * left:.1f} %"
-    return Group(table, f"foreground voxels in tokens that left at stage 1: {voxels}", audit.segmentation.in_one_line())
+    lines = [f"foreground voxels in tokens that left at stage 1: {voxels}", audit.segmentation.in_one_line()]
+    lines.append(f"cases: {audit.images}")
+    if not tokens.tokens.sum():
+        lines.append("nothing was counted: no voxel of these cases has a label that counts")
+    elif not tokens.foreground.sum():
+        lines.append("no voxel of these cases is foreground, so most of this is empty")
+    return Group(table, *lines)

@@ -72,6 +72,7 @@ class ImageAudit:
         if len(crop) < dims:
             prediction, label, known = (part.transpose(0, 1)[None] for part in (prediction, label, known))
         self.audit.segmentation.add_components(prediction, label.long(), known)
+        self.audit.images += 1
 
     def _add_part(self, image: Tensor, label: Tensor, known: Tensor) -> Tensor:
         logits = self._network(image)

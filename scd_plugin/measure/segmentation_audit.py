@@ -58,7 +58,7 @@ class SegmentationAudit:
         for channel in range(truth.shape[1]):
             # as labels that do not count may be of no class
             one = torch.where(groups < 0, 0, truth[:, channel])
-            counts = overlaps(prediction[:, channel], one, groups, len(GROUPS), num_classes)[:, 1:].cpu()
+            counts = overlaps(prediction[:, channel], one, groups, len(GROUPS), num_classes)[:, 1:]
             self.voxels[:, channel : channel + counts.shape[1]] += counts
 
     def add_components(self, prediction: Tensor, truth: Tensor, known: Tensor) -> None:
@@ -113,14 +113,15 @@ def overlaps(prediction: Tensor, truth: Tensor, groups: Tensor, num_groups: int,
         num_classes: classes, the background's 0 among them.
 
     Returns:
-        (num_groups, num_classes, 3), float64.
+        (num_groups, num_classes, 3), float64, on the CPU.
     """
     # voxels that do not count are a group of their own, the first: to take them out costs more than to count them
     first, second = ((groups + 1) * num_classes + maps for maps in (prediction, truth))
     length = (num_groups + 1) * num_classes
     both = torch.where(first == second, first, 0)
     counts = [torch.bincount(keys.flatten(), minlength=length) for keys in (both, first, second)]
-    return torch.stack(counts, dim=1).double().reshape(num_groups + 1, num_classes, 3)[1:]
+    # not every device has float64
+    return torch.stack(counts, dim=1).cpu().double().reshape(num_groups + 1, num_classes, 3)[1:]
 
 
 def components_found(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

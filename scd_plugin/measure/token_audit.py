@@ -38,7 +38,7 @@ class TokenAudit:
         kinds = (labels.mixed, labels.foreground, known & ~labels.foreground, known)
         for number, kind in enumerate(kinds):
             self.tokens[number] += _by_stage(exits[kind], self.num_stages)
-        self.foreground += _by_stage(exits, self.num_stages, labels.share)
+        self.foreground += _by_stage(exits, self.num_stages, labels.inside)
 
     def merge(self, others: Sequence[TokenAudit]) -> TokenAudit:
         """This and others together, as of several processes."""
@@ -91,5 +91,6 @@ def _percent(shares: Sequence[float]) -> str:
 
 
 def _by_stage(exits: Tensor, num_stages: int, weights: Tensor | None = None) -> Tensor:
-    flat = None if weights is None else weights.flatten().double()
-    return torch.bincount(exits.flatten(), flat, minlength=num_stages + 1).double().cpu()
+    # in float64, which not every device has
+    flat = None if weights is None else weights.flatten().cpu().double()
+    return torch.bincount(exits.flatten().cpu(), flat, minlength=num_stages + 1).double()

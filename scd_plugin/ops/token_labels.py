@@ -23,6 +23,8 @@ class TokenLabels(NamedTuple):
     """(B, L), float32; share of its labelled voxels that are not background, 0 to 1."""
     labelled: Tensor
     """(B, L), bool; it holds a voxel whose label is known."""
+    inside: Tensor
+    """(B, L), float32; share of all its voxels that are labelled and not background, 0 to 1."""
 
 
 def token_labels(
@@ -60,11 +62,13 @@ def token_labels(
     largest, smallest = _pool(counting(values), kernel), -_pool(counting(-values), kernel)
     count = _pool(torch.ones_like(inside).float() if known is None else known.float(), kernel, mean=True)[:, 0]
     labelled = count > 0
+    share_inside = _pool(inside.float(), kernel, mean=True)[:, 0]
     return TokenLabels(
         mixed=(largest > smallest).any(dim=1) & labelled,
         foreground=(largest > 0).any(dim=1) & labelled,
-        share=_pool(inside.float(), kernel, mean=True)[:, 0] / count.clamp(min=torch.finfo(count.dtype).tiny),
+        share=share_inside / count.clamp(min=torch.finfo(count.dtype).tiny),
         labelled=labelled,
+        inside=share_inside,
     )
 
 

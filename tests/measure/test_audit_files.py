@@ -3,11 +3,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
 from scd_plugin import SCDUNETR
 from scd_plugin.measure.audit import Audit
-from scd_plugin.measure.audit_files import draw_audit, write_audit
+from scd_plugin.measure.audit_files import check_free, draw_audit, read_audit, write_audit
 
 
 def test_a_row_an_epoch(small: Callable[..., SCDUNETR], tmp_path: Path) -> None:
@@ -22,3 +23,33 @@ def test_a_row_an_epoch(small: Callable[..., SCDUNETR], tmp_path: Path) -> None:
     assert lines[1].split(",")[9:13] == ["0.5000", "0.2500", "0.2500", "0.0000"]
     draw_audit(tmp_path)
     assert (tmp_path / "token_audit.png").stat().st_size > 5000
+
+
+def test_a_row_that_was_cut_off_is_left_out(small: Callable[..., SCDUNETR], tmp_path: Path) -> None:
+    audit = Audit(small())
+    for epoch in (0, 1):
+        write_audit(tmp_path, epoch, audit)
+    table = tmp_path / "token_audit.csv"
+    text = table.read_text()
+    table.write_text(text[: text.rindex(",") + 1])
+    assert [row["epoch"] for row in read_audit(tmp_path)] == ["0"]
+    draw_audit(tmp_path)
+    write_audit(tmp_path, 2, audit)
+    assert [row["epoch"] for row in read_audit(tmp_path)] == ["0", "2"]
+    assert {path.name for path in tmp_path.iterdir()} == {"token_audit.csv", "token_audit.png"}
+
+
+class TestFolderOfAnAudit:
+    def test_home_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert check_free("~/audit") == tmp_path / "audit"
+
+    def test_a_trainings_table_stays(self, small: Callable[..., SCDUNETR], tmp_path: Path) -> None:
+        write_audit(tmp_path / "fold_0", 7, Audit(small()))
+        with pytest.raises(ValueError, match=r"fold_0 holds a token_audit.csv already, perhaps of a training; name"):
+            check_free(tmp_path / "fold_0")
+
+    def test_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "audit").touch()
+        with pytest.raises(ValueError, match=r"output must be a folder; .*audit is a file$"):
+            check_free(tmp_path / "audit")

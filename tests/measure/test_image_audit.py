@@ -87,4 +87,46 @@ def test_table(small: Callable[..., SCDUNETR]) -> None:
     # no token holds two classes
     assert lines[4].count("-") == 4
     assert "50.0" in next(line for line in lines if "chance" in line)
-    assert "components found of" in lines[-1]
+    assert "components found of" in lines[-2]
+    assert lines[-1] == "cases: 1"
+
+
+@pytest.mark.parametrize(
+    ("known", "sentence"),
+    [
+        (False, "nothing was counted: no voxel of these cases has a label that counts"),
+        (True, "no voxel of these cases is foreground, so most of this is empty"),
+    ],
+)
+def test_nothing_to_count(small: Callable[..., SCDUNETR], known: bool, sentence: str) -> None:
+    audit = ImageAudit(small())
+    label = torch.zeros(1, 1, 32, 32, 32)
+    audit.add(torch.randn(1, CHANNELS, 32, 32, 32), label, known=torch.full_like(label, known, dtype=torch.bool))
+    shown = StringIO()
+    Console(file=shown, width=120).print(audit_table(audit.audit))
+    assert shown.getvalue().splitlines()[-1] == sentence
+
+
+def test_foreground_voxels_of_tokens_that_are_labelled_in_part(small: Callable[..., SCDUNETR]) -> None:
+    network = small().eval()
+    label, image = torch.ones(1, 1, 32, 32, 32), torch.randn(1, CHANNELS, 32, 32, 32)
+    with torch.no_grad():
+        left = (network.exit_stages(image) == 0)[:, None]
+    edge = 32 // left.shape[-1]
+    for axis in (2, 3, 4):
+        left = left.repeat_interleave(edge, axis)
+    known = left.clone()
+    # of tokens that stay longer one voxel in 64 is labelled
+    known[..., ::4, ::4, ::4] = True
+    audit = ImageAudit(network)
+    audit.add(image, label, known=known)
+    expected = (left & known).sum() / known.sum()
+    assert audit.audit.tokens.foreground_voxels_left_first() == pytest.approx(expected.item())
+
+
+def test_a_label_of_no_class(small: Callable[..., SCDUNETR]) -> None:
+    audit = ImageAudit(small())
+    label = torch.full((1, 1, 32, 32, 32), 255)
+    message = "a label is 255, and the network has the classes 0 to 2; mark voxels whose label does not count by"
+    with pytest.raises(ValueError, match=message):
+        audit.add(torch.randn(1, CHANNELS, 32, 32, 32), label)

@@ -9,10 +9,11 @@ from scd_plugin.measure.token_audit import TokenAudit
 from scd_plugin.ops.token_labels import TokenLabels
 
 
-def labels(mixed: list[int], foreground: list[int], share: list[float], labelled: list[int]) -> TokenLabels:
+def labels(mixed: list[int], foreground: list[int], inside: list[float], labelled: list[int]) -> TokenLabels:
     facts = (torch.tensor([values]).bool() for values in (mixed, foreground, labelled))
     first, second, third = facts
-    return TokenLabels(first, second, torch.tensor([share]), third)
+    # what is not labelled in part would make the share larger than what lies inside
+    return TokenLabels(first, second, torch.tensor([inside]).ceil(), third, torch.tensor([inside]))
 
 
 @pytest.fixture

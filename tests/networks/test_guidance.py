@@ -18,7 +18,7 @@ from scd_plugin.ops.token_labels import TokenLabels, token_labels
 def labels_of(mixed: list[list[bool]], labelled: list[list[bool]] | None = None) -> TokenLabels:
     facts = torch.tensor(mixed)
     known = torch.ones_like(facts) if labelled is None else torch.tensor(labelled)
-    return TokenLabels(facts, facts, facts.float(), known)
+    return TokenLabels(facts, facts, facts.float(), known, facts.float())
 
 
 def seen(scores: list[list[float]], places: list[list[int]]) -> list[SeenStage]:

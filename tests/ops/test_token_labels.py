@@ -31,6 +31,7 @@ def test_3d_agrees_with_a_loop() -> None:
             assert found.mixed[sample, number] == (values.unique().numel() > 1)
             assert found.foreground[sample, number] == (values > 0).any()
             assert found.share[sample, number].item() == pytest.approx((values > 0).float().mean().item())
+            assert found.inside[sample, number].item() == pytest.approx((values > 0).sum().item() / 16)
 
 
 def test_regions_that_overlap() -> None:

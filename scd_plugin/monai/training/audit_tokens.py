@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 import torch.distributed as dist
@@ -15,6 +16,8 @@ from scd_plugin.networks.family import SCDNetwork
 
 __all__ = ["AuditTokens"]
 
+_METRICS = ("mixed_left_at_1", "foreground_voxels_left_at_1")
+"""What TensorBoard shows; there is none of them where nothing was there to count."""
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -51,8 +54,8 @@ class AuditTokens:
 
     def _end(self, engine: Engine, images: ImageAudit) -> None:
         audit = images.audit.of_all_processes()
-        row = audit.row()
-        engine.state.metrics |= {name: row[name] for name in ("mixed_left_at_1", "foreground_voxels_left_at_1")}
+        row = {name: value for name, value in audit.row().items() if not math.isnan(value)}
+        engine.state.metrics |= {name: row[name] for name in _METRICS if name in row}
         if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
             return
         _LOGGER.info(audit.in_one_line())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path, PurePath
 
 import numpy as np
 import torch
@@ -27,6 +30,8 @@ def audit_model(
     folder: Path, images: Path, labels: Path, *, device: torch.device, fold: str = "0", trust: bool = False
 ) -> Audit:
     """Count which tokens leave where in the cases that a fold was validated on, or in all if it was on none of them.
+
+    Then a note says so, for those that were trained on may be among them.
 
     Args:
         folder: TRAINER__PLANS__CONFIGURATION of nnUNet_results.
@@ -53,12 +58,25 @@ def audit_model(
         raise ValueError(msg)
     audit = ImageAudit(network.to(device), regions=recipe.labels.has_regions)
     cases = _cases(images, labels, recipe.file_ending)
-    validated = {path.name for path in (folder / f"fold_{fold}" / "validation").glob(f"*{recipe.file_ending}")}
-    chosen = [name for name in cases if f"{name}{recipe.file_ending}" in validated] or list(cases)
+    validated = _validated(folder / f"fold_{fold}" / "validation", recipe.file_ending)
+    chosen = [name for name in cases if name in validated]
+    if not chosen:
+        chosen = list(cases)
+        note = f"{folder / f'fold_{fold}'} was validated on none of these cases, as far as its folder validation tells"
+        tqdm.write(f"note: {note}: all {len(cases)} are counted, also any that it was trained on", file=sys.stderr)
     for name in tqdm(chosen, desc="cases", leave=False):
         image, label, known = _case(recipe, cases[name], labels / f"{name}{recipe.file_ending}")
         audit.add(image, label, known=known)
     return audit.audit
+
+
+def _validated(folder: Path, file_ending: str) -> set[str]:
+    """Names of the cases that a fold's validation predicted; in models that were moved its summary alone is left."""
+    files = [path.name for path in folder.glob(f"*{file_ending}")]
+    with suppress(FileNotFoundError):
+        summary = json.loads((folder / "summary.json").read_text())
+        files += [PurePath(case["prediction_file"]).name for case in summary["metric_per_case"]]
+    return {file.removesuffix(file_ending) for file in files}
 
 
 def _cases(folder: Path, labels: Path, file_ending: str) -> dict[str, list[str]]:

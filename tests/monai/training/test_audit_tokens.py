@@ -15,9 +15,9 @@ from scd_plugin import SCDUNETR
 from scd_plugin.monai import AuditTokens
 
 
-def evaluator(network: SCDUNETR, folder: Path) -> SupervisedEvaluator:
+def evaluator(network: SCDUNETR, folder: Path, *, foreground: int = 1) -> SupervisedEvaluator:
     label = torch.zeros(1, 40, 32, 32)
-    label[:, 4:12] = 1
+    label[:, 4:12] = foreground
     cases = [{"image": torch.randn(2, 40, 32, 32), "label": label} for _ in range(2)]
     return SupervisedEvaluator(
         device=torch.device("cpu"),
@@ -43,6 +43,12 @@ def test_a_row_and_a_line_a_validation(
     assert engine.state.metrics["mixed_left_at_1"] == pytest.approx(float(rows[0]["mixed_left_at_1"]), abs=1e-4)
     assert (tmp_path / "eval" / "token_audit.png").is_file()
     assert len([line for line in caplog.messages if line.startswith("tokens that left at stage 1, 2, 3")]) == 2
+
+
+def test_nothing_to_count_is_no_metric(small: Callable[..., SCDUNETR], tmp_path: Path) -> None:
+    engine = evaluator(small(), tmp_path / "eval", foreground=0)
+    engine.run(1)
+    assert not {"mixed_left_at_1", "foreground_voxels_left_at_1"} & engine.state.metrics.keys()
 
 
 def test_a_dense_network_is_not_audited(small: Callable[..., SCDUNETR], tmp_path: Path) -> None:

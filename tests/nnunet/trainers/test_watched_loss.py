@@ -17,7 +17,7 @@ from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 
 from scd_plugin import SCDUNETR
 from scd_plugin.measure.audit import Audit
-from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
+from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo, watched_loss
 from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss
 
 
@@ -87,6 +87,22 @@ class TestValidation:
         # of 4 x 4 x 4 tokens two layers hold foreground, and each of them background too
         assert audit.tokens.tokens.sum(dim=1).tolist() == [64, 64, 64, 128]
         assert audit.tokens.shares("chance") == [0.5, 0.25, 0.125, 0.125]
+
+    def test_components_of_the_first_batches(
+        self, small: Callable[..., SCDUNETR], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(watched_loss, "COMPONENT_BATCHES", 2)
+        _, target = image_and_target()
+        net = small().eval()
+        loss = WatchedLoss(Mean(), net, labels())
+        for _ in range(2):
+            # each validation from anew
+            audit = loss.new_audit()
+            with torch.no_grad():
+                for _ in range(3):
+                    loss(net(torch.randn(2, 2, 32, 32, 32)), target)
+            assert audit.segmentation.components[:, 1].sum() == 2 * 2
+            assert audit.tokens.tokens[3].sum() == 3 * 128
 
     def test_ignored_voxels(self, small: Callable[..., SCDUNETR]) -> None:
         _, target = image_and_target()
