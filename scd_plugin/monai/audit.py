@@ -12,6 +12,7 @@ from tqdm import tqdm
 from scd_plugin.folders import check_auditable
 from scd_plugin.measure.audit import Audit
 from scd_plugin.measure.image_audit import ImageAudit
+from scd_plugin.monai.bundle_configs import check_readable
 from scd_plugin.monai.errors import built
 from scd_plugin.monai.weights import load_weights
 
@@ -27,6 +28,7 @@ def audit_bundle(folder: Path, data: Path, *, device: torch.device, fold: str | 
     """
     root = folder.resolve()
     configs, weights = check_auditable(root, fold)
+    check_readable(*configs, root / "configs" / "metadata.json")
     parser = ConfigParser()
     parser.read_config([str(file) for file in configs])
     parser.read_meta(str(root / "configs" / "metadata.json"))

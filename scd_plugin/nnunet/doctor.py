@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pkgutil
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -48,6 +49,7 @@ def examine() -> dict[str, list[Finding]]:
         "nnU-Net": [
             _package("nnunetv2"),
             *map(_folder, FOLDERS),
+            *_numbers(),
             _trainer_found_by("nnU-Net", _as_nnunet_looks),
             *_own_trainers(),
             *_threads(),
@@ -166,6 +168,16 @@ def _folder(variable: str) -> Finding:
     return Finding(variable, value)
 
 
+def _numbers() -> list[Finding]:
+    """Name variables of nnU-Net's that must be whole numbers and are none: its imports end there."""
+    set_to = {name: os.environ[name] for name in ("nnUNet_def_n_proc", "nnUNet_n_proc_DA") if name in os.environ}
+    return [
+        Finding(name, f"must be a whole number; it is {value!r}", f"unset {name}", ok=False)
+        for name, value in set_to.items()
+        if not re.fullmatch(r"\s*\d+\s*", value)
+    ]
+
+
 def _as_nnunet_looks() -> Any:
     return import_module("nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name(TRAINER)
 
@@ -178,7 +190,9 @@ def _as_monai_looks() -> Any:
 
 
 def _trainer_found_by(host: str, look: Callable[[], Any]) -> Finding:
-    what, remedy = f"trainer found by {host}", "pip install --force-reinstall scd-plugin"
+    what, remedy = f"trainer found by {host}", "pip install --force-reinstall --no-deps . (in the clone)"
+    if broken := _numbers():
+        return Finding(what, "not looked for, since nnU-Net can't be imported", broken[0].remedy, ok=False)
     # whatever goes wrong inside nnU-Net is a finding here
     try:
         found = look()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -112,11 +113,21 @@ def find_run(folder: Path, *, images: Path | None = None, truth: Path | None = N
 
 
 def _by_other_names(found: dict[str, Path], cases: Iterable[str]) -> None:
-    """Add, for cases that were not found, what has their name without a bundle's postfix or the channel's number."""
-    for case in cases:
-        for name in (case.removesuffix(POSTFIX), without_channel(case.removesuffix(POSTFIX))):
-            if case not in found and name in found:
-                found[case] = found[name]
+    """Add, for cases that were not found, what has their name without a bundle's postfix or the channel's number.
+
+    A number may also be a patient's: what several cases would take is no one's, unless its file has the case's name.
+    """
+    plain = {case: case.removesuffix(POSTFIX) for case in cases}
+    takers = Counter(map(without_channel, plain.values()))
+    known = dict(found)
+    for case, name in plain.items():
+        short = without_channel(name)
+        file = known.get(name) or known.get(short)
+        if case in found or file is None:
+            continue
+        own = name in known or file.name.startswith(f"{name}.")
+        if own or (takers[short] == 1 and file.name.startswith(f"{short}.")):
+            found[case] = file
 
 
 def _name_by_values(run: Run) -> None:

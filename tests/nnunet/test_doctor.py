@@ -203,6 +203,14 @@ def test_cudnn_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.detail.startswith("RuntimeError: cuDNN version incompatibility: PyTorch was compiled against")
 
 
+def test_number_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_def_n_proc", "abc")
+    found = by_name()
+    assert found["nnUNet_def_n_proc"].detail == "must be a whole number; it is 'abc'"
+    trainer = found["trainer found by nnU-Net"]
+    assert (trainer.ok, trainer.remedy) == (False, "unset nnUNet_def_n_proc")
+
+
 @pytest.mark.usefixtures("folders")
 def test_trainer_that_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "TRAINER", "nnUNetTrainerOfNobody")

@@ -15,6 +15,8 @@ from scd_plugin.bridge.from_monai.components import components_for
 from scd_plugin.bridge.from_monai.preprocessing import Component
 from scd_plugin.bridge.movable_network import MovableNetwork, flat_weights
 from scd_plugin.folders import bundle_config, read_json
+from scd_plugin.monai.bundle_configs import check_readable, own_keep_ratio
+from scd_plugin.networks import SCDNetwork
 from scd_plugin.nnunet.model.checkpoint import read_checkpoint
 
 __all__ = ["Bundle", "read_weights"]
@@ -55,6 +57,7 @@ class Bundle:
         """
         root = Path(folder).expanduser()
         config = bundle_config(root)
+        check_readable(config)
         parser = ConfigParser()
         parser.read_config(str(config))
         needed = ("network_def", "preprocessing", "postprocessing", "inferer")
@@ -66,7 +69,10 @@ class Bundle:
         metadata = read_json(root / "configs" / "metadata.json")
         meta = metadata.get("network_data_format", {})
         with torch.device("meta"):
-            network = MovableNetwork(_built(parser, "network_def", config), f"network_def in {config}")
+            built = _built(parser, "network_def", config)
+            if (keep_ratio := own_keep_ratio(parser)) is not None and isinstance(built, SCDNetwork):
+                built.set_keep_ratio(keep_ratio)
+            network = MovableNetwork(built, f"network_def in {config}")
         return cls(
             root=root,
             network=network,

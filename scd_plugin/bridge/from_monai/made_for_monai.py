@@ -37,7 +37,7 @@ def made_for_monai(source: Bundle, trainer: str | None, dataset_json: str | Path
         raise ValueError(msg)
     window = source.inferer
     roi_size = window.roi_size if isinstance(window.roi_size, Sequence) else [window.roi_size] * 3
-    notes = window_notes(roi_size, float(window.overlap), str(window.mode), img_size)
+    notes = window_notes(roi_size, _overlap(window.overlap), str(window.mode), img_size)
     preprocessing = express(source.preprocessing, num_channels=in_channels, img_size=img_size)
     painting = region_painting(source.postprocessing)
     plans = build_plans(source.network, preprocessing, name=source.root.resolve().name)
@@ -55,6 +55,15 @@ def made_for_monai(source: Bundle, trainer: str | None, dataset_json: str | Path
         dataset, channels = in_painting_order(dataset, names, painting)
         weights = source.network.network.with_outputs(weights, channels)
     return Moved(plans, dataset, name, CONFIGURATION, {"0": weights}, None, [*preprocessing.notes, *notes])
+
+
+def _overlap(overlap: float | Sequence[float]) -> float:
+    """Return the windows' overlap as one number."""
+    shares = set(overlap) if isinstance(overlap, Sequence) else {overlap}
+    if len(shares) > 1:
+        msg = f"the inferer's overlap must be the same for all axes, as nnU-Net's is; got {tuple(overlap)}"  # type: ignore[arg-type]
+        raise ValueError(msg)
+    return float(shares.pop())
 
 
 def _dataset(source: Bundle, dataset_json: str | Path | None, *, regions: bool) -> dict[str, Any]:

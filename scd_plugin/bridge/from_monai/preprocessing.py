@@ -158,6 +158,8 @@ def _normalize(transform: Component, result: Preprocessing, _: Sequence[int]) ->
             one.scheme, one.use_mask = "ZScoreNormalization", nonzero
         if not nonzero:
             _note_borders(transform, result, "mean and deviation")
+        elif _MASKS not in result.notes:
+            result.notes.append(_MASKS)
         return
     if subtrahend is None or divisor is None or nonzero:
         _refuse(transform, "with numbers of its own it needs both subtrahend and divisor, and nonzero=False")
@@ -166,6 +168,12 @@ def _normalize(transform: Component, result: Preprocessing, _: Sequence[int]) ->
         if not divide > 0:
             _refuse(transform, f"divisor must be positive; got {divide}")
         one.then(subtract, divide)
+
+
+_MASKS = (
+    "NormalizeIntensityd with nonzero=True leaves out each channel's own zeros, nnU-Net what is 0 in all channels "
+    "outside of the object: where a channel has zeros inside, it gets other numbers, and segmentations can be worse"
+)
 
 
 def _each(transform: Component, value: Any, count: int) -> list[float]:

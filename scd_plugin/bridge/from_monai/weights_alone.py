@@ -51,5 +51,9 @@ def weights_to_nnunet(
     network = trainers_network(name, recipe)
     fitting = network.checked(read_weights(weights), f"{weights}")
     axes = tuple(mirror_axes) if mirror_axes else None
+    dims = len(recipe.configuration.patch_size)
+    if wrong := [axis for axis in axes or () if not 0 <= axis < dims]:
+        msg = f"mirror_axes must be of 0 to {dims - 1}, the axes of the plans' windows; got {wrong[0]}"
+        raise ValueError(msg)
     named = plans_with(known, configuration, architecture_of(network.kind, network.arguments))
     return Moved(named, described, name, configuration, {"0": fitting}, axes)

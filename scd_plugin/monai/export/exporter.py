@@ -22,8 +22,10 @@ from torch import nn
 
 from scd_plugin import __version__
 from scd_plugin.folders import check_exportable, export_path
+from scd_plugin.monai.bundle_configs import check_readable, own_keep_ratio
 from scd_plugin.monai.errors import built
 from scd_plugin.monai.export.description import describe, find_network
+from scd_plugin.monai.export.exact_norm import exact_instance_norm
 from scd_plugin.monai.export.exported_parity import load_exported, parity
 from scd_plugin.monai.weights import load_weights, reason
 from scd_plugin.networks import SCDNetwork
@@ -44,7 +46,7 @@ TENSORRT_BATCHES = (1, 1, 4)
 
 
 class ParityError(RuntimeError):
-    """The exported file was written, but answers differently from the network."""
+    """The exported file would answer differently from the network; it was not kept."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def export_bundle(
     Raises:
         ValueError: if the format is unknown, a file of the bundle is missing or does not fit, the format needs a
             package or a device that is not there, or its exporter can't take the network.
-        ParityError: if the written file answers differently; nothing is removed.
+        ParityError: if the file would answer differently; what was there stays.
         OSError: as `moved_into_place`.
     """
     root = Path(bundle_dir).resolve()
@@ -117,6 +119,13 @@ def export_bundle(
     with moved_into_place(path, room=int(ROOM * weights.stat().st_size) + MORE_ROOM) as partial:
         difference, scale = _written_and_compared(source, kind, partial, format)
         allowed = (tolerance if tolerance is not None else kind.tolerance) * max(1.0, scale)
+        if not difference <= allowed:
+            msg = (
+                f"{path} was not written, for it would answer differently from {weights}: logits differ by up to "
+                f"{difference:.1e}, allowed are {allowed:.1e} (their largest is {scale:.1f}); try another format, or "
+                "allow more (--tolerance)"
+            )
+            raise ParityError(msg)
         description |= {
             "format": format,
             "file": {"name": path.name, "sha256": _sha256(partial)},
@@ -126,12 +135,6 @@ def export_bundle(
         }
         deployment = path.with_name(f"{path.name}.deploy.json")
         partial.with_name(deployment.name).write_text(json.dumps(description, indent=4) + "\n")
-    if not difference <= allowed:
-        msg = (
-            f"{path} was written but answers differently from {weights}: logits differ by up to {difference:.1e}, "
-            f"allowed are {allowed:.1e} (their largest is {scale:.1f}); do not deploy it, try another format"
-        )
-        raise ParityError(msg)
     return Exported(path, deployment, difference, allowed)
 
 
@@ -173,7 +176,8 @@ def _write_onnx(source: _Source, path: Path, **exporter: bool) -> None:
     axes = {"image": {0: "batch"}, "pred": {0: "batch"}}
     settings = {**names, "dynamic_axes": axes, **exporter}
     # MONAI hands further arguments to the exporter only with use_trace, whichever exporter it is
-    onnx_export(**source.arguments, filepath=str(path), use_trace=True, converter_kwargs=settings)
+    with exact_instance_norm():
+        onnx_export(**source.arguments, filepath=str(path), use_trace=True, converter_kwargs=settings)
 
 
 def _write_torch_export(source: _Source, path: Path) -> None:
@@ -234,6 +238,7 @@ def _check_requirements(name: str, kind: _Format) -> None:
 def _read(root: Path) -> _Source:
     """Read configs and weights of a bundle, and build its network with them."""
     config, metadata, weights = check_exportable(root)
+    check_readable(config, metadata)
     parser = ConfigParser()
     parser.read_config(config)
     parser.read_meta(metadata)
@@ -241,6 +246,8 @@ def _read(root: Path) -> _Source:
     if "network_def#deep_supervision" in parser:
         # outputs for a loss: a deployed model has one output
         overrides["network_def#deep_supervision"] = False
+    if (keep_ratio := own_keep_ratio(parser)) is not None:
+        overrides["network_def#keep_ratio"] = keep_ratio
     parser.update(overrides)
     model: nn.Module = built(parser, "network_def")
     network = find_network(model)

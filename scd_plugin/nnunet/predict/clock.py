@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,10 +15,21 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from scd_plugin.whole_files import moved_into_place
+from scd_plugin.whole_files import moved_into_place, write_whole
 
-__all__ = ["STAGES", "CaseTimes", "settings_of_runs", "times_table", "typed_command", "write_times"]
+__all__ = [
+    "STAGES",
+    "CaseTimes",
+    "check_same_settings",
+    "other_runs",
+    "runs_in",
+    "timed_run",
+    "times_table",
+    "typed_command",
+]
 
+SAME = ("model", "configuration", "checkpoint", "folds", "mirror_axes", "step_size", "keep")
+"""What label maps of one folder must share; other settings change voxels near ties alone."""
 STAGES = ("read", "preprocess", "network", "resample", "write")
 
 
@@ -51,22 +62,88 @@ class CaseTimes:
 
 
 def write_times(
-    path: Path, settings: dict[str, Any], cases: Sequence[CaseTimes], *, wall: float, append: bool = False
+    path: Path,
+    settings: dict[str, Any],
+    cases: Sequence[CaseTimes],
+    *,
+    wall: float | None,
+    before: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Write a run's times as JSON: `{"runs": [{"settings", "wall_seconds", "cases"}]}`.
 
-    `settings` are what the times depend on, `wall` is in seconds; `append` keeps the runs that one of our files has.
+    Args:
+        path: the file.
+        settings: what the times depend on.
+        cases: those that ended.
+        wall: seconds; None for a run that has not ended, of which a killed one leaves this.
+        before: runs that stand in the file too, see `runs_in`.
     """
-    runs = _runs_in(path) if append else []
-    runs.append({"settings": settings, "wall_seconds": wall, "cases": [asdict(case) for case in cases]})
+    runs = [*before, {"settings": settings, "wall_seconds": wall, "cases": [asdict(case) for case in cases]}]
     with moved_into_place(path) as partial:
         partial.write_text(json.dumps({"runs": runs}, indent=2, default=str) + "\n", encoding="utf-8")
 
 
+@contextmanager
+def timed_run(
+    path: Path, settings: dict[str, Any], finished: Sequence[CaseTimes], before: Sequence[dict[str, Any]]
+) -> Iterator[None]:
+    """Time a run, and write its times at the end; its settings at once, for `--continue` where it is killed.
+
+    A run that finishes no case leaves the file as it was. Arguments are those of `write_times`; `finished` grows.
+    """
+    earlier = path.read_bytes() if path.is_file() else None
+    write_times(path, settings, (), wall=None, before=before)
+    start = perf_counter()
+    try:
+        yield
+    finally:
+        if finished:
+            write_times(path, settings, finished, wall=perf_counter() - start, before=before)
+        elif earlier is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_whole(path, lambda stream: stream.write(earlier))
+
+
+def check_same_settings(path: Path, now: Mapping[str, Any]) -> None:
+    """Raise ValueError if label maps that are to stay were predicted with other settings, as a file of times tells."""
+    for before in settings_of_runs(path):
+        for name in SAME:
+            # `keep` is the youngest of them
+            was, wanted = (_comparable(name, one.get(name)) for one in (before, now))
+            if was != wanted and (name in before or name == "keep"):
+                own = {"keep": "the model's own"}.get(name, "none")
+                first, second = (own if value is None else value for value in (was, wanted))
+                msg = (
+                    f"{path} says that label maps there were predicted with {name} {first}, and now it is {second}: "
+                    "take the same, another output, or --overwrite"
+                )
+                raise ValueError(msg)
+
+
+def _comparable(name: str, value: Any) -> Any:
+    """Write a setting as one text, in a file of times or not."""
+    if name == "model" and value is not None:
+        return str(Path(value).absolute())
+    return ", ".join(map(str, value)) or None if isinstance(value, (list, tuple)) else value
+
+
 def settings_of_runs(path: Path) -> list[dict[str, Any]]:
-    """Settings of the runs in a file of times that wrote a label map; none where the file is missing or no JSON."""
-    runs = _runs_in(path)
-    return [run.get("settings", {}) for run in runs if any(not case.get("error") for case in run.get("cases", ()))]
+    """Settings of the runs in a file of times that wrote a label map, or were killed and may have written one.
+
+    None where the file is missing or no JSON.
+    """
+    return [run.get("settings", {}) for run in runs_in(path) if run.get("wall_seconds") is None or _written(run)]
+
+
+def other_runs(path: Path, cases: Iterable[str]) -> list[dict[str, Any]]:
+    """Runs in a file of times that wrote other label maps than those of some cases, which are predicted again."""
+    again = set(cases)
+    return [run for run in runs_in(path) if _written(run) - again]
+
+
+def _written(run: dict[str, Any]) -> set[str]:
+    return {case["case"] for case in run.get("cases", ()) if not case.get("error")}
 
 
 def typed_command() -> str:
@@ -95,12 +172,13 @@ def times_table(cases: Sequence[CaseTimes]) -> Table:
     return table
 
 
-def _runs_in(path: Path) -> list[Any]:
+def runs_in(path: Path) -> list[dict[str, Any]]:
+    """Runs in a file of times; none where it is missing or none of ours."""
     try:
         runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    return runs if isinstance(runs, list) else []
+    return [run for run in runs if isinstance(run, dict)] if isinstance(runs, list) else []
 
 
 def _one_sentence(error: Exception) -> str:

@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -27,12 +26,19 @@ from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.model.trained_network import build_network
 from scd_plugin.nnunet.predict.bars import PredictionProgress
-from scd_plugin.nnunet.predict.clock import CaseTimes, settings_of_runs, typed_command, write_times
+from scd_plugin.nnunet.predict.clock import (
+    CaseTimes,
+    check_same_settings,
+    other_runs,
+    runs_in,
+    timed_run,
+    typed_command,
+)
 from scd_plugin.nnunet.predict.jobs import TIMES, Case, check_cascade, find_cases, left_to_do
 from scd_plugin.nnunet.predict.pipeline import run_pipeline
 from scd_plugin.nnunet.predict.resampling import torch_resampling
 from scd_plugin.nnunet.predict.settings import PredictSettings
-from scd_plugin.nnunet.predict.statistics import write_statistics
+from scd_plugin.nnunet.predict.statistics import rows_in, write_statistics
 from scd_plugin.nnunet.predict.steps import Steps
 from scd_plugin.nnunet.predict.threads import idle_cores_note, nnunets_threads, pytorch_threads
 from scd_plugin.nnunet.predict.windows import WindowPredictor
@@ -66,46 +72,69 @@ def predict(
     model = _read_model(model_folder, settings)
     recipe = model.recipe
     ending, endings = recipe.file_ending, recipe.plans.image_reader_writer_class.supported_file_endings
-    cases = find_cases(images, output, ending, previous_stage=settings.previous_stage, endings=endings)
-    taken = [image for case in cases for image in case.images]
-    # series are looked for below the folder too, so that nothing is left out
-    in_files = images.is_dir() and not any(case.is_series for case in cases)
-    if in_files and (others := left_out(images, taken, (ending,))):
+    everything = find_cases(images, output, ending, previous_stage=settings.previous_stage, endings=endings)
+    folder = everything[0].output.parent
+    if folder.resolve() == model.folder.resolve():
+        msg = f"output must be another folder than the model's; both are {folder}"
+        raise ValueError(msg)
+    if images.is_dir() and (others := _left_out(images, everything, ending, endings)):
         progress.say(f"note: {others}")
-    times_file = settings.times or _file_beside(output, cases, TIMES_FILE)
+    times_file, ran = settings.times or _file_beside(output, everything, TIMES_FILE), record(model, settings)
+    statistics = _file_beside(output, everything, STATISTICS_FILE)
+    cases, to_count = everything, list[Case]()
     if settings.keep_existing:
-        _check_same_keep(times_file, settings)
-        cases = left_to_do(cases, save_probabilities=settings.save_probabilities)
+        cases, to_count = _left_to_do(everything, settings, times_file, ran, statistics)
     network = _build_network(model, settings)
     predictor = WindowPredictor(network, recipe, model.weights, settings, mirror_axes=model.mirror_axes)
     predictor.on_windows, predictor.on_window = progress.windows, progress.window
-    if not cases:
+    rows: list[dict[str, Any]] | None = [] if settings.statistics else None
+    if not cases and not to_count:
         return []
     for note in filter(None, _notes(settings)):
         progress.say(f"note: {note}")
-    _prepare_output(model, output, cases, times_file)
+    _prepare_output(model, output, everything, times_file)
     finished: list[CaseTimes] = []
-    rows: list[dict[str, Any]] | None = [] if settings.statistics else None
-    start = perf_counter()
+    before = runs_in(times_file) if settings.keep_existing else other_runs(times_file, [one.name for one in cases])
+    ran = {"command": typed_command(), "input": str(images.absolute()), **ran}
     try:
         with (
+            timed_run(times_file, ran, finished, before),
             freed_memory_kept(settings.torch_device) as kept,
             pytorch_threads(settings.torch_device),
             progress.shown(len(cases), len(model.folds)),
         ):
             steps = Steps(model, predictor, progress, finished, keeps_freed_memory=kept, statistics=rows)
-            run_pipeline(cases, steps, partial(_compile, network, model, settings))
+            for case in to_count:
+                steps.count_written(case)
+            if cases:
+                run_pipeline(cases, steps, partial(_compile, network, model, settings))
     finally:
         compute_gaussian.cache_clear()
-        wall = perf_counter() - start
-        ran = {"command": typed_command(), "input": str(images.absolute()), **record(model, settings)}
-        if finished:
-            # or a network that can't be compiled would replace what an earlier run wrote
-            write_times(times_file, ran, finished, wall=wall, append=settings.keep_existing)
         if rows:
-            file, channels = _file_beside(output, cases, STATISTICS_FILE), list(recipe.channel_names.values())
-            write_statistics(file, rows, channels, append=settings.keep_existing)
+            there = {path.name.removesuffix(ending) for path in folder.iterdir() if path.name.endswith(ending)}
+            write_statistics(statistics, rows, list(recipe.channel_names.values()), cases_to_keep=there)
     return sorted(finished, key=lambda times: times.case)
+
+
+def _left_to_do(
+    cases: Sequence[Case], settings: PredictSettings, times: Path, ran: dict[str, Any], statistics: Path
+) -> tuple[list[Case], list[Case]]:
+    """Choose the cases to predict, and those that stay and whose statistics are missing."""
+    left = left_to_do(cases, save_probabilities=settings.save_probabilities)
+    stay = [case for case in cases if case not in left]
+    if stay:
+        check_same_settings(times, ran)
+    counted = {row["case"] for row in rows_in(statistics)}
+    return left, [case for case in stay if settings.statistics and case.name not in counted]
+
+
+def _left_out(images: Path, cases: Sequence[Case], ending: str, endings: Sequence[str]) -> str:
+    """Say what a folder of images holds besides the cases; empty if nothing."""
+    if not any(case.is_series for case in cases):
+        return left_out(images, [image for case in cases for image in case.images], (ending,))
+    # series are looked for below the folder too, so that no folder is left out
+    others = sorted(path.name for path in images.iterdir() if path.is_file() and path.name.endswith((".nii", *endings)))
+    return f"left out of {images}, where DICOM series are taken: {', '.join(others)}" if others else ""
 
 
 def _read_model(folder: Path, settings: PredictSettings) -> ModelFolder:
@@ -154,18 +183,6 @@ def _notes(settings: PredictSettings) -> Iterator[str | None]:
         yield slow_bfloat16_note()
     if settings.threads is None and settings.torch_device.type == "cpu":
         yield idle_cores_note()
-
-
-def _check_same_keep(times_file: Path, settings: PredictSettings) -> None:
-    """Raise ValueError if label maps that are to stay were predicted with another share of tokens."""
-    for before in settings_of_runs(times_file):
-        if (keep := before.get("keep")) != settings.keep:
-            was, now = ("the model's own" if share is None else share for share in (keep, settings.keep))
-            msg = (
-                f"{times_file} says that label maps there were predicted with keep {was}, and now it is {now}: take "
-                "the same, another output, or --overwrite"
-            )
-            raise ValueError(msg)
 
 
 def _file_beside(output: Path, cases: Sequence[Case], name: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from scipy.ndimage import find_objects
 from scd_plugin.nnunet.model.recipe import Array
 from scd_plugin.whole_files import moved_into_place
 
-__all__ = ["case_statistics", "class_values", "index_to_world", "write_statistics"]
+__all__ = ["case_statistics", "class_values", "index_to_world", "rows_in", "write_statistics"]
 
 _AXES = ("x", "y", "z")
 _MM3_IN_ML = 1000.0
@@ -96,21 +96,23 @@ def case_statistics(
 
 
 def write_statistics(
-    path: Path, rows: Sequence[Mapping[str, Any]], channels: Sequence[str], *, append: bool = False
+    path: Path, rows: Sequence[Mapping[str, Any]], channels: Sequence[str], *, cases_to_keep: Container[str] = ()
 ) -> None:
-    """Write rows, each with a case, to a CSV file; it appears whole or not at all.
-
-    `append` keeps the rows that are there of other cases.
-    """
+    """Write rows, each with a case, to a CSV file, beside those of `cases_to_keep`; it appears whole or not at all."""
     columns = ["case", "class", "voxels", "volume_ml", *(f"centroid_{axis}_mm" for axis in _AXES)]
     columns += [f"mean_{channel}" for channel in channels]
     columns += [f"{end}_voxel_{axis}" for axis in _AXES for end in ("first", "last")]
-    before: list[Mapping[str, Any]] = []
-    if append and path.is_file():
-        cases = {row["case"] for row in rows}
-        with path.open(newline="", encoding="utf-8") as file:
-            before = [row for row in csv.DictReader(file) if row["case"] not in cases]
+    cases = {row["case"] for row in rows}
+    before = [row for row in rows_in(path) if row["case"] in cases_to_keep and row["case"] not in cases]
     with moved_into_place(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(sorted([*before, *rows], key=lambda row: str(row["case"])))
+
+
+def rows_in(path: Path) -> list[dict[str, str]]:
+    """Rows of a file of statistics; none where there is none."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

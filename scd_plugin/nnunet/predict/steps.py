@@ -171,7 +171,7 @@ class Steps:
             rows = [] if self.statistics is None else self._statistics(case, segmentation)
             recipe.write(segmentation, case.output, known)
             if self.statistics is not None:
-                self.statistics.extend({"case": case.name, **row} for row in rows)
+                self.statistics.extend(rows)
 
     def _write_keep_map(self, case: Case, keep_map: WholeImage, known: dict[str, Any]) -> None:
         recipe, settings = self.model.recipe, self.predictor.settings
@@ -184,12 +184,23 @@ class Steps:
         if settings.keep_map and self.predictor.keep_map is not None:
             write_colours(case.output.parent / FOLDER, self.predictor.keep_map.num_stages)
 
+    def count_written(self, case: Case) -> None:
+        """Add the statistics of a label map that an earlier run wrote, or say why there are none."""
+        try:
+            rows = self._statistics(case, self.model.recipe.read_label_map(str(case.output))[0])
+        except (OSError, RuntimeError, ValueError) as error:
+            self.progress.say(f"note: no statistics of {case.name}: {error}")
+            return
+        cast("list[dict[str, Any]]", self.statistics).extend(rows)
+
     def _statistics(self, case: Case, segmentation: Array) -> list[dict[str, Any]]:
         recipe = self.model.recipe
         order = recipe.labels.regions_class_order if recipe.labels.has_regions else None
         image, properties = read_case(case, recipe)
         channels = list(recipe.channel_names.values())
-        return case_statistics(segmentation, image, class_values(recipe.dataset["labels"], order), channels, properties)
+        classes = class_values(recipe.dataset["labels"], order)
+        rows = case_statistics(segmentation, image, classes, channels, properties)
+        return [{"case": case.name, **row} for row in rows]
 
     def done(self, case: Case, error: BaseException | None) -> None:
         """Note that a case is written, or say why it is not."""

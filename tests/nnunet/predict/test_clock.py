@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from scd_plugin.nnunet.predict.clock import STAGES, CaseTimes, times_table, write_times
+from scd_plugin.nnunet.predict.clock import (
+    STAGES,
+    CaseTimes,
+    check_same_settings,
+    other_runs,
+    runs_in,
+    timed_run,
+    times_table,
+    write_times,
+)
 
 
 def times(case: str = "a", **changes: object) -> CaseTimes:
@@ -72,18 +81,39 @@ class TestFile:
         }
         assert run["cases"][1]["error"] == "read: no"
 
-    @pytest.mark.parametrize(("append", "runs"), [(False, ["b"]), (True, ["a", "b"])])
-    def test_runs_before(self, tmp_path: Path, append: bool, runs: list[str]) -> None:
+    def test_runs_before(self, tmp_path: Path) -> None:
+        file = tmp_path / "t.json"
         for case in ("a", "b"):
-            write_times(tmp_path / "t.json", {}, [times(case)], wall=1.0, append=append)
-        found = json.loads((tmp_path / "t.json").read_text())["runs"]
-        assert [run["cases"][0]["case"] for run in found] == runs
+            write_times(file, {}, [times(case)], wall=1.0, before=runs_in(file))
+        assert [run["cases"][0]["case"] for run in runs_in(file)] == ["a", "b"]
+        assert [run["cases"][0]["case"] for run in other_runs(file, ["a", "c"])] == ["b"]
 
-    @pytest.mark.parametrize("before", ["no JSON", "[1]", '{"other": 1}', '{"runs": 3}'])
-    def test_a_foreign_file_is_written_over(self, tmp_path: Path, before: str) -> None:
-        (tmp_path / "t.json").write_text(before)
-        write_times(tmp_path / "t.json", {}, [times()], wall=1.0, append=True)
-        assert len(json.loads((tmp_path / "t.json").read_text())["runs"]) == 1
+    @pytest.mark.parametrize("content", ["no JSON", "[1]", '{"other": 1}', '{"runs": 3}', '{"runs": [3]}'])
+    def test_a_foreign_file_has_no_runs(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "t.json").write_text(content)
+        assert runs_in(tmp_path / "t.json") == []
+
+    def test_settings_of_a_run_that_is_killed(self, tmp_path: Path) -> None:
+        file, finished = tmp_path / "t.json", [times()]
+        with timed_run(file, {"step_size": 0.5}, finished, []):
+            # what is left where no more happens
+            killed = file.read_text()
+        (ended,) = runs_in(file)
+        assert ended["wall_seconds"] >= 0
+        file.write_text(killed)
+        message = "predicted with step_size 0.5, and now it is 0.75: take the same, another output, or --overwrite"
+        with pytest.raises(ValueError, match=message):
+            check_same_settings(file, {"step_size": 0.75})
+        check_same_settings(file, {"step_size": 0.5, "model": "of an older file nothing is known"})
+
+    @pytest.mark.parametrize("before", [None, "of an earlier run"])
+    def test_a_run_that_finishes_nothing(self, tmp_path: Path, before: str | None) -> None:
+        file = tmp_path / "t.json"
+        if before:
+            file.write_text(before)
+        with pytest.raises(KeyboardInterrupt), timed_run(file, {}, [], []):
+            raise KeyboardInterrupt
+        assert (file.read_text() if file.exists() else None) == before
 
 
 def test_table() -> None:

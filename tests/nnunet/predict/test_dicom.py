@@ -44,6 +44,18 @@ def test_label_maps_in_the_geometry_of_the_series(
     assert {row.split(",")[0] for row in rows[1:]} == {"ct", "p2.a"}
 
 
+def test_images_beside_series_are_named(
+    patients: Path, make_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = patients / "p2.a"
+    for name in ("other.nii", "notes.txt"):
+        (series.parent / name).touch()
+    predict(series.parent, tmp_path / "out", make_model(), PredictSettings(device="cpu", keep_existing=True))
+    said = capsys.readouterr().err
+    assert f"note: left out of {series.parent}, where DICOM series are taken: other.nii" in said
+    assert "notes.txt" not in said
+
+
 def test_as_the_same_image_in_a_file(patients: Path, make_model: Callable[..., Path], tmp_path: Path) -> None:
     model, images = make_model(), tmp_path / "images"
     images.mkdir()

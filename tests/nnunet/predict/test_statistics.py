@@ -68,7 +68,7 @@ def test_flat_images_have_no_volume() -> None:
 def test_names_that_csv_must_quote(tmp_path: Path) -> None:
     rows = [{"case": "b", "class": 'left, "upper"', "voxels": 0}, {"case": "a", "class": "x", "voxels": 1}]
     write_statistics(tmp_path / "s.csv", rows, ["CT"])
-    write_statistics(tmp_path / "s.csv", [{"case": "a", "class": "x", "voxels": 5}], ["CT"], append=True)
+    write_statistics(tmp_path / "s.csv", [{"case": "a", "class": "x", "voxels": 5}], ["CT"], cases_to_keep=["a", "b"])
     found = read(tmp_path / "s.csv")
     assert [(row["case"], row["class"], row["voxels"]) for row in found] == [
         ("a", "x", "5"),
