@@ -344,6 +344,7 @@ class TestMadeForMonai:
                 r"must be a scd_plugin.SCDUNETR or scd_plugin.SCDPrimus, the networks that are moved; it is a UNETR",
             ),
             ("network_def", {**CONFIG["network_def"], "feature_size": 12}, r"weights in .*model.pt do not fit"),
+            ("inferer", {**CONFIG["inferer"], "overlap": [0.5, 0.5, 0.25]}, r"must be the same for all axes.*0.25\)"),
             ("inferer", {"_target_": "SimpleInferer"}, r"must be MONAI's SlidingWindowInferer.*got SimpleInferer"),
             (
                 "preprocessing",
@@ -356,13 +357,19 @@ class TestMadeForMonai:
                 "postprocessing transform FillHolesd can't be moved",
             ),
         ],
-        ids=["foreign network", "other weights", "no window", "preprocessing", "postprocessing"],
+        ids=["foreign network", "other weights", "overlaps", "no window", "preprocessing", "postprocessing"],
     )
     def test_refused(self, make_bundle: Callable[..., Path], part: str, value: Any, message: str) -> None:
         bundle = make_bundle()
         (bundle / "configs" / "inference.json").write_text(json.dumps({**CONFIG, part: value}))
         with pytest.raises(ValueError, match=message):
             bundle_to_nnunet(bundle)
+
+    def test_keep_ratio_and_overlap_of_the_config(self, make_bundle: Callable[..., Path]) -> None:
+        window = {**CONFIG["inferer"], "overlap": [0.5, 0.5, 0.5]}
+        moved = bundle_to_nnunet(make_bundle({**CONFIG, "keep_ratio": 0.125, "inferer": window}))
+        architecture = moved.plans["configurations"]["3d_fullres"]["architecture"]
+        assert architecture["arch_kwargs"]["keep_ratio"] == 0.125
 
     def test_part_that_is_not_installed(self, make_bundle: Callable[..., Path]) -> None:
         bundle = make_bundle({**CONFIG, "inferer": {"_target_": "not_installed.Inferer"}})

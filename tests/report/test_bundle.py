@@ -119,6 +119,21 @@ def test_results_named_as_the_file_of_the_channel(bundle: Path, tmp_path: Path) 
     assert run.images["b_seg"] == tmp_path / "images" / "b_0000.nii.gz"
 
 
+def test_numbers_that_are_patients(bundle: Path, tmp_path: Path) -> None:
+    folder, images = tmp_path / "patients", tmp_path / "images"
+    folder.mkdir()
+    for number in ("0001", "0002"):
+        shutil.copy(bundle / "eval" / "a_seg.nii.gz", folder / f"p_{number}.nii.gz")
+    (images / "a_0000.nii.gz").rename(images / "p_0001.nii.gz")
+    (tmp_path / "truth" / "a.nii.gz").rename(tmp_path / "truth" / "p.nii.gz")
+    run = find_run(folder, images=images, truth=tmp_path / "truth")
+    assert run.images["p_0001"] == images / "p_0001.nii.gz"
+    # that of another, and whose it is nobody knows
+    assert "p_0002" not in run.images
+    assert not {"p_0001", "p_0002"} & run.truth.keys()
+    assert any(note.startswith("no image of 1 of 2 cases") for note in run.notes)
+
+
 def test_output_elsewhere(bundle: Path, tmp_path: Path, read_page: Any) -> None:
     shutil.copytree(bundle / "eval", tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "val_mean_dice_raw.csv").write_text("filename,class0,mean\na.nii.gz,0.25,0.25\n")

@@ -95,7 +95,10 @@ BORDERS = "{} takes {} over the whole image, nnU-Net over the box of voxels that
             [mt.NormalizeIntensityd("image", channel_wise=True)],
             [BORDERS.format("NormalizeIntensityd", "mean and deviation")],
         ),
-        ([mt.NormalizeIntensityd("image", channel_wise=True, nonzero=True)], []),
+        (
+            [mt.NormalizeIntensityd("image", channel_wise=True, nonzero=True)],
+            ["NormalizeIntensityd with nonzero=True leaves out each channel's own zeros, nnU-Net what is 0 in all"],
+        ),
         ([mt.ScaleIntensityd("image", channel_wise=True)], [BORDERS.format("ScaleIntensityd", "minimum and maximum")]),
         (
             [mt.CropForegroundd("image", source_key="image"), mt.NormalizeIntensityd("image", channel_wise=True)],

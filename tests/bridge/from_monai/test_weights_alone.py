@@ -77,6 +77,17 @@ class TestWeightsAlone:
                 trainer="nnUNetTrainerSCD_small",
             )
 
+    def test_an_axis_that_is_not_there(self, make_model: Callable[..., Path]) -> None:
+        model = make_model()
+        with pytest.raises(ValueError, match=r"mirror_axes must be of 0 to 2, the axes of the plans' windows; got 3"):
+            weights_to_nnunet(
+                model / "fold_0" / "checkpoint_final.pth",
+                plans=model / "plans.json",
+                dataset_json=model / "dataset.json",
+                trainer="nnUNetTrainerSCD_demo",
+                mirror_axes=[0, 3],
+            )
+
     def test_without_a_trainer(self, make_model: Callable[..., Path], tmp_path: Path) -> None:
         model = make_model()
         files: dict[str, Any] = {"plans": model / "plans.json", "dataset_json": model / "dataset.json"}

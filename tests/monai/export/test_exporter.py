@@ -20,7 +20,7 @@ from scd_plugin.cli import app
 from scd_plugin.folders import EXPORTS
 from scd_plugin.monai import from_config
 from scd_plugin.monai.export import exporter
-from scd_plugin.monai.export.description import describe, plain_config
+from scd_plugin.monai.export.description import describe
 from scd_plugin.monai.export.exported_parity import load_exported, parity
 from scd_plugin.monai.export.exporter import Exported, export_bundle
 
@@ -277,21 +277,21 @@ def test_config_without_preprocessing() -> None:
         describe(parser, SCDUNETR(**NETWORK), METADATA)
 
 
-def test_plain_config_resolves_values_alone() -> None:
-    parser = ConfigParser(
-        {
-            "a": [1, "@b", {"_target_": "torch.nn.Identity", "_disabled_": True}],
-            "b": {"_target_": "torch.nn.ReLU", "inplace": "$1 > 2", "dtype": "$np.uint8", "of": "@b"},
-        }
-    )
-    relu = {"_target_": "torch.nn.ReLU", "inplace": False, "dtype": "uint8", "of": "@b"}
-    assert plain_config(parser, "a") == [1, relu]
-
-
 def test_page_lists_the_formats() -> None:
     page = (Path(__file__).parents[3] / "docs" / "how-to" / "export.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `([a-z-]+)` \| `model", page, flags=re.MULTILINE)
     assert listed == list(EXPORTS) == list(exporter._FORMATS)
+
+
+def test_keep_ratio_of_the_config(make_bundle: Callable[..., Path]) -> None:
+    root = make_bundle(keep_ratio=0.25)
+    done = export_bundle(root, format="torch-export")
+    assert json.loads(done.deployment.read_text())["keep_ratio"] == {"1": 0.25, "2": 0.25}
+    network = network_of(root)
+    network.set_keep_ratio(0.25)
+    image = torch.randn(2, 1, 16, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(load_exported(done.path)(image), network(image), atol=1e-5, rtol=0)
 
 
 class TestRefusals:

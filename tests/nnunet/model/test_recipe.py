@@ -76,12 +76,18 @@ def test_old_name_of_channels() -> None:
             {**DATASET, "labels": {"background": 0, "liver": 2, "ignore": 1}},
             "nnU-Net does not take the labels of dataset.json, .*: If you use the ignore label it must have",
         ),
+        (
+            PLANS,
+            {**DATASET, "labels": {"background": 0, "liver": "1"}},
+            "label liver of dataset.json must be a whole number, or a list of them for a region; got '1'",
+        ),
+        (PLANS, {**DATASET, "channel_names": ["CT"]}, "channel_names of dataset.json must be an object, {...}, .*list"),
     ],
     ids=[
         "plans a list", "plans null", "configurations a list", "no configurations", "no reader",
         "nothing but configurations", "dataset a list",
         "dataset a number", "no labels", "no file ending", "no channels", "nothing", "labels a list", "no background",
-        "ignore label",
+        "ignore label", "label of text", "list of channels",
     ],
 )  # fmt: skip
 def test_refused(tmp_path: Path, plans: Any, dataset: Any, message: str) -> None:
