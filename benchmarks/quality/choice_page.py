@@ -74,6 +74,7 @@ NAMES = {
     "primus-guided": "SCD-Primus, a quarter kept, labels teach",
     "primus-shallow-half": "Primus, as many blocks as a half costs",
     "primus-guided-half": "SCD-Primus, a half kept, labels teach",
+    "primus-guided-drawn": "SCD-Primus, ratios drawn, here with a half kept, labels teach",
     "primus-shallow-gradual": "Primus, as many blocks as the three steps cost",
     "primus-guided-gradual": "SCD-Primus, a quarter kept in three steps, labels teach",
     **{

@@ -183,6 +183,7 @@ NETWORKS: dict[str, Builder] = {
     "primus-guided": partial(primus, keep_ratio=KEEP_RATIO),
     # a quarter is less than the tokens with more than one class in some tasks
     "primus-guided-half": partial(primus, keep_ratio=0.5),
+    "primus-guided-drawn": partial(primus, keep_ratio=0.5),
     "primus-shallow-half": partial(primus_shallow, pruned=partial(primus, keep_ratio=0.5)),
     "primus-guided-gradual": primus_gradual,
     "primus-shallow-gradual": partial(primus_shallow, pruned=primus_gradual),
@@ -200,5 +201,5 @@ GUIDES = {
 }
 """Contestants whose scores are taught by the labels."""
 
-DRAWN = {"drawn": (0.25, 0.5, 0.75)}
+DRAWN = {name: (0.25, 0.5, 0.75) for name in ("drawn", "primus-guided-drawn")}
 """Contestants trained with a share of tokens drawn anew for each step."""
