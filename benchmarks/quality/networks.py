@@ -201,5 +201,5 @@ GUIDES = {
 }
 """Contestants whose scores are taught by the labels."""
 
-DRAWN = {name: (0.25, 0.5, 0.75) for name in ("drawn", "primus-guided-drawn")}
+DRAWN = dict.fromkeys(("drawn", "primus-guided-drawn"), (0.25, 0.5, 0.75))
 """Contestants trained with a share of tokens drawn anew for each step."""
