@@ -1,0 +1,122 @@
+"""Make the page of the dial, of the rows that `dial.py` wrote.
+
+    python benchmarks/quality/dial_page.py
+
+writes docs/studies/dial.md, and its picture beside it. No number of the tables is typed by hand.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from statistics import mean
+
+from choice_page import STUDIES, TITLES, Row, spread
+from matplotlib.figure import Figure
+from study import HERE
+from tasks import TASKS
+
+NAME = "dial"
+TRAINED = {
+    "primus-guided-drawn": "ratios drawn in training",
+    "primus-guided": "trained at 0.25",
+    "primus-guided-half": "trained at 0.5",
+    "drawn": "ratios drawn in training, UNETR decoder",
+    "published": "trained at 0.25, UNETR decoder",
+    "keep-50": "trained at 0.5, UNETR decoder",
+    "keep-75": "trained at 0.75, UNETR decoder",
+}
+AT = {"primus-guided": "0.25", "primus-guided-half": "0.5", "published": "0.25", "keep-50": "0.5", "keep-75": "0.75"}
+"""Ratio that a network was trained at."""
+HEAD = """# One model, any keep ratio
+
+Made by `benchmarks/quality/dial_page.py` from [the rows]({rows}). A network whose training draws 0.25, 0.5 or 0.75
+for each step ([how](../how-to/keep-dial.md)) is judged at five ratios, beside networks that were trained at one, which
+is set in bold. They are those of [the choice of tokens](choice-of-tokens.md), which says how they are trained; all have
+equally many steps. Dice in per cent, mean of the seeds (how many stands in brackets), ± half the distance between the
+extremes. Seconds are of a crop on two cores beside other work: look at how they fall, not at what they are.
+"""
+
+
+def read(path: str = "dial.csv") -> list[Row]:
+    """Rows of `dial.py`."""
+    with (HERE / path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One task: a line for each ratio, a column for each network."""
+    networks = [name for name in TRAINED if name in {row["network"] for row in rows}]
+    columns = ["Kept", "GMACs", "Seconds a crop", *(f"{TRAINED[name]} ({_seeds(rows, name)})" for name in networks)]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for ratio in sorted({row["keep_ratio"] for row in rows}, key=float):
+        mine = [row for row in rows if row["keep_ratio"] == ratio]
+        first = [row for row in mine if row["network"] == networks[0]]
+        cells = [ratio, f"{float(first[0]['gmacs']):.1f}", f"{mean(float(row['seconds_a_crop']) for row in first):.2f}"]
+        for name in networks:
+            dice = [100 * float(row["dice"]) for row in mine if row["network"] == name]
+            # where it was trained
+            mark = "**" if AT.get(name) == ratio else ""
+            cells.append(f"{mark}{spread(dice)}{mark}" if dice else "-")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def losses(rows: Sequence[Row]) -> str:
+    """Compare drawn ratios with a training for a ratio, seed by seed; empty where nothing can be compared."""
+    drawn = {(row["keep_ratio"], row["seed"]): 100 * float(row["dice"]) for row in rows if "drawn" in row["network"]}
+    lines = []
+    for name, ratio in AT.items():
+        points = [
+            drawn[ratio, row["seed"]] - 100 * float(row["dice"])
+            for row in rows
+            if row["network"] == name and row["keep_ratio"] == ratio and (ratio, row["seed"]) in drawn
+        ]
+        if points:
+            each = f" ({min(points):+.1f} to {max(points):+.1f})" if len(points) > 1 else ""
+            lines.append(f"at {ratio} {mean(points):+.1f}{each}")
+    return f"Points of Dice, ratios drawn against a training for the ratio: {'; '.join(lines)}." if lines else ""
+
+
+def text(rows: Sequence[Row]) -> str:
+    """The page."""
+    sections = [HEAD.format(rows="../../benchmarks/quality/dial.csv")]
+    for task in _tasks(rows):
+        mine = [row for row in rows if row["task"] == task]
+        sections.append(f"## {TITLES[task]}\n\n{table(mine)}\n")
+        if compared := losses(mine):
+            sections.append(f"{compared}\n")
+    sections.append(f"![Dice against the share of tokens kept]({NAME}.png)\n")
+    return "\n".join(sections)
+
+
+def draw(rows: Sequence[Row]) -> Figure:
+    """Dice against the ratio, a panel for each task, a line for each network: the mean of its seeds."""
+    tasks = _tasks(rows)
+    figure = Figure(figsize=(1 + 3.6 * len(tasks), 4), layout="constrained")
+    for panel, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks):
+        for name, label in TRAINED.items():
+            mine = [row for row in rows if row["task"] == task and row["network"] == name]
+            ratios = sorted({float(row["keep_ratio"]) for row in mine})
+            dice = [mean(100 * float(row["dice"]) for row in mine if float(row["keep_ratio"]) == at) for at in ratios]
+            if mine:
+                panel.plot(ratios, dice, "o-", label=label)
+        panel.set_title(TITLES[task])
+        panel.set_xlabel("share of tokens kept")
+        panel.set_ylabel("Dice, %")
+        panel.legend(fontsize="small")
+    return figure
+
+
+def _tasks(rows: Sequence[Row]) -> list[str]:
+    return [name for name in TASKS if any(row["task"] == name for row in rows)]
+
+
+def _seeds(rows: Sequence[Row], network: str) -> int:
+    return len({row["seed"] for row in rows if row["network"] == network})
+
+
+if __name__ == "__main__":
+    finished = read()
+    STUDIES.joinpath(f"{NAME}.md").write_text(text(finished), encoding="utf-8")
+    draw(finished).savefig(STUDIES / f"{NAME}.png", dpi=110)

@@ -1,0 +1,40 @@
+"""The page of the dial is made of the rows alone."""
+
+from __future__ import annotations
+
+import pytest
+from dial_page import draw, losses, table, text
+
+
+def rows(network: str, dice: dict[tuple[str, str], float], gmacs: str = "3.075") -> list[dict[str, str]]:
+    return [
+        {"task": "left_atrium", "network": network, "keep_ratio": ratio, "seed": seed, "gmacs": gmacs,
+         "seconds_a_crop": "0.21", "dice": str(value)}
+        for (ratio, seed), value in dice.items()
+    ]  # fmt: skip
+
+
+DRAWN = rows("primus-guided-drawn", {("0.25", "0"): 0.78, ("0.5", "0"): 0.80, ("0.5", "1"): 0.81})
+HALF = rows("primus-guided-half", {("0.25", "0"): 0.7, ("0.5", "0"): 0.81, ("0.5", "1"): 0.815, ("0.5", "2"): 0.9})
+
+
+def test_table() -> None:
+    lines = table(DRAWN + HALF).splitlines()
+    assert lines[0] == "| Kept | GMACs | Seconds a crop | ratios drawn in training (2) | trained at 0.5 (3) |"
+    assert lines[2] == "| 0.25 | 3.1 | 0.21 | 78.0 | 70.0 |"
+    # in bold where it was trained
+    assert lines[3].startswith("| 0.5 | 3.1 | 0.21 | 80.5 ± 0.5 | **84.2 ± 4.5** |")
+
+
+def test_losses_on_seeds_that_both_have() -> None:
+    said = "Points of Dice, ratios drawn against a training for the ratio: at 0.5 -0.8 (-1.0 to -0.5)."
+    assert losses(DRAWN + HALF) == said
+    assert losses(HALF) == ""
+
+
+@pytest.mark.parametrize("drawn", [DRAWN, []])
+def test_page_and_picture(drawn: list[dict[str, str]]) -> None:
+    page = text(drawn + HALF)
+    assert "## Left atrium\n\n| Kept |" in page
+    assert ("Points of Dice" in page) is bool(drawn)
+    assert len(draw(drawn + HALF).axes[0].lines) == 1 + bool(drawn)
