@@ -302,7 +302,8 @@ def audit(
     else:
         from scd_plugin.nnunet.predict.audit import audit_model
 
-        counted = audit_model(model, data / "imagesTr", data / "labelsTr", device=chosen, fold=fold or "0", trust=trust)
+        how: dict[str, Any] = {"fold": fold or "0", "trust": trust, "say": lambda note: typer.echo(note, err=True)}
+        counted = audit_model(model, data / "imagesTr", data / "labelsTr", device=chosen, **how)
     Console().print(audit_table(counted))
     if free is not None:
         write_audit(free, 0, counted)

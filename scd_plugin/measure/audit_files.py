@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from scd_plugin.folders import check_output
 from scd_plugin.measure.audit import Audit
 from scd_plugin.measure.token_audit import KINDS
-from scd_plugin.whole_files import write_whole
+from scd_plugin.whole_files import moved_into_place
 
 __all__ = ["audit_figure", "check_free", "draw_audit", "read_audit", "write_audit"]
 
@@ -23,13 +23,14 @@ TABLE, PICTURE = "token_audit.csv", "token_audit.png"
 def write_audit(folder: Path, epoch: int, audit: Audit) -> None:
     """Add an epoch's row; rows of this and later epochs, of a training that went back to a checkpoint, give way."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [row for row in read_audit(folder) if int(row["epoch"]) < epoch]
+    rows = [row for row in _whole_rows(folder) if int(row["epoch"]) < epoch]
     rows.append({"epoch": str(epoch), **{name: f"{value:.4f}" for name, value in audit.row().items()}})
     written = io.StringIO(newline="")
     table = csv.DictWriter(written, fieldnames=list(rows[-1]), extrasaction="ignore", restval="nan")
     table.writeheader()
     table.writerows(rows)
-    write_whole(folder / TABLE, lambda stream: stream.write(written.getvalue().encode()))
+    with moved_into_place(folder / TABLE) as partial:
+        partial.write_bytes(written.getvalue().encode())
 
 
 def check_free(folder: str | Path) -> Path:
@@ -50,7 +51,7 @@ def check_free(folder: str | Path) -> Path:
 
 def draw_audit(folder: Path) -> None:
     """Draw the share of tokens that leave at the first stage, epoch by epoch."""
-    audit_figure(read_audit(folder)).savefig(folder / PICTURE, dpi=110)
+    audit_figure(_whole_rows(folder)).savefig(folder / PICTURE, dpi=110)
 
 
 def audit_figure(rows: Sequence[Mapping[str, str]]) -> Figure:
@@ -69,17 +70,22 @@ def audit_figure(rows: Sequence[Mapping[str, str]]) -> Figure:
 
 
 def read_audit(folder: Path) -> list[dict[str, str]]:
-    """Read the rows of a folder's table; none where there is no table, and none that was cut off."""
+    """Read the rows of a folder's table; none where there is no table."""
     file = folder / TABLE
     if not file.is_file():
         return []
     with file.open(newline="", encoding="utf-8") as read:
-        return [row for row in csv.DictReader(read) if all(map(_is_number, row.values()))]
+        return list(csv.DictReader(read))
 
 
-def _is_number(text: str | None) -> bool:
+def _whole_rows(folder: Path) -> list[dict[str, str]]:
+    """Those that were not cut off: a training goes on without them."""
+    return [row for row in read_audit(folder) if "epoch" in row and all(map(_is_number, row.values()))]
+
+
+def _is_number(text: str | list[str] | None) -> bool:
     try:
-        float(text or "")
-    except ValueError:
+        float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
         return False
     return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import chain
 from typing import Any
 
 import torch
@@ -12,6 +11,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from scd_plugin.measure.valueless_copy import valueless_copy
 
 __all__ = ["operators"]
 
@@ -33,27 +34,25 @@ def operators(network: nn.Module, image: Tensor, dtype: torch.dtype = torch.floa
         image: (B, in_channels, *img_size) to count for; its values are not looked at.
         dtype: what autocast casts to.
     """
-    training = network.training
-    network.eval()
-    counting = _Counting()
+    counting, fake = _Counting(), FakeTensorMode(allow_non_fake_inputs=True)
+
+    def on_cuda(tensor: Tensor) -> Tensor:
+        with fake:
+            return torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda")
+
+    # outside of the mode, which does not take what else a network holds
+    copied, given = valueless_copy(network, on_cuda), on_cuda(image)
     nested = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        tensors = {
-            name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda")
-            for name, tensor in chain(network.named_parameters(), network.named_buffers())
-        }
-        given = torch.empty(image.shape, dtype=image.dtype, device="cuda")
-        # torch.autocast turns itself off where there is no GPU
-        torch.set_autocast_enabled("cuda", True)
-        torch.set_autocast_dtype("cuda", dtype)
-        try:
-            with torch.no_grad(), counting, _FusedAttention(dtype):
-                torch.func.functional_call(network, tensors, (given,))
-        finally:
-            torch.clear_autocast_cache()
-            torch.set_autocast_enabled("cuda", nested[0])
-            torch.set_autocast_dtype("cuda", nested[1])
-            network.train(training)
+    # torch.autocast turns itself off where there is no GPU
+    torch.set_autocast_enabled("cuda", True)
+    torch.set_autocast_dtype("cuda", dtype)
+    try:
+        with fake, torch.no_grad(), counting, _FusedAttention(dtype):
+            copied(given)
+    finally:
+        torch.clear_autocast_cache()
+        torch.set_autocast_enabled("cuda", nested[0])
+        torch.set_autocast_dtype("cuda", nested[1])
     return counting.found
 
 

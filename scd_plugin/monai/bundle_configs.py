@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from monai.bundle import ConfigParser
 
-__all__ = ["check_readable", "own_keep_ratio"]
+from scd_plugin.networks import SCDNetwork
+
+__all__ = ["check_readable", "set_own_keep_ratio"]
 
 
 def check_readable(*files: str | Path) -> None:
@@ -27,19 +28,24 @@ def _read(file: str | Path) -> None:
         raise ValueError(msg) from None
 
 
-def own_keep_ratio(parser: ConfigParser) -> float | list[float] | None:
-    """Return the config's `keep_ratio`, which its `run` sets in the network; None where it leaves the network's own.
+def set_own_keep_ratio(parser: ConfigParser, network: SCDNetwork) -> bool:
+    """Set the config's `keep_ratio` in the network that it builds, as its `run` does; False where there is none.
+
+    The network's `arguments` have it then.
 
     Raises:
-        ValueError: if it keeps all tokens at a stage: a network that is built so has other weights.
+        ValueError: if the network does not take it, or `arguments` can't build the like: where all tokens are to stay
+            at a stage, or the network is a user's own.
     """
     ratio: Any = parser.get_parsed_content("keep_ratio") if "keep_ratio" in parser else None
     if ratio is None:
-        return None
-    ratios = list(ratio) if isinstance(ratio, Sequence) else [ratio]
-    if 1 in ratios:
-        msg = (
-            f"keep_ratio is {ratio} in the bundle's config, and at 1 a stage goes; take less, or null for the network's"
-        )
+        return False
+    network.set_keep_ratio(ratio)
+    what = f"keep_ratio is {ratio} in the bundle's config, which can't go with it"
+    if "keep_ratio" not in network.arguments:
+        msg = f"{what}: {type(network).__name__} has no such argument; take null, and set it where that is built"
         raise ValueError(msg)
-    return list(ratio) if isinstance(ratio, Sequence) else float(ratio)
+    if any(stage.keep_ratio == 1 for stage in network.pruning_stages()):
+        msg = f"{what}: at 1 a stage would be left out, and weights would be others; take less, or null"
+        raise ValueError(msg)
+    return True

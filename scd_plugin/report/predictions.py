@@ -101,7 +101,7 @@ def _read_times(run: Run) -> None:
     files = sorted(run.folder.glob("*scd_predict.json"))
     try:
         for one in (one for file in files for one in read_object(file, run.notes).get("runs", ())):
-            settings, wall = dict(one["settings"]), wall + float(one["wall_seconds"])
+            settings, wall = dict(one["settings"]), wall + float(one["wall_seconds"] or 0)
             cases |= {case["case"]: case for case in one["cases"]}
         times = _times_listing(list(cases.values()), wall)
     except (KeyError, TypeError, ValueError):

@@ -32,7 +32,6 @@ def test_a_row_that_was_cut_off_is_left_out(small: Callable[..., SCDUNETR], tmp_
     table = tmp_path / "token_audit.csv"
     text = table.read_text()
     table.write_text(text[: text.rindex(",") + 1])
-    assert [row["epoch"] for row in read_audit(tmp_path)] == ["0"]
     draw_audit(tmp_path)
     write_audit(tmp_path, 2, audit)
     assert [row["epoch"] for row in read_audit(tmp_path)] == ["0", "2"]

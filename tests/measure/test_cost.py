@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from scd_plugin import SCDUNETR
 from scd_plugin.measure.cost import multiply_accumulates, parameters
+from scd_plugin.measure.operators import operators
+from scd_plugin.networks.guidance import StageWatch
 
 BTCV: dict[str, Any] = {"in_channels": 1, "out_channels": 14, "img_size": 96, "keep_ratio": 0.1}
 BRATS: dict[str, Any] = {"in_channels": 4, "out_channels": 3, "img_size": 128, "keep_ratio": 0.25}
@@ -55,11 +57,21 @@ class Twice(nn.Module):
         return self.tied(self.all_modules(image)) + self.offset
 
 
+def test_listeners_with_gradients_do_not_matter(small: Callable[..., SCDUNETR]) -> None:
+    network, image = small().train(), torch.zeros(1, 2, 32, 32, 32)
+    expected = multiply_accumulates(network, image)
+    watch = StageWatch(network)
+    network(image)
+    assert multiply_accumulates(network, image) == expected
+    assert len(watch.take()) == 3
+
+
 def test_weights_stay_where_a_module_has_two_names() -> None:
     network = Twice()
     image = torch.randn(2, 4)
     before = network(image)
     assert multiply_accumulates(network, image) == 2 * 2 * 4 * 4
+    assert operators(network, image)["addmm"] == 2
     assert torch.equal(network(image), before)
     assert network.conv.weight.requires_grad
     assert parameters(network) == 4 * 4 + 4 + 4

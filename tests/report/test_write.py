@@ -296,7 +296,8 @@ def test_keep_maps_times_and_settings(make_run: MakeRun, tmp_path: Path, read_pa
         "folds": ["0", "1"],
         "versions": {"torch": "2.8"},
     }
-    record = {"runs": [{"settings": settings, "wall_seconds": 23, "cases": cases}]}
+    killed = {"settings": settings, "wall_seconds": None, "cases": [{"case": "a", "error": "not finished"}]}
+    record = {"runs": [killed, {"settings": settings, "wall_seconds": 23, "cases": cases}]}
     (folder / "scd_predict.json").write_text(json.dumps(record))
     text = read_page(write_report(folder).path).text
     assert "keep_map.ctbl, which names their values, can't be read" in text

@@ -15,7 +15,7 @@ from scd_plugin.bridge.from_monai.components import components_for
 from scd_plugin.bridge.from_monai.preprocessing import Component
 from scd_plugin.bridge.movable_network import MovableNetwork, flat_weights
 from scd_plugin.folders import bundle_config, read_json
-from scd_plugin.monai.bundle_configs import check_readable, own_keep_ratio
+from scd_plugin.monai.bundle_configs import check_readable, set_own_keep_ratio
 from scd_plugin.networks import SCDNetwork
 from scd_plugin.nnunet.model.checkpoint import read_checkpoint
 
@@ -70,8 +70,8 @@ class Bundle:
         meta = metadata.get("network_data_format", {})
         with torch.device("meta"):
             built = _built(parser, "network_def", config)
-            if (keep_ratio := own_keep_ratio(parser)) is not None and isinstance(built, SCDNetwork):
-                built.set_keep_ratio(keep_ratio)
+            if isinstance(built, SCDNetwork):
+                set_own_keep_ratio(parser, built)
             network = MovableNetwork(built, f"network_def in {config}")
         return cls(
             root=root,

@@ -60,7 +60,7 @@ def made_for_monai(source: Bundle, trainer: str | None, dataset_json: str | Path
 def _overlap(overlap: float | Sequence[float]) -> float:
     """Return the windows' overlap as one number."""
     shares = set(overlap) if isinstance(overlap, Sequence) else {overlap}
-    if len(shares) > 1:
+    if len(shares) != 1:
         msg = f"the inferer's overlap must be the same for all axes, as nnU-Net's is; got {tuple(overlap)}"  # type: ignore[arg-type]
         raise ValueError(msg)
     return float(shares.pop())

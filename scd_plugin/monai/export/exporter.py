@@ -22,7 +22,7 @@ from torch import nn
 
 from scd_plugin import __version__
 from scd_plugin.folders import check_exportable, export_path
-from scd_plugin.monai.bundle_configs import check_readable, own_keep_ratio
+from scd_plugin.monai.bundle_configs import check_readable, set_own_keep_ratio
 from scd_plugin.monai.errors import built
 from scd_plugin.monai.export.description import describe, find_network
 from scd_plugin.monai.export.exact_norm import exact_instance_norm
@@ -246,12 +246,14 @@ def _read(root: Path) -> _Source:
     if "network_def#deep_supervision" in parser:
         # outputs for a loss: a deployed model has one output
         overrides["network_def#deep_supervision"] = False
-    if (keep_ratio := own_keep_ratio(parser)) is not None:
-        overrides["network_def#keep_ratio"] = keep_ratio
     parser.update(overrides)
     model: nn.Module = built(parser, "network_def")
     network = find_network(model)
     load_weights(model, weights)
+    if set_own_keep_ratio(parser, network):
+        # exporters build it anew
+        overrides["network_def#keep_ratio"] = network.arguments["keep_ratio"]
+        parser.update(overrides)
     arguments = {
         "net_id": "network_def",
         "ckpt_file": str(weights),

@@ -243,7 +243,7 @@ def _check_dataset(dataset: Any) -> None:
         if not all(isinstance(one, int) for one in (value if isinstance(value, list | tuple) else [value])):
             msg = f"label {name} of dataset.json must be a whole number, or a list of them for a region; got {value!r}"
             raise ValueError(msg)
-    _object(dataset.get("channel_names") or dataset["modality"], "channel_names of dataset.json")
+    _object(dataset.get("channel_names") or dataset.get("modality", {}), "channel_names of dataset.json")
     written = dataset.get("regions_class_order") or []
     if too_large := [value for value in written if value > _LARGEST_LABEL]:
         msg = (

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path, PurePath
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scd_plugin.channel_files import channel_files
+from scd_plugin.folders import read_json
 from scd_plugin.measure.audit import Audit
 from scd_plugin.measure.image_audit import ImageAudit
 from scd_plugin.networks.family import SCDNetwork
@@ -27,11 +27,16 @@ _OUTSIDE = -1
 
 
 def audit_model(
-    folder: Path, images: Path, labels: Path, *, device: torch.device, fold: str = "0", trust: bool = False
+    folder: Path,
+    images: Path,
+    labels: Path,
+    *,
+    device: torch.device,
+    fold: str = "0",
+    trust: bool = False,
+    say: Callable[[str], object] | None = None,
 ) -> Audit:
     """Count which tokens leave where in the cases that a fold was validated on, or in all if it was on none of them.
-
-    Then a note says so, for those that were trained on may be among them.
 
     Args:
         folder: TRAINER__PLANS__CONFIGURATION of nnUNet_results.
@@ -40,6 +45,7 @@ def audit_model(
         device: of the network.
         fold: whose checkpoint is taken.
         trust: whether plans may name code of any package.
+        say: told where all cases are counted, since those that were trained on may be among them.
 
     Raises:
         ValueError: if the model or the data can't be read, labels are missing or unknown, the model is the second stage
@@ -62,8 +68,9 @@ def audit_model(
     chosen = [name for name in cases if name in validated]
     if not chosen:
         chosen = list(cases)
-        note = f"{folder / f'fold_{fold}'} was validated on none of these cases, as far as its folder validation tells"
-        tqdm.write(f"note: {note}: all {len(cases)} are counted, also any that it was trained on", file=sys.stderr)
+        if say is not None:
+            note = f"{folder / f'fold_{fold}'} was validated on none of these cases, as far as its folder validation"
+            say(f"note: {note} tells: all {len(cases)} are counted, also any that it was trained on")
     for name in tqdm(chosen, desc="cases", leave=False):
         image, label, known = _case(recipe, cases[name], labels / f"{name}{recipe.file_ending}")
         audit.add(image, label, known=known)
@@ -73,9 +80,10 @@ def audit_model(
 def _validated(folder: Path, file_ending: str) -> set[str]:
     """Names of the cases that a fold's validation predicted; in models that were moved its summary alone is left."""
     files = [path.name for path in folder.glob(f"*{file_ending}")]
-    with suppress(FileNotFoundError):
-        summary = json.loads((folder / "summary.json").read_text())
-        files += [PurePath(case["prediction_file"]).name for case in summary["metric_per_case"]]
+    with suppress(KeyError, TypeError, ValueError):
+        # missing, or none of nnU-Net's; written on any system
+        summary = read_json(folder / "summary.json")
+        files += [PureWindowsPath(case["prediction_file"]).name for case in summary["metric_per_case"]]
     return {file.removesuffix(file_ending) for file in files}
 
 

@@ -15,13 +15,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from scd_plugin.whole_files import moved_into_place, write_whole
+from scd_plugin.whole_files import moved_into_place
 
 __all__ = [
     "STAGES",
     "CaseTimes",
     "check_same_settings",
-    "other_runs",
     "runs_in",
     "timed_run",
     "times_table",
@@ -75,7 +74,7 @@ def write_times(
         path: the file.
         settings: what the times depend on.
         cases: those that ended.
-        wall: seconds; None for a run that has not ended, of which a killed one leaves this.
+        wall: seconds; None while it runs, which is what a killed one leaves.
         before: runs that stand in the file too, see `runs_in`.
     """
     runs = [*before, {"settings": settings, "wall_seconds": wall, "cases": [asdict(case) for case in cases]}]
@@ -85,65 +84,81 @@ def write_times(
 
 @contextmanager
 def timed_run(
-    path: Path, settings: dict[str, Any], finished: Sequence[CaseTimes], before: Sequence[dict[str, Any]]
+    path: Path, settings: dict[str, Any], cases: Iterable[str], finished: Sequence[CaseTimes]
 ) -> Iterator[None]:
-    """Time a run, and write its times at the end; its settings at once, for `--continue` where it is killed.
+    """Time a run, and write its times at the end, beside runs whose label maps stay.
 
-    A run that finishes no case leaves the file as it was. Arguments are those of `write_times`; `finished` grows.
+    Its settings are written at once, for `--continue` where it is killed. A run that finishes no case leaves the file
+    as it was.
+
+    Args:
+        path: the file.
+        settings: what label maps and times depend on.
+        cases: those that it is to predict.
+        finished: times of cases that ended; it grows.
     """
-    earlier = path.read_bytes() if path.is_file() else None
-    write_times(path, settings, (), wall=None, before=before)
+    content, before = path.read_bytes() if path.is_file() else None, runs_in(path)
+    folds = tuple(settings.get("folds", ()))
+    begun = [CaseTimes(case, folds, 1, error="not finished") for case in cases]
+    write_times(path, settings, begun, wall=None, before=before)
     start = perf_counter()
     try:
         yield
     finally:
+        done = {times.case for times in finished if not times.error}
         if finished:
-            write_times(path, settings, finished, wall=perf_counter() - start, before=before)
-        elif earlier is None:
+            others = [run for run in before if _elsewhere(run, settings) or _perhaps_written(run) - done]
+            write_times(path, settings, finished, wall=perf_counter() - start, before=others)
+        elif content is None:
             path.unlink(missing_ok=True)
         else:
-            write_whole(path, lambda stream: stream.write(earlier))
+            with moved_into_place(path) as partial:
+                partial.write_bytes(content)
 
 
-def check_same_settings(path: Path, now: Mapping[str, Any]) -> None:
-    """Raise ValueError if label maps that are to stay were predicted with other settings, as a file of times tells."""
-    for before in settings_of_runs(path):
-        for name in SAME:
-            # `keep` is the youngest of them
-            was, wanted = (_comparable(name, one.get(name)) for one in (before, now))
-            if was != wanted and (name in before or name == "keep"):
-                own = {"keep": "the model's own"}.get(name, "none")
-                first, second = (own if value is None else value for value in (was, wanted))
-                msg = (
-                    f"{path} says that label maps there were predicted with {name} {first}, and now it is {second}: "
-                    "take the same, another output, or --overwrite"
-                )
-                raise ValueError(msg)
+def check_same_settings(path: Path, now: Mapping[str, Any], cases: Iterable[str]) -> None:
+    """Raise ValueError if label maps of cases were predicted with other settings, as a file of times tells."""
+    writers: dict[str, list[dict[str, Any]]] = {}
+    for run in (run for run in runs_in(path) if not _elsewhere(run, now)):
+        for case in _perhaps_written(run):
+            # a label map is that of the last run, unless that was killed before
+            writers[case] = [*(writers.get(case, ()) if run.get("wall_seconds") is None else ()), run]
+    for case in cases:
+        for run in writers.get(case, ()):
+            _check_same(path, run.get("settings", {}), now)
+
+
+def _check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name in SAME:
+        # `keep` is the youngest of them
+        was, wanted = (_comparable(name, one.get(name)) for one in (before, now))
+        if was != wanted and (name in before or name == "keep"):
+            own = {"keep": "the model's own"}.get(name, "none")
+            first, second = (own if value is None else value for value in (was, wanted))
+            msg = (
+                f"{path} says that label maps there were predicted with {name} {first}, and now it is {second}: take "
+                "the same, another output, or --overwrite"
+            )
+            raise ValueError(msg)
 
 
 def _comparable(name: str, value: Any) -> Any:
-    """Write a setting as one text, in a file of times or not."""
+    """Write a setting in one way, whether it comes from a file of times or not."""
     if name == "model" and value is not None:
-        return str(Path(value).absolute())
+        return str(Path(value).resolve())
     return ", ".join(map(str, value)) or None if isinstance(value, (list, tuple)) else value
 
 
-def settings_of_runs(path: Path) -> list[dict[str, Any]]:
-    """Settings of the runs in a file of times that wrote a label map, or were killed and may have written one.
-
-    None where the file is missing or no JSON.
-    """
-    return [run.get("settings", {}) for run in runs_in(path) if run.get("wall_seconds") is None or _written(run)]
+def _elsewhere(run: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether a run wrote to another folder; those of older versions do not say."""
+    output = run.get("settings", {}).get("output")
+    return output is not None and output != settings.get("output")
 
 
-def other_runs(path: Path, cases: Iterable[str]) -> list[dict[str, Any]]:
-    """Runs in a file of times that wrote other label maps than those of some cases, which are predicted again."""
-    again = set(cases)
-    return [run for run in runs_in(path) if _written(run) - again]
-
-
-def _written(run: dict[str, Any]) -> set[str]:
-    return {case["case"] for case in run.get("cases", ()) if not case.get("error")}
+def _perhaps_written(run: Mapping[str, Any]) -> set[str]:
+    """Cases whose label map a run wrote; of one that was killed all that it was to write."""
+    killed = run.get("wall_seconds") is None
+    return {case["case"] for case in run.get("cases", ()) if killed or not case.get("error")}
 
 
 def typed_command() -> str:

@@ -29,8 +29,6 @@ from scd_plugin.nnunet.predict.bars import PredictionProgress
 from scd_plugin.nnunet.predict.clock import (
     CaseTimes,
     check_same_settings,
-    other_runs,
-    runs_in,
     timed_run,
     typed_command,
 )
@@ -79,7 +77,9 @@ def predict(
         raise ValueError(msg)
     if images.is_dir() and (others := _left_out(images, everything, ending, endings)):
         progress.say(f"note: {others}")
-    times_file, ran = settings.times or _file_beside(output, everything, TIMES_FILE), record(model, settings)
+    times_file = settings.times or _file_beside(output, everything, TIMES_FILE)
+    ran = {"command": typed_command(), "input": str(images.absolute()), "output": str(folder.resolve())}
+    ran |= record(model, settings)
     statistics = _file_beside(output, everything, STATISTICS_FILE)
     cases, to_count = everything, list[Case]()
     if settings.keep_existing:
@@ -94,11 +94,9 @@ def predict(
         progress.say(f"note: {note}")
     _prepare_output(model, output, everything, times_file)
     finished: list[CaseTimes] = []
-    before = runs_in(times_file) if settings.keep_existing else other_runs(times_file, [one.name for one in cases])
-    ran = {"command": typed_command(), "input": str(images.absolute()), **ran}
     try:
         with (
-            timed_run(times_file, ran, finished, before),
+            timed_run(times_file, ran, [case.name for case in cases], finished),
             freed_memory_kept(settings.torch_device) as kept,
             pytorch_threads(settings.torch_device),
             progress.shown(len(cases), len(model.folds)),
@@ -122,10 +120,11 @@ def _left_to_do(
     """Choose the cases to predict, and those that stay and whose statistics are missing."""
     left = left_to_do(cases, save_probabilities=settings.save_probabilities)
     stay = [case for case in cases if case not in left]
-    if stay:
-        check_same_settings(times, ran)
+    check_same_settings(times, ran, [case.name for case in stay])
+    if not settings.statistics:
+        return left, []
     counted = {row["case"] for row in rows_in(statistics)}
-    return left, [case for case in stay if settings.statistics and case.name not in counted]
+    return left, [case for case in stay if case.name not in counted]
 
 
 def _left_out(images: Path, cases: Sequence[Case], ending: str, endings: Sequence[str]) -> str:
@@ -209,7 +208,7 @@ def record(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
     engine = ("openvino",) if settings.engine == "openvino" else ()
     versions = {name: version(name) for name in ("scd-plugin", "nnunetv2", "torch", *engine)}
     return {
-        "model": str(model.folder),
+        "model": str(model.folder.resolve()),
         "trainer": model.trainer_name,
         "configuration": model.configuration,
         "mirror_axes": list(model.mirror_axes or ()) if settings.mirroring else [],

@@ -111,8 +111,9 @@ def write_statistics(
 
 
 def rows_in(path: Path) -> list[dict[str, str]]:
-    """Rows of a file of statistics; none where there is none."""
-    if not path.is_file():
+    """Rows of a file of statistics; none where there is none, or another program has changed how it is written."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [row for row in csv.DictReader(file) if row.get("case")]
+    except (FileNotFoundError, UnicodeDecodeError, csv.Error):
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))

@@ -188,6 +188,9 @@ class Steps:
         """Add the statistics of a label map that an earlier run wrote, or say why there are none."""
         try:
             rows = self._statistics(case, self.model.recipe.read_label_map(str(case.output))[0])
+        except IndexError:
+            self.progress.say(f"note: no statistics of {case.name}: {case.output} is not on the grid of its image")
+            return
         except (OSError, RuntimeError, ValueError) as error:
             self.progress.say(f"note: no statistics of {case.name}: {error}")
             return

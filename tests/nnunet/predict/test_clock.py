@@ -11,7 +11,6 @@ from scd_plugin.nnunet.predict.clock import (
     STAGES,
     CaseTimes,
     check_same_settings,
-    other_runs,
     runs_in,
     timed_run,
     times_table,
@@ -84,9 +83,13 @@ class TestFile:
     def test_runs_before(self, tmp_path: Path) -> None:
         file = tmp_path / "t.json"
         for case in ("a", "b"):
-            write_times(file, {}, [times(case)], wall=1.0, before=runs_in(file))
+            with timed_run(file, {}, [case], [times(case)]):
+                pass
         assert [run["cases"][0]["case"] for run in runs_in(file)] == ["a", "b"]
-        assert [run["cases"][0]["case"] for run in other_runs(file, ["a", "c"])] == ["b"]
+        # of b one label map lies there, and one that failed is still that of before
+        with timed_run(file, {}, ["a", "b"], [times("b"), failing(ValueError("no"))]):
+            assert [run["wall_seconds"] is None for run in runs_in(file)] == [False, False, True]
+        assert [[one["case"] for one in run["cases"]] for run in runs_in(file)] == [["a"], ["b", "a"]]
 
     @pytest.mark.parametrize("content", ["no JSON", "[1]", '{"other": 1}', '{"runs": 3}', '{"runs": [3]}'])
     def test_a_foreign_file_has_no_runs(self, tmp_path: Path, content: str) -> None:
@@ -94,8 +97,8 @@ class TestFile:
         assert runs_in(tmp_path / "t.json") == []
 
     def test_settings_of_a_run_that_is_killed(self, tmp_path: Path) -> None:
-        file, finished = tmp_path / "t.json", [times()]
-        with timed_run(file, {"step_size": 0.5}, finished, []):
+        file = tmp_path / "t.json"
+        with timed_run(file, {"step_size": 0.5, "output": "here"}, ["a"], [times()]):
             # what is left where no more happens
             killed = file.read_text()
         (ended,) = runs_in(file)
@@ -103,15 +106,36 @@ class TestFile:
         file.write_text(killed)
         message = "predicted with step_size 0.5, and now it is 0.75: take the same, another output, or --overwrite"
         with pytest.raises(ValueError, match=message):
-            check_same_settings(file, {"step_size": 0.75})
-        check_same_settings(file, {"step_size": 0.5, "model": "of an older file nothing is known"})
+            check_same_settings(file, {"step_size": 0.75, "output": "here"}, ["a", "b"])
+        check_same_settings(file, {"step_size": 0.75, "output": "here"}, ["b"])
+        check_same_settings(file, {"step_size": 0.75, "output": "elsewhere"}, ["a"])
+        check_same_settings(file, {"step_size": 0.5, "output": "here", "model": "older files name none"}, ["a"])
+
+    def test_an_overwriting_run_that_is_killed(self, tmp_path: Path) -> None:
+        file = tmp_path / "t.json"
+        with timed_run(file, {"step_size": 0.5}, ["a", "b"], [times("a"), times("b")]):
+            pass
+        with timed_run(file, {"step_size": 1.0}, ["a", "b"], [times("a")]):
+            killed = file.read_text()
+        file.write_text(killed)
+        with pytest.raises(ValueError, match=r"step_size 0.5, and now it is 1.0"):
+            check_same_settings(file, {"step_size": 1.0}, ["a", "b"])
+
+    def test_the_last_run_counts(self, tmp_path: Path) -> None:
+        file = tmp_path / "t.json"
+        for step, cases in ((0.5, "ab"), (1.0, "a")):
+            with timed_run(file, {"step_size": step}, cases, [times(case) for case in cases]):
+                pass
+        check_same_settings(file, {"step_size": 1.0}, ["a"])
+        with pytest.raises(ValueError, match=r"step_size 0.5, and now it is 1.0"):
+            check_same_settings(file, {"step_size": 1.0}, ["a", "b"])
 
     @pytest.mark.parametrize("before", [None, "of an earlier run"])
     def test_a_run_that_finishes_nothing(self, tmp_path: Path, before: str | None) -> None:
         file = tmp_path / "t.json"
         if before:
             file.write_text(before)
-        with pytest.raises(KeyboardInterrupt), timed_run(file, {}, [], []):
+        with pytest.raises(KeyboardInterrupt), timed_run(file, {}, ["a"], []):
             raise KeyboardInterrupt
         assert (file.read_text() if file.exists() else None) == before
 

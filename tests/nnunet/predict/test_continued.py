@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from scd_plugin.nnunet.predict.run import predict
@@ -69,7 +70,42 @@ class TestOtherSettings:
         assert len(predict(images, output, model, on_cpu(step_size=1.0, keep_existing=True))) == 1
 
 
+def test_the_same_model_by_another_path(
+    make_model: MakeModel, make_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, images, output = make_model(), make_images(), tmp_path / "ours"
+    monkeypatch.chdir(model.parent)
+    predict(images, output, Path(model.name), on_cpu())
+    (output / "b.nii.gz").unlink()
+    monkeypatch.chdir(tmp_path)
+    assert len(predict(images, output, model, on_cpu(keep_existing=True))) == 1
+
+
 class TestStatistics:
+    def test_a_table_that_another_program_wrote(
+        self, make_model: MakeModel, make_images: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        model, images, output = make_model(), make_images(["a"]), tmp_path / "ours"
+        output.mkdir()
+        for content in (b"case;class\nb;liver\n", "case,class\nb,Gef\u00e4\u00df\n".encode("latin-1")):
+            (output / "statistics.csv").write_bytes(content)
+            predict(images, output, model, on_cpu(statistics=True))
+            assert (output / "statistics.csv").read_text().splitlines()[1].startswith("a,")
+
+    def test_a_label_map_on_another_grid(
+        self,
+        make_model: MakeModel,
+        make_images: Callable[..., Path],
+        tmp_path: Path,
+        write: Callable[[Path, np.ndarray], Path],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        model, images, output = make_model(), make_images(), tmp_path / "ours"
+        write(output / "a.nii.gz", np.ones((5, 6, 7), dtype=np.uint8))
+        (times,) = predict(images, output, model, on_cpu(statistics=True, keep_existing=True))
+        assert (times.case, times.error) == ("b", None)
+        assert "note: no statistics of a: " in capsys.readouterr().err
+
     def test_of_label_maps_that_stay(
         self, make_model: MakeModel, make_images: Callable[..., Path], tmp_path: Path
     ) -> None:
