@@ -11,7 +11,8 @@ import csv
 from collections.abc import Sequence
 from statistics import mean
 
-from choice_page import STUDIES, TITLES, Row, spread
+from choice_page import STUDIES, TITLES, Row, family, spread
+from choice_page import read as read_study
 from matplotlib.figure import Figure
 from study import HERE
 from tasks import TASKS
@@ -33,15 +34,31 @@ HEAD = """# One model, any keep ratio
 Made by `benchmarks/quality/dial_page.py` from [the rows]({rows}). A network whose training draws 0.25, 0.5 or 0.75
 for each step ([how](../how-to/keep-dial.md)) is judged at five ratios, beside networks that were trained at one, which
 is set in bold. They are those of [the choice of tokens](choice-of-tokens.md), which says how they are trained; all have
-equally many steps. Dice in per cent, mean of the seeds (how many stands in brackets), ± half the distance between the
-extremes. Seconds are of a crop on two cores beside other work: look at how they fall, not at what they are.
+equally many steps. Dice in per cent, mean of the seeds, ± half the distance between the extremes; of some networks
+there are fewer seeds at ratios that are not theirs. Seconds are of a pass with one crop on two cores.
 """
 
 
-def read(path: str = "dial.csv") -> list[Row]:
-    """Rows of `dial.py`."""
-    with (HERE / path).open(newline="") as file:
-        return list(csv.DictReader(file))
+def read() -> list[Row]:
+    """Rows of `dial.py`, and those of the study for networks that were judged at their own ratio alone."""
+    with (HERE / "dial.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return with_own(rows, read_study(HERE / "results.csv"))
+
+
+def with_own(rows: Sequence[Row], study: Sequence[Row]) -> list[Row]:
+    """Add the study's rows of networks on the tasks of the dial, at the ratio that they were trained at."""
+    # with the same decoder
+    tasks = {(row["task"], family(row["network"])) for row in rows}
+    judged = {(row["task"], row["network"], row["seed"]) for row in rows}
+    others = [
+        {**row, "keep_ratio": AT[row["network"]]}
+        for row in study
+        if (row["task"], family(row["network"])) in tasks
+        and row["network"] in AT
+        and (row["task"], row["network"], row["seed"]) not in judged
+    ]
+    return [*rows, *others]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -51,7 +68,8 @@ def table(rows: Sequence[Row]) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for ratio in sorted({row["keep_ratio"] for row in rows}, key=float):
         mine = [row for row in rows if row["keep_ratio"] == ratio]
-        first = [row for row in mine if row["network"] == networks[0]]
+        # all have the same operations
+        first = [row for row in mine if row.get("seconds_a_crop")]
         cells = [ratio, f"{float(first[0]['gmacs']):.1f}", f"{mean(float(row['seconds_a_crop']) for row in first):.2f}"]
         for name in networks:
             dice = [100 * float(row["dice"]) for row in mine if row["network"] == name]

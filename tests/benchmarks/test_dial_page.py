@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from dial_page import draw, losses, table, text
+from dial_page import draw, losses, table, text, with_own
 
 
 def rows(network: str, dice: dict[tuple[str, str], float], gmacs: str = "3.075") -> list[dict[str, str]]:
@@ -24,6 +24,24 @@ def test_table() -> None:
     assert lines[2] == "| 0.25 | 3.1 | 0.21 | 78.0 | 70.0 |"
     # in bold where it was trained
     assert lines[3].startswith("| 0.5 | 3.1 | 0.21 | 80.5 ± 0.5 | **84.2 ± 4.5** |")
+
+
+def test_networks_that_were_judged_at_their_own_ratio() -> None:
+    study = [
+        {"task": task, "network": network, "seed": seed, "gmacs": "2.1", "dice": "0.795"}
+        for task, network, seed in (
+            ("left_atrium", "primus-guided", "0"),
+            ("acdc", "primus-guided", "0"),
+            ("left_atrium", "primus", "0"),
+            ("left_atrium", "published", "0"),
+            ("left_atrium", "primus-guided-half", "0"),
+        )
+    ]
+    found = with_own(DRAWN + HALF, study)
+    assert found[:-1] == DRAWN + HALF
+    assert found[-1]["keep_ratio"] == "0.25"
+    assert losses(found).endswith("at 0.25 -1.5; at 0.5 -0.8 (-1.0 to -0.5).")
+    assert table(found).splitlines()[2] == "| 0.25 | 3.1 | 0.21 | 78.0 | **79.5** | 70.0 |"
 
 
 def test_losses_on_seeds_that_both_have() -> None:
