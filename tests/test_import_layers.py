@@ -57,6 +57,7 @@ ROOMS = {
         "path_option": -1,
         "dataset": 0,
         "errors": 0,
+        "bundle_configs": 0,
         "weights": 0,
         "inference_bar": 0,
         "keep_maps": 1,
