@@ -67,13 +67,9 @@ class Audit:
         Returns:
             The decided segmentation, see `SegmentationAudit.decide`.
         """
-        largest = int(torch.where(known, label, 0).max())
-        if not self.segmentation.regions and largest >= self._num_outputs:
-            msg = (
-                f"a label is {largest}, and the network has the classes 0 to {self._num_outputs - 1}; mark voxels "
-                "whose label does not count by `known`"
-            )
-            raise ValueError(msg)
+        # regions are 0 or 1; to look at the largest makes a GPU wait
+        if not self.segmentation.regions:
+            self._check_classes(torch.where(known, label, 0))
         exits = exit_stages([*(stage.left_idx for stage in seen), seen[-1].kept_idx])
         labels = token_labels(label, self.grid_size, known=known, regions=self.segmentation.regions)
         self.tokens.add(exits, labels)
@@ -81,6 +77,14 @@ class Audit:
         prediction = self.segmentation.decide(logits)
         self.segmentation.add_voxels(prediction, label.long(), exits, self.tokens.num_stages, known)
         return prediction
+
+    def _check_classes(self, label: Tensor) -> None:
+        if (largest := int(label.max())) >= self._num_outputs:
+            msg = (
+                f"a label is {largest}, and the network has the classes 0 to {self._num_outputs - 1}; mark voxels "
+                "whose label does not count by `known`"
+            )
+            raise ValueError(msg)
 
     def of_all_processes(self) -> Audit:
         """All processes' audits together, where there are several; each of them must ask for it."""
