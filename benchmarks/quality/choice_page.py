@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from statistics import mean
+from typing import NamedTuple
 
 from evaluation import FOUND, RECALL_BINS
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from mixed_tokens import FILE as MIXED
 from plans import STEPS
 from study import HERE
@@ -34,17 +34,32 @@ FAMILIES = {
     PRIMUS: "which sees nothing but tokens, so that all depends on the transformer",
 }
 """Decoders, and what they see; a table each."""
-TRIOS = {
-    UNETR: ("dense", "shallow", "guided"),
-    LIGHT: ("light-dense", "light-shallow", "light-guided"),
-    SUBVOXEL: ("subvoxel-dense", "subvoxel-shallow", "subvoxel-guided"),
-    PRIMUS: ("primus", "primus-shallow", "primus-guided"),
-}
-"""All blocks on all tokens, fewer blocks at the cost of pruning, and pruning taught by labels."""
-HALVES = {PRIMUS: ("primus", "primus-shallow-half", "primus-guided-half")}
-"""The same where a half of the tokens stays."""
-_MARKERS = Line2D.filled_markers[1:]
-"""The first is a dot that one hardly sees."""
+
+
+class Compared(NamedTuple):
+    """A network that prunes, taught by labels, and what it has to beat."""
+
+    pruned: str
+    full: str
+    """all blocks on all tokens"""
+    fewer: str
+    """fewer blocks, at about the cost of pruning"""
+    taught: str = ""
+    """all blocks, that the same labels teach"""
+    in_time: str = ""
+    """all blocks, trained as long as the pruned network in place of as many steps"""
+
+
+COMPARED = (
+    Compared("guided", "dense", "shallow", "dense-taught"),
+    Compared("light-guided", "light-dense", "light-shallow"),
+    Compared("subvoxel-guided", "subvoxel-dense", "subvoxel-shallow"),
+    Compared("primus-guided", "primus", "primus-shallow", "primus-taught"),
+    Compared("primus-guided-gradual", "primus", "primus-shallow-gradual", "primus-taught"),
+    Compared("primus-guided-half", "primus", "primus-shallow-half", "primus-taught", "primus in "),
+)
+_MARKERS = "ov^<>sp*XDdPh"
+"""Those that one can tell apart."""
 TITLES = {
     "left_atrium": "Left atrium",
     "acdc": "Cardiac MR (ACDC)",
@@ -69,9 +84,11 @@ NAMES = {
     "mask_token": "published, mask tokens in place of MTA",
     "nnunet": "nnU-Net's default network (resolutions in place of blocks)",
     "primus": "Primus, 8 blocks",
+    "primus-taught": "Primus that the same labels teach",
     "primus-shallow": "Primus, as many blocks as a quarter costs",
     "primus-pruned": "SCD-Primus, a quarter kept, by entropy and what it learns",
     "primus-guided": "SCD-Primus, a quarter kept, labels teach",
+    "primus-pruned-half": "SCD-Primus, a half kept, by entropy and what it learns",
     "primus-shallow-half": "Primus, as many blocks as a half costs",
     "primus-guided-half": "SCD-Primus, a half kept, labels teach",
     "primus-guided-drawn": "SCD-Primus, ratios drawn, here with a half kept, labels teach",
@@ -95,9 +112,26 @@ width 192 with 6 heads, Primus 4; all of a task and seed see the same crops in t
 Dice is the mean of the foreground classes over the validation cases, in per cent; ± is half the distance between the
 best and the worst seed. Runs of one network differ by a point and more: a difference of one seed proves nothing.
 
-Mixed tokens hold more than one class. GMACs are billions of multiply-accumulates of a crop. "Labels teach" are networks
-with [guidance](../explanation/training.md#which-tokens-leave).
+Mixed tokens hold more than one class. Chance would take as many of them at stage 1 as of all tokens: 75 % where a
+quarter stays, 50 % where a half does, 40 % in three steps. GMACs are billions of multiply-accumulates of a crop.
+"Labels teach" are networks with [guidance](../explanation/training.md#which-tokens-leave).
 """
+SHORT = """## In short
+
+Points of Dice by which a network that prunes, taught by labels, is ahead of one that does not: the mean of the seeds
+that both have, and their extremes. "Depth" is the lead of all blocks over the fewer ones: where it is none, pruning has
+nothing to keep. A dash is not measured.
+
+{table}
+"""
+LEADS = (
+    "against all blocks",
+    "against all blocks, taught too",
+    "against all blocks in equal time",
+    "against fewer blocks at about its cost",
+    "against nnU-Net's default network",
+    "depth",
+)
 
 Row = Mapping[str, str]
 
@@ -163,62 +197,52 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def verdict(rows: Sequence[Row], trio: tuple[str, str, str]) -> str:
-    """Compare three networks on the seeds that all of them have; empty where there is none."""
-    found = [_by_seed(rows, name) for name in trio]
-    seeds = set.intersection(*map(set, found))
-    if not seeds:
+def in_short(rows: Sequence[Row]) -> str:
+    """Points of Dice by which pruning is ahead, a line for each task and network."""
+    columns = ("Data", "Decoder", "Network", *LEADS)
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for task in TASKS:
+        mine = [row for row in rows if row["task"] == task]
+        # the number of steps differs from task to task
+        timed = {row["network"] for row in mine if " in " in row["network"]}
+        for pruned, full, fewer, also_taught, start in COMPARED:
+            in_time = next((name for name in timed if start and name.startswith(start)), "")
+            leads = [lead(mine, pruned, other) for other in (full, also_taught, in_time, fewer, "nnunet")]
+            if any(leads):
+                cells = [TITLES[task], family(pruned).removesuffix(" decoder"), words(pruned)]
+                cells += [one or "-" for one in [*leads, lead(mine, full, fewer)]]
+                lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def lead(rows: Sequence[Row], one: str, other: str) -> str:
+    """Points of Dice by which a network is ahead of another, of the seeds that both have; empty where none is."""
+    mine, its = _by_seed(rows, one), _by_seed(rows, other)
+    points = [mine[seed] - its[seed] for seed in mine.keys() & its.keys()]
+    if not points:
         return ""
-    full, shallow, pruned = ({seed: one[seed] for seed in seeds} for one in found)
-    return (
-        f"Points of Dice, seed by seed ({len(seeds)}): depth, all blocks against fewer, {_ahead(full, shallow)}; "
-        f"pruning taught by labels against fewer blocks at about its cost, {_ahead(pruned, shallow)}; against all "
-        f"blocks, {_ahead(pruned, full)}."
-    )
-
-
-def equal_time(rows: Sequence[Row], pruned: str) -> str:
-    """Compare a network with those that had as much time in place of as many steps; empty where there is none."""
-    mine, lines = _by_seed(rows, pruned), []
-    for network in sorted({row["network"] for row in rows if " in " in row["network"]}):
-        other = _by_seed(rows, network)
-        if seeds := mine.keys() & other.keys():
-            one, against = ({seed: dice[seed] for seed in seeds} for dice in (mine, other))
-            lines.append(f"{words(pruned)}, is {_ahead(one, against)} ahead of {words(network)} (seeds: {len(seeds)})")
-    return f"In equal time, points of Dice: {'; '.join(lines)}." if lines else ""
+    extremes = f"{min(points):+.1f} to {max(points):+.1f}" if len(points) > 1 else "one seed"
+    return f"{mean(points):+.1f} ({extremes})"
 
 
 def _by_seed(rows: Sequence[Row], network: str) -> dict[str, float]:
     return {row["seed"]: 100 * float(row["dice"]) for row in rows if row["network"] == network}
 
 
-def _ahead(one: Mapping[str, float], other: Mapping[str, float]) -> str:
-    points = [one[seed] - other[seed] for seed in one]
-    each = f" ({min(points):+.1f} to {max(points):+.1f})" if len(points) > 1 else ""
-    return f"{mean(points):+.1f}{each}"
-
-
 def text(rows: Sequence[Row], mixed: Mapping[str, Row]) -> str:
     """The page."""
-    sections = [HEAD.format(rows="../../benchmarks/quality/results.csv")]
+    sections = [HEAD.format(rows="../../benchmarks/quality/results.csv"), SHORT.format(table=in_short(rows))]
     for name, task in TASKS.items():
         mine = [row for row in rows if row["task"] == name]
         if mine:
             facts = f"Crops of {_times(task.crop)} voxels, tokens of {_times(task.patch)}, {STEPS[name]} steps of "
-            facts += f"{task.batch} crops. {_room(mixed[name])} Chance takes 75 % of all tokens at stage 1."
+            facts += f"{task.batch} crops. {_room(mixed[name])}"
             if task.recall:
                 facts += f" A lesion is found if {100 * FOUND:.0f} % of its voxels are."
             sections.append(f"## {TITLES[name]}\n\n{facts}\n")
         for decoder, sees in FAMILIES.items():
             if same := rows_of(mine, decoder):
                 sections.append(f"**{decoder}**, {sees}:\n\n{table(same)}\n")
-                if decoder in TRIOS and (compared := verdict(same, TRIOS[decoder])):
-                    sections.append(f"{compared}\n")
-                if decoder in HALVES:
-                    if compared := verdict(same, HALVES[decoder]):
-                        sections.append(f"With a half kept. {compared}\n")
-                    if compared := equal_time(same + rows_of(mine, NNUNET), HALVES[decoder][2]):
-                        sections.append(f"{compared}\n")
     sections.append(f"![Dice against multiply-accumulates]({NAME}.png)\n")
     return "\n".join(sections)
 
@@ -229,12 +253,17 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     drawn = {row["network"] for row in rows}
     shown = {network: label for network, label in NAMES.items() if network in drawn}
     figure = Figure(figsize=(4.2 * len(tasks), 4.8), layout="constrained")
+    # decoders have a colour, their networks a form
+    colours = {decoder: f"C{place}" for place, decoder in enumerate(FAMILIES)}
+    forms = {decoder: cycle(_MARKERS) for decoder in FAMILIES}
+    looks = {network: (colours[family(network)], next(forms[family(network)])) for network in shown}
     for panel, name in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks):
         # a network looks alike in every panel, and the legend names what is in any of them
-        for (network, label), marker in zip(shown.items(), cycle(_MARKERS)):
+        for network, label in shown.items():
             mine = [row for row in rows if row["task"] == name and row["network"] == network]
             costs, dice = [float(row["gmacs"]) for row in mine], [100 * float(row["dice"]) for row in mine]
-            panel.scatter(costs, dice, marker=marker, label=label, alpha=0.75)
+            colour, marker = looks[network]
+            panel.scatter(costs, dice, color=colour, marker=marker, label=label, alpha=0.75)
         panel.set_title(TITLES[name])
         panel.set_xlabel("GMACs of a crop")
         panel.set_ylabel("Dice, %")

@@ -107,8 +107,15 @@ def one_stage(task: Task, size: dict[str, int], **arguments: Any) -> SCDUNETR:
 
 def taught(network: SCDUNETR, size: dict[str, int]) -> SCDUNETR:
     """Let a dense network's tokens learn from labels where the published network has stages, as far as it is deep."""
-    blocks = [size["num_layers"] * i // 4 for i in (1, 2, 3)]
-    TokenProbes(network, [block for block in blocks if block < len(network.encoder.blocks)])
+    after = [size["num_layers"] * i // 4 for i in (1, 2, 3)]
+    TokenProbes(network, [block for block in after if block < blocks(network)])
+    return network
+
+
+def primus_taught(task: Task, size: dict[str, int]) -> SCDPrimus:
+    """Build Primus whose tokens learn from labels where SCD-Primus has its stage."""
+    network = primus(task, size)
+    TokenProbes(network, [stage.after_block for stage in primus(task, size, KEEP_RATIO).pruning_stages()])
     return network
 
 
@@ -179,7 +186,9 @@ NETWORKS: dict[str, Builder] = {
     },
     "primus": primus,
     "primus-shallow": partial(primus_shallow, pruned=partial(primus, keep_ratio=KEEP_RATIO)),
+    "primus-taught": primus_taught,
     "primus-pruned": partial(primus, keep_ratio=KEEP_RATIO),
+    "primus-pruned-half": partial(primus, keep_ratio=0.5),
     "primus-guided": partial(primus, keep_ratio=KEEP_RATIO),
     # a quarter is less than the tokens with more than one class in some tasks
     "primus-guided-half": partial(primus, keep_ratio=0.5),

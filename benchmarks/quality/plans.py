@@ -114,6 +114,14 @@ def plain() -> list[Run]:
     ]
 
 
+def taught() -> list[Run]:
+    """Ask what teaching is worth to Primus without pruning, and pruning without teaching."""
+    networks = ("primus-taught", "primus-pruned-half")
+    return [
+        Run(task, name, seed, 1000, "small") for seed in SEEDS for task in ("left_atrium", "acdc") for name in networks
+    ]
+
+
 def nnunet() -> list[Run]:
     """Ask what nnU-Net's own default network comes to, on tasks whose crops it takes as they are."""
     return [Run(task, "nnunet", seed, STEPS[task], "small") for seed in SEEDS for task in ("acdc", "hippocampus")]
@@ -126,7 +134,7 @@ def time() -> list[Run]:
 
 def smoke() -> list[Run]:
     """Try every network on every task for three steps."""
-    plans = (core, choice, control, dial, memory, decoders, plain, nnunet)
+    plans = (core, choice, control, dial, memory, decoders, plain, taught, nnunet)
     networks = list(dict.fromkeys(run.network for plan in plans for run in plan()))
     runs = [Run(task, network, 0, 3, "small") for task in STEPS for network in networks]
     # nnU-Net's network would be larger than the crop there
@@ -142,6 +150,7 @@ PLANS = {
     "memory": memory,
     "decoders": decoders,
     "plain": plain,
+    "taught": taught,
     "nnunet": nnunet,
     "time": time,
     "smoke": smoke,

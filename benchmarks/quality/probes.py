@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from scd_plugin import SCDUNETR
+from scd_plugin import SCDUNETR, SCDNetwork
 from scd_plugin.blocks.score import ScorePredictor
 from scd_plugin.networks.guidance import SeenStage
 
@@ -19,13 +19,16 @@ class TokenProbes(nn.Module):
     They belong to the network as `probes`, so that its optimizer trains them. `take` is that of `StageWatch`.
     """
 
-    def __init__(self, network: SCDUNETR, after_blocks: Sequence[int]) -> None:
+    def __init__(self, network: SCDNetwork, after_blocks: Sequence[int]) -> None:
         super().__init__()
-        hidden_size = network.encoder.cls_token.shape[-1]
-        self.predictors = nn.ModuleList(ScorePredictor(hidden_size) for _ in after_blocks)
+        unetr = isinstance(network, SCDUNETR)
+        blocks = network.encoder.blocks if unetr else network.eva.blocks
+        # tokens without a place come first
+        self.prefix = 1 if unetr else network.eva.num_prefix_tokens
+        self.predictors = nn.ModuleList(ScorePredictor(network.arguments["hidden_size"]) for _ in after_blocks)
         self._seen: list[SeenStage] = []
         for predictor, block in zip(self.predictors, after_blocks):
-            network.encoder.blocks[block - 1].register_forward_hook(partial(self._listen, predictor))
+            blocks[block - 1].register_forward_hook(partial(self._listen, predictor))
         network.probes = self
 
     def take(self) -> list[SeenStage]:
@@ -35,7 +38,6 @@ class TokenProbes(nn.Module):
 
     def _listen(self, predictor: nn.Module, _: nn.Module, __: tuple[Tensor, ...], tokens: Tensor) -> None:
         if self.training:
-            # without CLS
-            scores = predictor(tokens[:, 1:])
+            scores = predictor(tokens[:, self.prefix :])
             places = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
             self._seen.append(SeenStage(scores, places, places[:, :0], places))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from batches import Batches
-from choice_page import NNUNET, PRIMUS, TRIOS, equal_time, family, read, spread, table, text, verdict
+from choice_page import NNUNET, PRIMUS, family, in_short, lead, read, spread, table, text
 from evaluation import AUDIT_CROPS, leaving, lesions_found, token_kinds
 from lesions import lesion_volume
 from mixed_tokens import COLUMNS, mixed_shares, must_leave
@@ -112,6 +112,20 @@ def test_what_a_perfect_choice_loses() -> None:
     assert must_leave(np.array([0.1, 0.2]), 0.25) == 0
 
 
+@pytest.mark.parametrize(("name", "stages"), [("dense-taught", 3), ("primus-taught", 1)])
+def test_labels_teach_networks_that_prune_nothing(name: str, stages: int) -> None:
+    task = replace(TASKS["lesions"], crop=(16, 16, 16))
+    network = build(name, task, "small")
+    image = torch.zeros(2, 1, *task.crop)
+    network(image)
+    seen = network.probes.take()
+    assert len(seen) == stages
+    # all tokens of the grid and nothing else: no CLS
+    assert all(stage.scores.shape == (2, 4**3) and stage.left_idx.numel() == 0 for stage in seen)
+    network.eval()(image)
+    assert network.probes.take() == []
+
+
 def test_learning_rate() -> None:
     rates = [TRANSFORMER.learning_rate(step, 100) for step in range(100)]
     assert rates[4] == max(rates) == pytest.approx(TRANSFORMER.rate)
@@ -192,22 +206,24 @@ def test_page() -> None:
     assert spread([0.5]) == "0.5"
 
 
-def test_verdict() -> None:
+def test_leads() -> None:
     dice = {
         ("primus", "0"): "0.80",
         ("primus", "1"): "0.81",
         ("primus-shallow", "0"): "0.77",
         ("primus-shallow", "1"): "0.79",
     }
-    rows = [{"network": network, "seed": seed, "dice": value} for (network, seed), value in dice.items()]
-    assert verdict(rows, TRIOS[PRIMUS]) == ""
-    rows += [{"network": "primus-guided", "seed": seed, "dice": value} for seed, value in (("1", "0.80"), ("2", "0.9"))]
-    assert verdict(rows, TRIOS[PRIMUS]) == (
-        "Points of Dice, seed by seed (1): depth, all blocks against fewer, +2.0; pruning taught by labels against "
-        "fewer blocks at about its cost, +1.0; against all blocks, -1.0."
+    rows = [{"task": "acdc", "network": name, "seed": seed, "dice": value} for (name, seed), value in dice.items()]
+    assert lead(rows, "primus-guided", "primus") == ""
+    assert lead(rows, "primus", "primus-shallow") == "+2.5 (+2.0 to +3.0)"
+    # no row of a network that prunes, no line
+    assert len(in_short(rows).splitlines()) == 2
+    pruned = {"1": "0.80", "2": "0.9"}
+    rows += [{**rows[0], "network": "primus-guided", "seed": seed, "dice": value} for seed, value in pruned.items()]
+    assert in_short(rows).splitlines()[2] == (
+        "| Cardiac MR (ACDC) | Primus's | SCD-Primus, a quarter kept, labels teach | -1.0 (one seed) | - | - | "
+        "+1.0 (one seed) | - | +2.5 (+2.0 to +3.0) |"
     )
-    rows.append({"network": "primus-guided", "seed": "0", "dice": "0.80"})
-    assert "all blocks against fewer, +2.5 (+2.0 to +3.0)" in verdict(rows, TRIOS[PRIMUS])
 
 
 def test_rows_of_equal_time(tmp_path: Path) -> None:
@@ -221,11 +237,8 @@ def test_rows_of_equal_time(tmp_path: Path) -> None:
     assert family(rows[0]["network"]) == PRIMUS
     assert family("nnunet in 400 steps") == NNUNET
     assert f"| Primus, 8 blocks, {steps} steps | 8 | 8.3 | 1 | 61.0 |" in table(rows)
-    assert equal_time(rows, "primus-guided-half") == (
-        "In equal time, points of Dice: SCD-Primus, a half kept, labels teach, is +5.0 ahead of Primus, 8 blocks, "
-        f"{steps} steps (seeds: 1)."
-    )
-    assert equal_time(rows[1:], "primus-guided-half") == ""
+    assert "a half kept, labels teach | +2.0 (one seed) | - | +5.0 (one seed) | - | - | - |" in in_short(rows)
+    assert "a half kept, labels teach | +2.0 (one seed) | - | - | - | - | - |" in in_short(rows[1:])
 
 
 def test_data_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
