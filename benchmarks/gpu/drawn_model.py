@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from whole_case import CONFIGURATION
 
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.model.trained_network import network_of
-
-CONFIGURATION = "3d_fullres"
 
 
 def drawn_model(preprocessed: Path, trainer: str, model: Path, patch: int | None = None) -> None:

@@ -7,10 +7,16 @@ from typing import Any
 
 Row = dict[str, Any]
 
-# who is compared with the first two of them
-TWINS = ("dense", "nnunet")
+# whom all are compared with
+OTHERS = ("dense", "nnunet")
+# and the twin that differs in pruning alone, where it is another
+TWINS = {
+    "scd": "dense", "early": "dense", "scd-plain": "dense-plain", "fast": "dense-light", "subvoxel": "dense-subvoxel",
+    "scd-primus-m": "primus-m",
+}  # fmt: skip
 COLUMNS = (
-    "Network", "graph replay, ms", "a second", "host, ms", "load", "GB", "times the dense twin", "times nnU-Net"
+    "Network", "graph replay, ms", "a second", "host, ms", "load", "GB", "times `dense`", "times nnU-Net's",
+    "times its twin", "memory, % of `dense`",
 )  # fmt: skip
 
 
@@ -46,7 +52,7 @@ def _setting(row: Row) -> tuple[Any, ...]:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    of = {row["contestant"].partition(":")[0]: row["seconds"] for row in rows}
+    of = {_kind(row): row for row in rows}
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for row in rows:
         seconds = row["seconds"]
@@ -55,9 +61,16 @@ def _table(rows: Sequence[Row]) -> str:
         peak = f"{row['peak_bytes'] / 1e9:.2f}" if row["peak_bytes"] else "-"
         cells = [f"`{row['contestant']}`", f"{1000 * seconds:.2f}", f"{done / seconds:.1f}"]
         cells += [f"{1000 * row['host_seconds']:.2f}", f"{row['load']:.1f}", peak]
-        cells += [f"{of[twin] / seconds:.2f}" if twin in of else "-" for twin in TWINS]
+        for other in (*OTHERS, TWINS.get(_kind(row))):
+            cells.append(f"{of[other]['seconds'] / seconds:.2f}" if other in of else "-")
+        dense = of.get("dense", {}).get("peak_bytes")
+        cells.append(f"{100 * row['peak_bytes'] / dense:.0f}" if dense and row["peak_bytes"] else "-")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _kind(row: Row) -> str:
+    return str(row["contestant"].partition(":")[0])
 
 
 def _facts(row: Row) -> str:

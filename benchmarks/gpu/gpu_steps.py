@@ -1,8 +1,9 @@
 """What is measured on a GPU, in the order of its worth: each step gives rows as long as its time lasts.
 
-    python benchmarks/gpu/gpu_steps.py STEP ROWS SECONDS [--dry]
+    python benchmarks/gpu/gpu_steps.py STEP ROWS UNTIL [--dry]
 
-is how `gpu_run.py` calls a step: in a process of its own, which appends a line of JSON to a file for each row.
+is how `gpu_run.py` calls a step: in a process of its own, which appends a line of JSON to a file for each row. UNTIL is
+a time by `time.monotonic`, which is one clock for all processes of a machine.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
@@ -39,9 +39,10 @@ CONTESTANTS = (
 DRY = ("scd:size=tiny", "dense:size=tiny", "nnunet")
 SHORT = ("scd:keep_ratio=0.25", "dense", "fast", "nnunet")
 SCALE = 1024.0
+# compilations would take all of the time
 TESTS = (
     *(sys.executable, "-m", "pytest", "-q", "--maxfail=5", "-p", "no:cacheprovider"),
-    *("-m", "gpu and not slow", "tests"),
+    *("-m", "gpu and not slow", "-k", "not compiled"),
 )
 TESTS_SECONDS = 150.0
 """of the budget, at most; compilations alone could take all of it"""
@@ -104,7 +105,9 @@ def machine(where: Where) -> Iterator[Row]:
 
 def correctness(where: Where) -> Iterator[Row]:
     """The quick half of the tests that need a GPU."""
-    command = [*TESTS, *["--collect-only"] * where.dry]
+    # other files may need packages that a machine for measuring has not
+    files = [str(path) for path in sorted((REPOSITORY / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
+    command = [*TESTS, *["--collect-only"] * where.dry, *files]
     with TemporaryFile("w+") as output:
         try:
             seconds = min(where.left(), TESTS_SECONDS)
@@ -121,30 +124,38 @@ def correctness(where: Where) -> Iterator[Row]:
 
 
 def speed(
-    mode: str, crop: int, batch: int = 2, dtype: str = "float16", contestants: tuple[str, ...] = CONTESTANTS
+    mode: str,
+    crop: int,
+    batch: int = 2,
+    dtype: str = "float16",
+    contestants: tuple[str, ...] = CONTESTANTS,
+    *,
+    compiled: bool = False,
 ) -> Callable[[Where], Iterator[Row]]:
-    """Make a step that times contestants at a mode, eager and compiled."""
+    """Make a step that times contestants at a mode, eager or compiled."""
 
     def rows(where: Where) -> Iterator[Row]:
+        if where.dry and compiled:
+            yield {"skipped": "a rehearsal compiles nothing"}
+            return
         settings = BenchSettings(
             name="btcv",
             **{**NAMED["btcv"], "crop": (32 if where.dry else crop,) * 3},
             batch=batch,
             dtype=dtype if where.cuda else "bfloat16",
             device="cuda" if where.cuda else "cpu",
+            compiled=compiled,
         )
         longest = 0.0
-        # a rehearsal compiles nothing
-        for compiled in (False,) if where.dry else (False, True):
-            for label in DRY if where.dry else contestants:
-                begin = time.monotonic()
-                facts = {"contestant": label, "mode": mode, "crop": settings.crop[0], "batch": batch}
-                facts |= {"dtype": settings.dtype, "compiled": compiled}
-                if where.left() < longest:
-                    yield {**facts, "skipped": "time is short"}
-                    continue
-                yield {**facts, "load": os.getloadavg()[0], **_timed(label, mode, replace(settings, compiled=compiled))}
-                longest = max(longest, time.monotonic() - begin)
+        for label in DRY if where.dry else contestants:
+            begin = time.monotonic()
+            facts = {"contestant": label, "mode": mode, "crop": settings.crop[0], "batch": batch}
+            facts |= {"dtype": settings.dtype, "compiled": compiled}
+            if where.left() < longest:
+                yield {**facts, "skipped": "time is short"}
+                continue
+            yield {**facts, "load": os.getloadavg()[0], **_timed(label, mode, settings)}
+            longest = max(longest, time.monotonic() - begin)
 
     return rows
 
@@ -228,9 +239,12 @@ STEPS: dict[str, Step] = {
     "training-96": Step(15, speed("training", 96)),
     "inference-128": Step(15, speed("inference", 128)),
     "training-128": Step(15, speed("training", 128)),
-    "profiles": Step(15, profiles),
     "whole-case": Step(60, whole_case),
+    "profiles": Step(15, profiles),
     "trainer-steps": Step(30, trainer_steps),
+    # all of them would take all of the time
+    "inference-96-compiled": Step(30, speed("inference", 96, contestants=SHORT, compiled=True)),
+    "training-96-compiled": Step(30, speed("training", 96, contestants=SHORT, compiled=True)),
     "fed-batches": Step(20, fed_batches),
     "inference-96-batch-1": Step(10, speed("inference", 96, batch=1, contestants=SHORT)),
     "inference-96-batch-4": Step(10, speed("inference", 96, batch=4, contestants=SHORT)),
@@ -245,11 +259,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=STEPS)
     parser.add_argument("rows", type=Path)
-    parser.add_argument("seconds", type=float)
+    parser.add_argument("until", type=float)
     parser.add_argument("--dry", action="store_true")
     arguments = parser.parse_args()
     torch.backends.cudnn.benchmark = True
-    where = Where(not arguments.dry, time.monotonic() + arguments.seconds, arguments.dry)
+    where = Where(not arguments.dry, arguments.until, arguments.dry)
     for row in STEPS[arguments.step].rows(where):
         with arguments.rows.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": arguments.step, **row}) + "\n")

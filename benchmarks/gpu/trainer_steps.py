@@ -16,8 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from drawn_model import CONFIGURATION
-from whole_case import CLASSES, write_data_set
+from whole_case import CLASSES, CONFIGURATION, variables, write_data_set
 
 from scd_plugin.bench.worker import reason
 
@@ -45,7 +44,7 @@ def trainer_steps(where: Any) -> Iterator[Row]:
     longest = 0.0
     with TemporaryDirectory() as folder:
         # before nnU-Net is imported, which reads them then
-        os.environ.update({f"nnUNet_{name}": str(Path(folder) / name) for name in ("raw", "preprocessed", "results")})
+        os.environ.update(variables(Path(folder)))
         from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
         data_set = write_data_set(Path(folder), [32] * 3 if where.dry else SHAPE)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,13 +24,17 @@ DEVICE = "cuda"
 CLASSES = 14
 SPACING = 1.5
 """mm"""
-# command, trainer
+CONFIGURATION = "3d_fullres"
+ON_DEVICE = ("--resampling", "torch", "--batch", "4")
+"""options with which all of `scd predict` is on the device"""
+# command, trainer, options
 RUNS = (
-    ("scd predict", "nnUNetTrainerSCD_fast"),
-    ("nnUNetv2_predict", "nnUNetTrainer"),
-    ("scd predict", "nnUNetTrainerSCD"),
-    ("nnUNetv2_predict", "nnUNetTrainerSCD_fast"),
-    ("scd predict", "nnUNetTrainer"),
+    ("scd predict", "nnUNetTrainerSCD_fast", ON_DEVICE),
+    ("nnUNetv2_predict", "nnUNetTrainer", ()),
+    ("scd predict", "nnUNetTrainerSCD_fast", ()),
+    ("scd predict", "nnUNetTrainerSCD", ON_DEVICE),
+    ("nnUNetv2_predict", "nnUNetTrainerSCD_fast", ()),
+    ("scd predict", "nnUNetTrainer", ON_DEVICE),
 )
 COMMANDS = {
     # not the scripts, which a machine has only if the package is installed
@@ -56,8 +60,8 @@ def whole_case(where: Any) -> Iterator[dict[str, Any]]:
         (root / "images" / "case_0000.nii.gz").symlink_to(IMAGE.resolve())
         data_set = write_data_set(root, shape_of_image())
         longest = 0.0
-        for command, trainer in RUNS[:1] if where.dry else RUNS:
-            facts = {"command": command, "trainer": trainer}
+        for command, trainer, options in RUNS[:1] if where.dry else RUNS:
+            facts = {"command": " ".join((command, *options)), "trainer": trainer}
             if where.left() < max(longest, 10):
                 yield {**facts, "skipped": "time is short"}
                 continue
@@ -66,7 +70,7 @@ def whole_case(where: Any) -> Iterator[dict[str, Any]]:
             if where.dry:
                 yield {**facts, "skipped": f"a rehearsal; the model has {len(list(model.rglob('*')))} files"}
                 return
-            yield {**facts, **_predicted(root, command, model, where.left())}
+            yield {**facts, **_predicted(root, command, options, model, where.left())}
             longest = max(longest, time.monotonic() - begin)
 
 
@@ -119,12 +123,12 @@ def drawn_model_folder(root: Path, trainer: str, data_set: Path, patch: int | No
     return model
 
 
-def _predicted(root: Path, command: str, model: Path, seconds: float) -> dict[str, Any]:
+def _predicted(root: Path, command: str, options: Sequence[str], model: Path, seconds: float) -> dict[str, Any]:
     """Run a command on the case: its seconds, the GPU memory it took, and the stages that it reports itself."""
     output = root / "predictions"
     times = root / "times.json"
     folders = ["-i", str(root / "images"), "-o", str(output), "-m", str(model)]
-    words = [sys.executable, "-W", "ignore", "-c", COMMANDS[command], *folders]
+    words = [sys.executable, "-W", "ignore", "-c", COMMANDS[command], *folders, *options]
     words += ["--json", str(times), "--device", DEVICE] if command == "scd predict" else ["-f", "0", "-device", DEVICE]
     begin = time.perf_counter()
     try:

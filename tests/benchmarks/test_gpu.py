@@ -13,12 +13,13 @@ from typing import Any
 import gpu_run
 import gpu_steps
 import numpy as np
+import psutil
 import pytest
 import SimpleITK as sitk
 import torch
 import whole_case
 from gpu_clocks import captured, device_seconds, host_seconds, kernels
-from gpu_report import markdown
+from gpu_report import TWINS, markdown
 from gpu_steps import STEPS, Step, Where
 
 from scd_plugin.bench.contestants import parse_contestant
@@ -91,6 +92,9 @@ class TestSteps:
         rows = list(gpu_steps.speed("inference", 96)(where(0.06)))
         assert [row.get("skipped") for row in rows] == [None, "time is short", "time is short"]
 
+    def test_a_rehearsal_compiles_nothing(self) -> None:
+        assert list(STEPS["inference-96-compiled"].rows(where())) == [{"skipped": "a rehearsal compiles nothing"}]
+
 
 class TestRun:
     def test_rows_are_written_and_what_fails_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +109,10 @@ class TestRun:
         monkeypatch.setattr(gpu_run, "__file__", str(tmp_path / "gpu_run.py"))
         output = tmp_path / "gpu.json"
         gpu_run.measure(list(STEPS_OF_THE_TEST), 14, dry=True, output=output)
+        assert not output.with_suffix(".jsonl").exists()
+        # what a step started ends with it
+        child = int((tmp_path / "child").read_text())
+        assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
         rows = json.loads(output.read_text())["rows"]
         assert rows == [
             {"step": "good", "what": "it", "value": 1},
@@ -113,6 +121,9 @@ class TestRun:
             {"step": "slow", "skipped": "its time was up"},
             {"step": "late", "skipped": "needs 100 s"},
         ]
+        # a step has half of what is left
+        given = float((tmp_path / "good").read_text())
+        assert given == pytest.approx((14 - gpu_run.RESERVE) / 2 - gpu_run.GRACE, abs=1)
         assert "- bad: ValueError: it broke" in output.with_suffix(".md").read_text()
 
     def test_no_gpu(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,9 +141,14 @@ class TestRun:
 
 STEPS_OF_THE_TEST = {"good": 0.0, "bad": 0.0, "slow": 0.0, "late": 100.0}
 SCRIPT = """
-import sys, time
-name, rows = sys.argv[1:3]
+import subprocess, sys, time
+from pathlib import Path
+name, rows, until = sys.argv[1:4]
+here = Path(__file__).parent
+(here / name).write_text(str(float(until) - time.monotonic()))
 if name == "slow":
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    (here / "child").write_text(str(child.pid))
     time.sleep(60)
 line = '{"step": "%s", "what": "%s", "value": %d}'
 with open(rows, "a") as file:
@@ -167,13 +183,20 @@ class TestPage:
         page = markdown(made([timed("dense", 0.006), timed("scd:keep_ratio=0.25", 0.003), timed("nnunet", 0.0045)]))
         assert page.startswith("# GPU: Some GPU\n\nMeasured on 2026-01-02 by `make gpu`. torch 2.\n")
         assert "## Inference, 96³, batch 2, float16, eager" in page
-        assert "| `scd:keep_ratio=0.25` | 3.00 | 666.7 | 6.00 | 1.5 | 3.00 | 2.00 | 1.50 |" in page
+        assert "| `scd:keep_ratio=0.25` | 3.00 | 666.7 | 6.00 | 1.5 | 3.00 | 2.00 | 1.50 | 2.00 | 100 |" in page
         assert "rehearsal" not in page
 
     def test_training_counts_steps(self) -> None:
         page = markdown(made([timed("dense", 0.05, "training")], dry=True))
-        assert "| `dense` | 50.00 | 20.0 | 100.00 | 1.5 | 3.00 | 1.00 | - |" in page
+        assert "| `dense` | 50.00 | 20.0 | 100.00 | 1.5 | 3.00 | 1.00 | - | - | 100 |" in page
         assert "**A rehearsal on a CPU with small networks: the numbers mean nothing.**" in page
+
+    def test_every_network_has_its_twin(self) -> None:
+        kinds = {label.partition(":")[0] for label in gpu_steps.CONTESTANTS}
+        assert set(TWINS) < kinds
+        assert set(TWINS.values()) < kinds
+        page = markdown(made([timed("dense-light", 0.004), timed("fast", 0.002)]))
+        assert "| `fast` | 2.00 | 1000.0 | 4.00 | 1.5 | 3.00 | - | - | 2.00 | - |" in page
 
     def test_cases_kernels_and_what_is_missing(self) -> None:
         page = markdown(
@@ -221,10 +244,12 @@ class TestWholeCase:
         sitk.WriteImage(image, tmp_path / "ct.nii.gz")
         monkeypatch.setattr(whole_case, "IMAGE", tmp_path / "ct.nii.gz")
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (5, 8))
-        runs = (("scd predict", "nnUNetTrainerSCD_demo"), ("nnUNetv2_predict", "nnUNetTrainerSCD_demo"))
+        options = ("--resampling", "torch")
+        runs = (("scd predict", "nnUNetTrainerSCD_demo", options), ("nnUNetv2_predict", "nnUNetTrainerSCD_demo", ()))
         monkeypatch.setattr(whole_case, "RUNS", runs)
         monkeypatch.setattr(whole_case, "DEVICE", "cpu")
         rows = list(whole_case.whole_case(SimpleNamespace(dry=False, left=lambda: 300.0)))
-        assert [(row["command"], row["trainer"]) for row in rows] == list(runs)
+        assert [row["command"] for row in rows] == ["scd predict --resampling torch", "nnUNetv2_predict"]
+        assert {row["trainer"] for row in rows} == {"nnUNetTrainerSCD_demo"}
         assert all(row["seconds"] > 0 and row["gpu_bytes"] == 0 for row in rows), rows
         assert rows[0]["stages"]

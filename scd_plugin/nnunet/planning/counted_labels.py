@@ -19,12 +19,12 @@ from threadpoolctl import threadpool_limits
 from scd_plugin.nnunet.token_targets import target_token_labels
 from scd_plugin.ops.grid import token_grid
 
-__all__ = ["View", "count_shares", "crop_labels", "mixed_share", "some_of"]
+__all__ = ["LabelMap", "View", "count_shares", "crop_labels", "mixed_share", "read_label_maps", "some_of"]
 
 CROPS = 400
 """Crops counted of a data set: four lie above the 99th percentile."""
 MAX_CASES, MIN_CASES, MAX_VOXELS = 200, 10, 1_000_000_000
-"""Cases read, and about the voxels of them all, so that counting takes about a minute."""
+"""Cases read, and about the voxels of them all: about a minute, and a gigabyte."""
 # nnU-Net's smallest batch, and the share of it that its trainer forces to hold foreground: every other crop
 BATCH_SIZE, OVERSAMPLED = 2, 0.33
 
@@ -49,46 +49,65 @@ class View(NamedTuple):
         return prod(token_grid(self.crop, self.token))
 
 
+class LabelMap(NamedTuple):
+    """A label map with all that crops are placed and cut by."""
+
+    label: np.ndarray
+    """(*size), axes in the plans' order, in the smallest integers that hold it"""
+    spacing: list[float]
+    """millimetres, of the same axes"""
+    locations: dict[Any, np.ndarray]
+    """of foreground, as nnU-Net's preprocessing samples them"""
+
+
 def some_of(files: Sequence[str], voxels: float) -> list[str]:
     """Label maps to read, evenly spaced in their order; `voxels` is the mean number in one."""
     count = min(len(files), MAX_CASES, max(MIN_CASES, int(MAX_VOXELS / voxels)))
     return [files[number] for number in np.linspace(0, len(files) - 1, count).round().astype(int)]
 
 
-def count_shares(
-    files: Sequence[str], views: Sequence[View], plans_manager: PlansManager, dataset_json: Mapping[str, Any]
-) -> dict[View, np.ndarray]:
-    """Share of the tokens that hold more than one class, for each view (cases, crops): `CROPS` or a few more in all.
-
-    Crops are placed as nnU-Net's trainers place them, without augmentation; the same ones every time. nnU-Net cuts off
-    borders of zeros first: crops at random then meet a little less background, but those that are forced to hold
-    foreground, which rule the 99th percentile, hardly change.
+def read_label_maps(
+    files: Sequence[str], plans_manager: PlansManager, dataset_json: Mapping[str, Any]
+) -> list[LabelMap]:
+    """Read label maps, once for all views of them.
 
     Raises:
-        ValueError: if a label map cannot be read.
+        ValueError: if one cannot be read.
     """
     reader, labels = plans_manager.image_reader_writer_class(), plans_manager.get_label_manager(dataset_json)
     kinds = labels.foreground_regions if labels.has_regions else labels.foreground_labels
     # with an ignore label nnU-Net places crops where something is annotated
     kinds += [[-1, *labels.all_labels]] if labels.has_ignore_label else []
-    shares: dict[View, list[list[float]]] = {view: [] for view in views}
+    maps = []
+    for file in files:
+        label, spacing = _read(file, reader, plans_manager.transpose_forward)
+        locations = DefaultPreprocessor._sample_foreground_locations(label[None], kinds)  # noqa: SLF001
+        maps.append(LabelMap(label, spacing, locations))
+    return maps
+
+
+def count_shares(maps: Sequence[LabelMap], view: View, label_manager: Any) -> np.ndarray:
+    """Share of the tokens that hold more than one class, (cases, crops): `CROPS` or a few more in all.
+
+    Crops are placed as nnU-Net's trainers place them, without augmentation; the same ones every time. nnU-Net cuts off
+    borders of zeros first: crops at random then meet a little less background, but those that are forced to hold
+    foreground, which rule the 99th percentile, hardly change.
+    """
+    shares = []
     # nnU-Net draws from NumPy's global state
     state = np.random.get_state()  # noqa: NPY002
     try:
         with threadpool_limits(limits=1):
-            for case, file in enumerate(files):
-                label, spacing = _read(file, reader, plans_manager.transpose_forward)
-                locations = DefaultPreprocessor._sample_foreground_locations(label[None], kinds)  # noqa: SLF001
-                for view in views:
-                    np.random.seed(case)  # noqa: NPY002
-                    crops = _case_shares(label, spacing, locations, view, labels, ceil(CROPS / len(files)))
-                    shares[view].append(crops)
+            for case, one in enumerate(maps):
+                np.random.seed(case)  # noqa: NPY002
+                shares.append(_case_shares(one, view, label_manager, ceil(CROPS / len(maps))))
     finally:
         np.random.set_state(state)  # noqa: NPY002
-    return {view: np.array(of_view) for view, of_view in shares.items()}
+    return np.array(shares)
 
 
-def _case_shares(label: np.ndarray, spacing: Any, locations: Any, view: View, manager: Any, crops: int) -> list[float]:
+def _case_shares(one: LabelMap, view: View, manager: Any, crops: int) -> list[float]:
+    label, spacing, locations = one
     depth = 3 - len(view.crop)
     # slices of a 2-D configuration keep their distance
     shape = compute_new_shape(label.shape, spacing, [*spacing[:depth], *view.spacing])
@@ -120,7 +139,8 @@ def crop_labels(label: np.ndarray, lower: Sequence[int], size: Sequence[int], sh
         ((place[within] + 0.5) * old / extent).astype(int)
         for place, within, old, extent in zip(places, inside, label.shape, shape)
     ]
-    crop = np.zeros(size, dtype=label.dtype)
+    # signed, and wide enough for whatever follows
+    crop = np.zeros(size, dtype=np.int16)
     crop[np.ix_(*inside)] = label[np.ix_(*nearest)]
     return crop
 
@@ -145,4 +165,6 @@ def _read(file: str, reader: Any, transpose: Sequence[int]) -> tuple[np.ndarray,
             "file, or take the case out of the data set"
         )
         raise ValueError(msg) from None
-    return label[0].astype(np.int16).transpose(transpose), [properties["spacing"][axis] for axis in transpose]
+    low, high = label.min(), label.max()
+    kind = np.promote_types(np.min_scalar_type(int(low)), np.min_scalar_type(int(high)))
+    return label[0].astype(kind).transpose(transpose), [properties["spacing"][axis] for axis in transpose]

@@ -16,7 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from scd_plugin.measure.cost import multiply_accumulates
 from scd_plugin.networks.builder import NETWORKS
 from scd_plugin.networks.presets import get_preset
-from scd_plugin.nnunet.planning.counted_labels import View, count_shares, some_of
+from scd_plugin.nnunet.planning.counted_labels import LabelMap, View, count_shares, read_label_maps, some_of
 from scd_plugin.nnunet.planning.keep_ratios import keep_ratios, keep_report, share_held
 from scd_plugin.nnunet.planning.planned_network import planned_network
 
@@ -41,6 +41,7 @@ class CountingPlanner(ExperimentPlanner):
         super().__init__(*args, **kwargs)
         self._counted: dict[str, list[float]] = {}
         self._shares: dict[View, np.ndarray] = {}
+        self._maps: list[LabelMap] = []
         self._estimates: dict[str, dict[str, float]] = {}
         self._drafting = False
 
@@ -95,11 +96,17 @@ class CountingPlanner(ExperimentPlanner):
         # those that inherit from another have that one's network
         planned = {name: one for name, one in plans["configurations"].items() if "patch_size" in one}
         views = {name: View.of(configuration) for name, configuration in planned.items()}
-        if new := [view for view in dict.fromkeys(views.values()) if view not in self._shares]:
-            voxels = np.mean([prod(shape) for shape in self.dataset_fingerprint["shapes_after_crop"]])
-            files = some_of([case["label"] for case in self.dataset.values()], float(voxels))
-            self._shares |= count_shares(files, new, PlansManager(plans), self.dataset_json)
+        for view in set(views.values()) - self._shares.keys():
+            manager = PlansManager(plans)
+            self._maps = self._maps or self._read_some(manager)
+            self._shares[view] = count_shares(self._maps, view, manager.get_label_manager(self.dataset_json))
         return views
+
+    def _read_some(self, manager: PlansManager) -> list[LabelMap]:
+        voxels = np.mean([prod(shape) for shape in self.dataset_fingerprint["shapes_after_crop"]])
+        files = some_of([case["label"] for case in self.dataset.values()], float(voxels))
+        print(f"Counting tokens that hold more than one class, on {len(files)} label maps")  # noqa: T201
+        return read_label_maps(files, manager, self.dataset_json)
 
     def _report(self, view: View, configuration: Mapping[str, Any]) -> str:
         kind, arguments = cast("tuple[str, dict[str, Any]]", planned_network(configuration))

@@ -15,6 +15,7 @@ import torch
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from torch import nn
 
+from scd_plugin import __version__
 from scd_plugin.dataset_layout import left_out
 from scd_plugin.folders import check_output_file
 from scd_plugin.freed_memory import can_keep_freed_memory, freed_memory_kept
@@ -206,7 +207,7 @@ def record(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
     """Describe a run: its settings, what was taken where they leave it open, and what else the times depend on."""
     on_gpu = settings.torch_device.type == "cuda"
     engine = ("openvino",) if settings.engine == "openvino" else ()
-    versions = {name: version(name) for name in ("scd-plugin", "nnunetv2", "torch", *engine)}
+    versions = {name: version(name) for name in ("nnunetv2", "torch", *engine)}
     return {
         "model": str(model.folder.resolve()),
         "trainer": model.trainer_name,
@@ -219,5 +220,6 @@ def record(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
         "threads": 1 if on_gpu else settings.threads or nnunets_threads(),
         "keeps_freed_memory": not on_gpu and can_keep_freed_memory(),
         "cuda_graphs": on_gpu and cuda_graphs_wanted(),
-        "versions": {"python": platform.python_version(), **versions},
+        # its own is known where it is not installed, too
+        "versions": {"python": platform.python_version(), "scd-plugin": __version__, **versions},
     }

@@ -14,7 +14,15 @@ pytest.importorskip("nnunetv2")
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from scd_plugin.nnunet.planning.counted_labels import CROPS, View, count_shares, crop_labels, mixed_share, some_of
+from scd_plugin.nnunet.planning.counted_labels import (
+    CROPS,
+    View,
+    count_shares,
+    crop_labels,
+    mixed_share,
+    read_label_maps,
+    some_of,
+)
 
 LABELS = LabelManager({"background": 0, "a": 1, "b": 2}, None)
 WHOLE = View((16, 16, 16), (4, 4, 4), (1.0, 1.0, 1.0))
@@ -35,7 +43,7 @@ def counted(
     plans: Any = SimpleNamespace(
         image_reader_writer_class=SimpleITKIO, get_label_manager=lambda _: manager, transpose_forward=transpose
     )
-    return count_shares(files, [view], plans, {})[view]
+    return count_shares(read_label_maps(files, plans, {}), view, manager)
 
 
 class TestCrop:
@@ -141,7 +149,7 @@ class TestCount:
             image_reader_writer_class=SimpleITKIO, get_label_manager=lambda _: LABELS, transpose_forward=(0, 1, 2)
         )
         with pytest.raises(ValueError, match=r"label map .*case_7.nii.gz could not be read to count") as error:
-            count_shares([str(file)], [WHOLE], plans, {})
+            read_label_maps([str(file)], plans, {})
         assert "\n" not in str(error.value)
 
 
