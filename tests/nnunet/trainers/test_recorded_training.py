@@ -115,6 +115,36 @@ def test_same_weights_and_losses(make_trainer: Callable[..., Any], recorded: typ
     assert "forward pass, loss and backward pass are replayed from now on" in log_of(found)
 
 
+def test_with_a_scaler_over_epochs(make_trainer: Callable[..., Any], recorded: type[StandIn]) -> None:
+    """Scaled gradients, a step that overflows and is left out, the optimizer after the warm-up, its learning rate."""
+    steps = batches(WARM_UP + 4)
+    steps[WARM_UP + 1]["data"][:] = torch.inf
+    found = []
+    for kind in (nnUNetTrainerSCD_demo, Graphed):
+        torch.manual_seed(0)
+        trainer = make_trainer(kind, initialize=True)
+        trainer.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
+        rates = []
+        torch.manual_seed(2)
+        for epoch in (0, 1, 5):
+            trainer.current_epoch = epoch
+            trainer.on_train_epoch_start()
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+            trainer.on_train_epoch_end([trainer.train_step(batch) for batch in steps])
+            trainer.network.eval()
+            with torch.no_grad():
+                trainer.validation_step(steps[0])
+        assert rates[0] == rates[1] > rates[2]
+        # halved in each epoch
+        assert trainer.grad_scaler.get_scale() == 2.0**5
+        found.append(trainer)
+    # in the first step of all the scaler has no scale yet
+    assert [graph.replays for graph in recorded.made] == [3 * len(steps) - WARM_UP - 1]
+    for ours, theirs in zip(*(trainer.network.state_dict().values() for trainer in found)):
+        assert torch.isfinite(ours).all()
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
 def test_each_keep_ratio_has_a_graph(make_trainer: Callable[..., Any], recorded: type[StandIn]) -> None:
     """With the scores' own loss and deep supervision, whose targets are a list."""
     levels = len(make_trainer(Guided, initialize=True)._get_deep_supervision_scales())
@@ -261,3 +291,25 @@ def test_gradients_of_a_graph_on_cuda() -> None:
         with torch.no_grad():
             for one in parameters:
                 one.add_(0.1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kinds", [(nnUNetTrainerSCD_demo, Graphed), (Guided, GuidedGraphed)], ids=["", "guided"])
+def test_a_training_on_cuda(
+    make_trainer: Callable[..., Any], kinds: tuple[type, type], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The losses of a training whose steps are replayed are those of one whose steps are computed, to rounding."""
+    monkeypatch.setenv("nnUNet_compile", "False")
+    losses = []
+    for kind in kinds:
+        torch.manual_seed(0)
+        trainer = make_trainer(kind, initialize=True, device="cuda")
+        levels = trainer._get_deep_supervision_scales() or [1]
+        trainer.on_train_epoch_start()
+        torch.manual_seed(2)
+        steps = batches(4 * WARM_UP, levels=len(levels))
+        trainer.on_train_epoch_end([trainer.train_step(batch) for batch in steps])
+        losses.append(trainer._losses_of_epoch)
+    assert "replayed from now on" in log_of(trainer)
+    assert losses[1] == pytest.approx(losses[0], rel=0.02, abs=0.02)
