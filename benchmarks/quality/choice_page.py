@@ -180,7 +180,7 @@ def table(rows: Sequence[Row]) -> str:
     """One task and decoder: a line for each network."""
     recall = any(row["recall_by_size"] for row in rows)
     columns = ["Network", "Blocks", "GMACs", "Seeds", "Dice"]
-    columns += ["mixed tokens left at stage 1", "foreground tokens left there"]
+    columns += ["mixed tokens left at stage 1", "foreground tokens left there", "foreground voxels left there"]
     columns += [f"lesions found of {RECALL_BINS[0]} to {RECALL_BINS[3] - 1} voxels"] * recall
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     order = {name: place for place, name in enumerate(NAMES)}
@@ -188,7 +188,7 @@ def table(rows: Sequence[Row]) -> str:
         mine = [row for row in rows if row["network"] == network]
         cells = [words(network), mine[0]["layers"], f"{float(mine[0]['gmacs']):.1f}", str(len(mine))]
         cells.append(spread([100 * float(row["dice"]) for row in mine]))
-        for column in ("left_mixed", "left_foreground"):
+        for column in ("left_mixed", "left_foreground", "left_voxels"):
             left = [100 * numbers(row, column)[0] for row in mine if row[column]]
             cells.append(f"{spread(left)} %" if left else "-")
         if recall:

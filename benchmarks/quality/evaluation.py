@@ -23,7 +23,7 @@ FOUND = 0.1
 """share of a lesion's voxels that has to be predicted for it to count as found"""
 AUDIT_SEED = 7
 AUDIT_CROPS = 2
-TOKEN_KINDS = ("mixed", "foreground", "background")
+TOKEN_KINDS = ("mixed", "foreground", "background", "voxels")
 
 
 @torch.inference_mode()
@@ -73,8 +73,8 @@ def lesions_found(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray
 def leaving(network: Contestant, cases: Sequence[Case], task: Task) -> dict[str, list[float]]:
     """Measure which share of the tokens of a kind leaves at each stage, the last number being those that stay.
 
-    Kinds: more than one class in the token, any foreground, none. On crops drawn as in training, without augmentation,
-    the same ones for each network. Empty for a network that prunes nothing.
+    Kinds: more than one class in the token, any foreground, none; and foreground voxels, in whatever tokens. On crops
+    drawn as in training, without augmentation, the same ones for each network. Empty for a network that prunes nothing.
     """
     stages = network.pruning_stages()
     if not stages:
@@ -86,14 +86,14 @@ def leaving(network: Contestant, cases: Sequence[Case], task: Task) -> dict[str,
     for case in [case for case in cases for _ in range(AUDIT_CROPS)]:
         crop = draw({"image": case.image, "label": case.label})[0]
         exits = network.exit_stages(crop["image"][None].to(device)).cpu()
-        for kind, mask in token_kinds(crop["label"][None], task.patch).items():
-            counts[kind] += torch.bincount(exits[mask], minlength=len(counts[kind]))
-    return {f"left_{kind}": (count / count.sum().clamp(min=1)).tolist() for kind, count in counts.items()}
+        for kind, weight in token_kinds(crop["label"][None], task.patch).items():
+            counts[kind] += torch.bincount(exits.flatten(), weight.float().flatten(), len(counts[kind]))
+    return {f"left_{kind}": (count / count.sum().clamp(min=1e-9)).tolist() for kind, count in counts.items()}
 
 
 def token_kinds(labels: Tensor, patch: Sequence[int]) -> dict[str, Tensor]:
-    """Tell tokens apart by the labels (B, 1, *size) they hold: masks (B, *grid)."""
+    """Tell tokens apart by the labels (B, 1, *size) they hold: masks (B, *grid), and the share of foreground voxels."""
     grid = [size // edge for size, edge in zip(labels.shape[2:], patch)]
     held = token_labels(labels, grid)
-    kinds = {"mixed": held.mixed, "foreground": held.foreground, "background": ~held.foreground}
-    return {kind: mask.unflatten(1, grid) for kind, mask in kinds.items()}
+    kinds = (held.mixed, held.foreground, ~held.foreground, held.inside)
+    return {kind: one.unflatten(1, grid) for kind, one in zip(TOKEN_KINDS, kinds)}

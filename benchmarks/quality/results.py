@@ -13,7 +13,8 @@ COLUMNS = (
     *Run._fields,
     *("batch", "crop", "patch", "layers", "gmacs", "parameters", "seconds_a_step", "loss"),
     *("dice", "dice_by_class", "left_mixed", "left_foreground", "left_background"),
-    *("recall_by_size", "false_lesions_a_case", "date", "error"),
+    # what rows did not have from the beginning comes last
+    *("recall_by_size", "false_lesions_a_case", "date", "error", "left_voxels"),
 )
 
 

@@ -98,6 +98,24 @@ def test_token_kinds() -> None:
     kinds = token_kinds(label, (4, 4, 4))
     assert kinds["mixed"].tolist() == [[[[False, True]]]]
     assert kinds["foreground"].tolist() == [[[[True, True]]]]
+    assert kinds["voxels"].tolist() == [[[[1, 0.5]]]]
+
+
+def test_what_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a grid of two tokens the left one leaves at once: it holds a third of the foreground."""
+    task = replace(TASKS["lesions"], crop=(4, 4, 8), patch=(4, 4, 4))
+    label = torch.zeros(1, 4, 4, 8)
+    label[..., 2:8] = 1
+    monkeypatch.setattr("evaluation.crops", lambda *_, **__: lambda _: [{"image": label, "label": label}])
+    network = torch.nn.Linear(1, 1)
+    network.pruning_stages = lambda: [None]
+    network.exit_stages = lambda _: torch.tensor([[[[0, 1]]]])
+    assert leaving(network, [case("a")], task) == {
+        "left_mixed": [1, 0],
+        "left_foreground": [0.5, 0.5],
+        "left_background": [0, 0],
+        "left_voxels": [pytest.approx(1 / 3), pytest.approx(2 / 3)],
+    }
 
 
 def test_what_a_perfect_choice_loses() -> None:
@@ -190,7 +208,8 @@ def test_rows(tmp_path: Path) -> None:
 def test_page() -> None:
     rows = [
         {"task": "lesions", "network": "guided", "steps": "1000", "layers": "8", "gmacs": "4.767", "dice": dice,
-         "left_mixed": "0.1 0.2 0.7", "left_foreground": "0.05 0.2 0.75", "recall_by_size": "0.1 0.2 0.3 0.4"}
+         "left_mixed": "0.1 0.2 0.7", "left_foreground": "0.05 0.2 0.75", "left_voxels": "",
+         "recall_by_size": "0.1 0.2 0.3 0.4"}
         for dice in ("0.5", "0.52")
     ]  # fmt: skip
     rows = [{**row, "seed": str(seed)} for seed, row in enumerate(rows)]

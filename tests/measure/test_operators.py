@@ -20,13 +20,20 @@ def published(size: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("build", "argument", "most"),
-    [(published, "base", 430), (published, "base-fast", 420), (lambda size: SCDPrimus(1, 14, 96, size=size), "M", 650)],
+    ("build", "argument", "most", "most_autocast"),
+    [
+        (published, "base", 430, 590),
+        (published, "base-fast", 420, 570),
+        (lambda size: SCDPrimus(1, 14, 96, size=size), "M", 650, 880),
+    ],
     ids=["published", "fast", "SCD-Primus M"],
 )
-def test_few_operators_as_scd_predict_runs_them(build: Any, argument: str, most: int) -> None:
+def test_few_operators(build: Any, argument: str, most: int, most_autocast: int) -> None:
+    """As `scd predict` runs them, with weights cast once, and as `nnUNetv2_predict` does, where autocast casts them."""
     with torch.device("meta"):
         net, image = build(argument), torch.empty(2, 1, 96, 96, 96)
+    autocast = operators(net, image).total()
+    assert most_autocast - 40 < autocast <= most_autocast
     cast_weights(net, torch.float16)
     found = operators(net, image)
     assert most - 40 < found.total() <= most, found
