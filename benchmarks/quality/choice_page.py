@@ -8,103 +8,25 @@ writes docs/studies/choice-of-tokens.md, and its picture beside it. No number of
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from statistics import mean
-from typing import NamedTuple
 
 from evaluation import FOUND, RECALL_BINS
+from leads import hopes, in_short, small_found
 from matplotlib.figure import Figure
 from mixed_tokens import FILE as MIXED
+from names import FAMILIES, NAMES, TITLES, Row, family, numbers, words
 from plans import STEPS
 from study import HERE
 from tasks import TASKS
 
 STUDIES = HERE.parents[1] / "docs" / "studies"
 NAME = "choice-of-tokens"
-UNETR, LIGHT, SUBVOXEL, PRIMUS = "UNETR decoder", "Light decoder", "Sub-voxel decoder", "Primus's decoder"
-NNUNET = "nnU-Net's default network"
-FAMILIES = {
-    NNUNET: "as it plans it for the crop, with its optimizer, learning rate and deep supervision",
-    UNETR: "which convolves the image at full resolution beside the tokens",
-    LIGHT: "that of the fast sizes, with a single convolution at full resolution",
-    SUBVOXEL: "which sees the image at half the resolution",
-    PRIMUS: "which sees nothing but tokens, so that all depends on the transformer",
-}
-"""Decoders, and what they see; a table each."""
-
-
-class Compared(NamedTuple):
-    """A network that prunes, taught by labels, and what it has to beat."""
-
-    pruned: str
-    full: str
-    """all blocks on all tokens"""
-    fewer: str
-    """fewer blocks, at about the cost of pruning"""
-    taught: str = ""
-    """all blocks, that the same labels teach"""
-    in_time: str = ""
-    """all blocks, trained as long as the pruned network in place of as many steps"""
-
-
-COMPARED = (
-    Compared("guided", "dense", "shallow", "dense-taught"),
-    Compared("light-guided", "light-dense", "light-shallow"),
-    Compared("subvoxel-guided", "subvoxel-dense", "subvoxel-shallow"),
-    Compared("primus-guided", "primus", "primus-shallow", "primus-taught"),
-    Compared("primus-guided-gradual", "primus", "primus-shallow-gradual", "primus-taught"),
-    Compared("primus-guided-half", "primus", "primus-shallow-half", "primus-taught", "primus in "),
-)
 _MARKERS = "ov^<>sp*XDdPh"
 """Those that one can tell apart."""
-TITLES = {
-    "left_atrium": "Left atrium",
-    "acdc": "Cardiac MR (ACDC)",
-    "hippocampus": "Hippocampus",
-    "lesions": "Small lesions, synthetic",
-    "demo": "The demo's synthetic CT",
-}
-NAMES = {
-    "dense": "dense twin, 8 blocks",
-    "shallow": "dense, fewer blocks",
-    "published": "published: the scores learn from the segmentation",
-    "guided": "labels teach: more than one class",
-    "dense-taught": "dense twin that the same labels teach, at the same blocks",
-    "shallow-taught": "dense, fewer blocks, that the same labels teach",
-    "guided-foreground": "labels teach: any foreground",
-    "guided-heavy": "labels teach with a weight of 1",
-    "guided-one": "labels teach, one stage",
-    "dense-stem": "dense twin, convolutional stem",
-    "shallow-stem": "dense, fewer blocks, convolutional stem",
-    "guided-stem": "labels teach, convolutional stem",
-    "random": "chance chooses",
-    "mask_token": "published, mask tokens in place of MTA",
-    "nnunet": "nnU-Net's default network (resolutions in place of blocks)",
-    "primus": "Primus, 8 blocks",
-    "primus-taught": "Primus that the same labels teach",
-    "primus-shallow": "Primus, as many blocks as a quarter costs",
-    "primus-pruned": "SCD-Primus, a quarter kept, by entropy and what it learns",
-    "primus-guided": "SCD-Primus, a quarter kept, labels teach",
-    "primus-pruned-half": "SCD-Primus, a half kept, by entropy and what it learns",
-    "primus-shallow-half": "Primus, as many blocks as a half costs",
-    "primus-guided-half": "SCD-Primus, a half kept, labels teach",
-    "primus-guided-drawn": "SCD-Primus, ratios drawn, here with a half kept, labels teach",
-    "primus-shallow-gradual": "Primus, as many blocks as the three steps cost",
-    "primus-guided-gradual": "SCD-Primus, a quarter kept in three steps, labels teach",
-    **{
-        f"{network}{kind}": f"{network.replace('subvoxel', 'sub-voxel')} decoder, {what}"
-        for network in ("light", "subvoxel")
-        for kind, what in (
-            ("-dense", "dense, 8 blocks"),
-            ("-shallow", "dense, fewer blocks"),
-            ("", "published"),
-            ("-guided", "labels teach"),
-        )
-    },
-}
+
 HEAD = """# What the choice of tokens is worth
 
 Made by `benchmarks/quality/choice_page.py` from [the rows]({rows}), one for each training. All networks have a ViT of
@@ -123,17 +45,11 @@ that both have, and their extremes. "Depth" is the lead of all blocks over the f
 nothing to keep. A dash is not measured.
 
 {table}
-"""
-LEADS = (
-    "against all blocks",
-    "against all blocks, taught too",
-    "against all blocks in equal time",
-    "against fewer blocks at about its cost",
-    "against nnU-Net's default network",
-    "depth",
-)
 
-Row = Mapping[str, str]
+What was hoped for at the start, and the mean of the data sets where it was measured:
+
+{hopes}
+"""
 
 
 def read(path: Path) -> list[Row]:
@@ -154,26 +70,9 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return text if len(values) == 1 else f"{text} ± {(max(values) - min(values)) / 2:.{digits}f}"
 
 
-def numbers(row: Row, column: str) -> list[float]:
-    """A column that holds several numbers."""
-    return [float(part) for part in row[column].split()]
-
-
-def family(network: str) -> str:
-    """Name the decoder of a network."""
-    starts = {"primus": PRIMUS, "subvoxel": SUBVOXEL, "light": LIGHT, "nnunet": NNUNET}
-    return starts.get(re.split("[- ]", network)[0], UNETR)
-
-
 def rows_of(rows: Sequence[Row], decoder: str) -> list[Row]:
     """Rows of the networks with one decoder."""
     return [row for row in rows if family(row["network"]) == decoder]
-
-
-def words(network: str) -> str:
-    """Say what a network is, and for how many steps it was trained where others had more."""
-    name, within, steps = network.partition(" in ")
-    return NAMES.get(name, name) + (within and f", {steps}")
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -192,46 +91,17 @@ def table(rows: Sequence[Row]) -> str:
             left = [100 * numbers(row, column)[0] for row in mine if row[column]]
             cells.append(f"{spread(left)} %" if left else "-")
         if recall:
-            cells.append(f"{spread([100 * mean(numbers(row, 'recall_by_size')[:3]) for row in mine])} %")
+            cells.append(f"{spread([small_found(row) for row in mine])} %")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def in_short(rows: Sequence[Row]) -> str:
-    """Points of Dice by which pruning is ahead, a line for each task and network."""
-    columns = ("Data", "Decoder", "Network", *LEADS)
-    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    for task in TASKS:
-        mine = [row for row in rows if row["task"] == task]
-        # the number of steps differs from task to task
-        timed = {row["network"] for row in mine if " in " in row["network"]}
-        for pruned, full, fewer, also_taught, start in COMPARED:
-            in_time = next((name for name in timed if start and name.startswith(start)), "")
-            leads = [lead(mine, pruned, other) for other in (full, also_taught, in_time, fewer, "nnunet")]
-            if any(leads):
-                cells = [TITLES[task], family(pruned).removesuffix(" decoder"), words(pruned)]
-                cells += [one or "-" for one in [*leads, lead(mine, full, fewer)]]
-                lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def lead(rows: Sequence[Row], one: str, other: str) -> str:
-    """Points of Dice by which a network is ahead of another, of the seeds that both have; empty where none is."""
-    mine, its = _by_seed(rows, one), _by_seed(rows, other)
-    points = [mine[seed] - its[seed] for seed in mine.keys() & its.keys()]
-    if not points:
-        return ""
-    extremes = f"{min(points):+.1f} to {max(points):+.1f}" if len(points) > 1 else "one seed"
-    return f"{mean(points):+.1f} ({extremes})"
-
-
-def _by_seed(rows: Sequence[Row], network: str) -> dict[str, float]:
-    return {row["seed"]: 100 * float(row["dice"]) for row in rows if row["network"] == network}
-
-
 def text(rows: Sequence[Row], mixed: Mapping[str, Row]) -> str:
     """The page."""
-    sections = [HEAD.format(rows="../../benchmarks/quality/results.csv"), SHORT.format(table=in_short(rows))]
+    sections = [
+        HEAD.format(rows="../../benchmarks/quality/results.csv"),
+        SHORT.format(table=in_short(rows), hopes=hopes(rows)),
+    ]
     for name, task in TASKS.items():
         mine = [row for row in rows if row["task"] == name]
         if mine:

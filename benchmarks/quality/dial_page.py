@@ -11,9 +11,10 @@ import csv
 from collections.abc import Sequence
 from statistics import mean
 
-from choice_page import STUDIES, TITLES, Row, family, spread
+from choice_page import STUDIES, spread
 from choice_page import read as read_study
 from matplotlib.figure import Figure
+from names import TITLES, Row, family
 from study import HERE
 from tasks import TASKS
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from batches import Batches
-from choice_page import NNUNET, PRIMUS, family, in_short, lead, read, spread, table, text
+from choice_page import read, spread, table, text
 from evaluation import AUDIT_CROPS, leaving, lesions_found, token_kinds
+from leads import hopes, in_short, lead
 from lesions import lesion_volume
 from mixed_tokens import COLUMNS, mixed_shares, must_leave
 from monai.data import get_track_meta, set_track_meta
+from names import NNUNET, PRIMUS, family
 from networks import blocks, build, gmacs
 from patient_splits import patient_splits
 from plans import EQUAL_TIME, PLANS, STEPS, Run
@@ -214,7 +216,7 @@ def test_page() -> None:
     ]  # fmt: skip
     rows = [{**row, "seed": str(seed)} for seed, row in enumerate(rows)]
     line = table(rows).splitlines()[2]
-    assert line.startswith("| labels teach: more than one class | 8 | 4.8 | 2 | 51.0 ± 1.0 | 10.0 ± 0.0 % |")
+    assert line.startswith("| SCD-UNETR, labels teach | 8 | 4.8 | 2 | 51.0 ± 1.0 | 10.0 ± 0.0 % |")
     assert line.endswith("| 20.0 ± 0.0 % |")
     counted = dict(zip(COLUMNS, ("lesions", "80", "0.0249", "0.0513", "0.0123", "0")))
     facts = (
@@ -243,6 +245,31 @@ def test_leads() -> None:
         "| Cardiac MR (ACDC) | Primus's | SCD-Primus, a quarter kept, labels teach | -1.0 (one seed) | - | - | "
         "+1.0 (one seed) | - | +2.5 (+2.0 to +3.0) |"
     )
+
+
+def test_hopes() -> None:
+    """The mean of the data sets, each the mean of its seeds."""
+    none = {"left_mixed": "", "left_voxels": "", "recall_by_size": ""}
+    rows = [
+        {**none, "task": task, "network": network, "seed": seed, "dice": str(dice), "left_mixed": left}
+        for task, network, seed, dice, left in (
+            ("acdc", "primus", "0", 0.80, ""),
+            ("acdc", "primus-guided", "0", 0.79, "0.1 0.9"),
+            ("lesions", "primus", "0", 0.50, ""),
+            ("lesions", "primus", "1", 0.52, ""),
+            ("lesions", "primus-guided", "0", 0.53, "0.3 0.7"),
+            ("lesions", "primus-guided", "1", 0.53, "0.4 0.6"),
+        )
+    ]
+    for row, recall in zip(rows[2:], ("0.1 0.2 0.3 0.9", "0.1 0.2 0.3 0.9", "0.1 0.2 0.6 0.9", "0.1 0.2 0.3 0.9")):
+        row["recall_by_size"] = recall
+    said = dict(line.strip("| ").split(" | ") for line in hopes(rows).splitlines() if "---" not in line)
+    assert said["Hoped for"] == "SCD-Primus, a quarter kept, labels teach"
+    assert said["points against all blocks: -0.3 or more"] == "+0.5 (2)"
+    assert said["the same in equal time: more than 0"] == "-"
+    assert said["mixed tokens that leave at stage 1: 2 % or less"] == "22.5 (2)"
+    assert said["foreground voxels there: 1 % or less"] == "-"
+    assert said["points of small lesions found, against all blocks: -1 or more"] == "+5.0 (1)"
 
 
 def test_rows_of_equal_time(tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""What pruning is worth: points of Dice by which one network of the study is ahead of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import mean
+from typing import NamedTuple
+
+from names import TITLES, Row, family, numbers, words
+from tasks import TASKS
+
+LEADS = (
+    "against all blocks",
+    "against all blocks, taught too",
+    "against all blocks in equal time",
+    "against fewer blocks at about its cost",
+    "against nnU-Net's default network",
+    "depth",
+)
+
+
+class Compared(NamedTuple):
+    """A network that prunes, taught by labels, and what it has to beat."""
+
+    pruned: str
+    full: str
+    """all blocks on all tokens"""
+    fewer: str
+    """fewer blocks, at about the cost of pruning"""
+    taught: str = ""
+    """all blocks, that the same labels teach"""
+    in_time: str = ""
+    """all blocks, trained as long as the pruned network in place of as many steps"""
+
+
+COMPARED = (
+    Compared("guided", "dense", "shallow", "dense-taught"),
+    Compared("light-guided", "light-dense", "light-shallow"),
+    Compared("subvoxel-guided", "subvoxel-dense", "subvoxel-shallow"),
+    Compared("primus-guided", "primus", "primus-shallow", "primus-taught"),
+    Compared("primus-guided-gradual", "primus", "primus-shallow-gradual", "primus-taught"),
+    Compared("primus-guided-half", "primus", "primus-shallow-half", "primus-taught", "primus in "),
+)
+
+
+def in_short(rows: Sequence[Row]) -> str:
+    """Points of Dice by which pruning is ahead, a line for each task and network."""
+    columns = ("Data", "Decoder", "Network", *LEADS)
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for task in TASKS:
+        mine = [row for row in rows if row["task"] == task]
+        # the number of steps differs from task to task
+        timed = {row["network"] for row in mine if " in " in row["network"]}
+        for pruned, full, fewer, also_taught, start in COMPARED:
+            in_time = next((name for name in timed if start and name.startswith(start)), "")
+            leads = [lead(mine, pruned, other) for other in (full, also_taught, in_time, fewer, "nnunet")]
+            if any(leads):
+                cells = [TITLES[task], family(pruned).removesuffix(" decoder"), words(pruned)]
+                cells += [one or "-" for one in [*leads, lead(mine, full, fewer)]]
+                lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def hopes(rows: Sequence[Row]) -> str:
+    """What was to be reached, beside the mean of the tasks for each network that has been measured on any."""
+    timed = {row["network"] for row in rows if " in " in row["network"]}
+    chosen = [one for one in COMPARED if any(row["network"] == one.pruned for row in rows)]
+    lines = [f"| Hoped for | {' | '.join(words(one.pruned) for one in chosen)} |", "|---" * (1 + len(chosen)) + "|"]
+
+    def add(hope: str, measure: Callable[[Compared, Sequence[Row]], float | None], unit: str) -> None:
+        cells = []
+        for one in chosen:
+            found = [measure(one, [row for row in rows if row["task"] == task]) for task in TASKS]
+            values = [value for value in found if value is not None]
+            cells.append(f"{mean(values):{unit}} ({len(values)})" if values else "-")
+        lines.append(f"| {hope} | {' | '.join(cells)} |")
+
+    def in_time(one: Compared, mine: Sequence[Row]) -> float | None:
+        slower = [name for name in timed if one.in_time and name.startswith(one.in_time)]
+        found = [value for name in slower if (value := ahead(mine, one.pruned, name)) is not None]
+        return found[0] if found else None
+
+    add("points against all blocks: -0.3 or more", lambda one, mine: ahead(mine, one.pruned, one.full), "+.1f")
+    add("the same in equal time: more than 0", in_time, "+.1f")
+    add("points against fewer blocks: 1 or more", lambda one, mine: ahead(mine, one.pruned, one.fewer), "+.1f")
+    add(
+        "mixed tokens that leave at stage 1: 2 % or less", lambda one, mine: left(mine, one.pruned, "left_mixed"), ".1f"
+    )
+    add("foreground voxels there: 1 % or less", lambda one, mine: left(mine, one.pruned, "left_voxels"), ".1f")
+    add("points of small lesions found, against all blocks: -1 or more", _found_more, "+.1f")
+    return "\n".join(lines)
+
+
+def left(rows: Sequence[Row], network: str, column: str) -> float | None:
+    """Mean per cent that leaves at the first stage; None where it was not measured."""
+    shares = [100 * numbers(row, column)[0] for row in rows if row["network"] == network and row[column]]
+    return mean(shares) if shares else None
+
+
+def _found_more(one: Compared, rows: Sequence[Row]) -> float | None:
+    found = [
+        [small_found(row) for row in rows if row["network"] == name and row["recall_by_size"]]
+        for name in (one.pruned, one.full)
+    ]
+    return mean(found[0]) - mean(found[1]) if all(found) else None
+
+
+def small_found(row: Row) -> float:
+    """Per cent of the lesions of less than 65 voxels that are found."""
+    return 100 * mean(numbers(row, "recall_by_size")[:3])
+
+
+def ahead(rows: Sequence[Row], one: str, other: str) -> float | None:
+    """Mean lead in points of Dice; None where no seed has both."""
+    points = _points(rows, one, other)
+    return mean(points) if points else None
+
+
+def lead(rows: Sequence[Row], one: str, other: str) -> str:
+    """Points of Dice by which a network is ahead of another, of the seeds that both have; empty where none is."""
+    points = _points(rows, one, other)
+    if not points:
+        return ""
+    extremes = f"{min(points):+.1f} to {max(points):+.1f}" if len(points) > 1 else "one seed"
+    return f"{mean(points):+.1f} ({extremes})"
+
+
+def _points(rows: Sequence[Row], one: str, other: str) -> list[float]:
+    mine, its = _by_seed(rows, one), _by_seed(rows, other)
+    return [mine[seed] - its[seed] for seed in mine.keys() & its.keys()]
+
+
+def _by_seed(rows: Sequence[Row], network: str) -> dict[str, float]:
+    return {row["seed"]: 100 * float(row["dice"]) for row in rows if row["network"] == network}
