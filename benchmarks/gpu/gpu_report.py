@@ -9,14 +9,14 @@ Row = dict[str, Any]
 
 # whom all are compared with
 OTHERS = ("dense", "nnunet")
-# and the twin that differs in pruning alone, where it is another
+# and the twin that differs in pruning alone
 TWINS = {
     "scd": "dense", "early": "dense", "scd-plain": "dense-plain", "fast": "dense-light", "subvoxel": "dense-subvoxel",
     "scd-primus-m": "primus-m",
 }  # fmt: skip
 COLUMNS = (
-    "Network", "graph replay, ms", "a second", "host, ms", "load", "GB", "times `dense`", "times nnU-Net's",
-    "times its twin", "memory, % of `dense`",
+    "Network", "graph replay, ms", "a second", "host, ms", "load", "GB", "times as fast as `dense`", "as nnU-Net's",
+    "as its twin", "memory, % of `dense`",
 )  # fmt: skip
 
 

@@ -3,12 +3,13 @@
     python benchmarks/gpu/gpu_run.py --budget 540 --output gpu.json
     python benchmarks/gpu/gpu_run.py --dry
 
-Steps run in the order of their worth, each in a process of its own, which is ended with all that it started when its
-time is up: half of what is left then. Results so far are always written, rows as they come in a file beside the output
-that is removed in the end. `--dry` rehearses on a CPU with small networks; its numbers mean nothing. `make gpu` calls
-it.
+Steps run in the order of their worth, each in a process of its own with half of the time that is left at most, so that
+others find some; when it is up the process ends with all that it started. Results so far are always written, rows as
+they come in a file beside the output that is removed in the end. `--dry` rehearses on a CPU with small networks; its
+numbers mean nothing. `make gpu` calls it.
 """
 
+# ruff: noqa: E402  (the clock starts before what takes long to import)
 from __future__ import annotations
 
 import argparse
@@ -24,7 +25,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-import psutil
+# importing is a part of the budget
+BEGIN = time.monotonic()
+
 import torch
 import typer
 from gpu_report import markdown
@@ -35,13 +38,13 @@ from scd_plugin.bench.machine import machine, versions
 BUDGET = 540.0
 # of it stays for what comes after the steps
 RESERVE = 5.0
-# what a step does not notice itself ends it so many seconds later
+# a step that overlooks its end is killed so many seconds later
 GRACE = 2.0
 
 
-def measure(steps: list[str], budget: float, *, dry: bool, output: Path) -> dict[str, Any]:
-    """Carry out steps until the budget in seconds is spent; the output is written after each."""
-    until = time.monotonic() + budget - RESERVE
+def measure(steps: list[str], budget: float, *, dry: bool, output: Path, begin: float | None = None) -> dict[str, Any]:
+    """Carry out steps until the budget in seconds is spent, from `begin` or now; the output is written after each."""
+    until = (time.monotonic() if begin is None else begin) + budget - RESERVE
     file = output.with_suffix(".jsonl")
     file.write_text("", encoding="utf-8")
     results: dict[str, Any] = {
@@ -59,11 +62,21 @@ def measure(steps: list[str], budget: float, *, dry: bool, output: Path) -> dict
         problem = _run(name, most, file, dry=dry) if left > least else f"needs {least:.0f} s"
         if problem:
             with file.open("a", encoding="utf-8") as rows:
-                rows.write(json.dumps({"step": name, "skipped": problem}) + "\n")
-        results["rows"] = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+                # the line before may be cut off
+                rows.write("\n" + json.dumps({"step": name, "skipped": problem}) + "\n")
+        results["rows"] = _whole_rows(file)
         _write(results, output)
     file.unlink()
     return results
+
+
+def _whole_rows(file: Path) -> list[dict[str, Any]]:
+    """Rows that a step had time to write to their end."""
+    rows = []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
 
 
 def _run(name: str, seconds: float, rows: Path, *, dry: bool) -> str:
@@ -73,7 +86,7 @@ def _run(name: str, seconds: float, rows: Path, *, dry: bool) -> str:
     until = time.monotonic() + seconds
     words = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("gpu_steps.py")), name, str(rows)]
     words += [str(until - GRACE), *["--dry"] * dry]
-    with TemporaryFile("w+", encoding="utf-8") as said:
+    with TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
         try:
             code = process.wait(max(1, seconds))
@@ -107,9 +120,9 @@ def main() -> None:
     if arguments.output.suffix != ".json":
         parser.error(f"--output must end in .json; got {arguments.output}")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    # importing took some of it
-    left = arguments.budget - (time.time() - psutil.Process().create_time())
-    results = measure(arguments.steps, left, dry=arguments.dry, output=arguments.output)
+    # steps have sessions of their own, and would go on
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    results = measure(arguments.steps, arguments.budget, dry=arguments.dry, output=arguments.output, begin=BEGIN)
     typer.echo(markdown(results))
 
 

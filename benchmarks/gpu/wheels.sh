@@ -8,7 +8,7 @@ set -euo pipefail
 folder=${1:?name a folder for the wheels} version=${2:-3.12}
 constraints=$(realpath "$(dirname "$0")/../../constraints.txt")
 tools="typer annotated-doc shellingham pydantic pydantic-core annotated-types typing-inspection rich markdown-it-py mdurl
-pygments psutil pytest iniconfig pluggy"
+pygments psutil pytest iniconfig pluggy packaging"
 networks="monai dynamic-network-architectures timm batchgenerators future nibabel"
 predict="nnunetv2 acvl-utils batchgeneratorsv2 connected-components-3d blosc2 ndindex numexpr msgpack graphviz yacs imagecodecs"
 images="SimpleITK"

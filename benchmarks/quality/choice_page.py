@@ -36,7 +36,8 @@ best and the worst seed. Runs of one network differ by a point and more: a diffe
 
 Mixed tokens hold more than one class. Chance would take as many of them at stage 1 as of all tokens: 75 % where a
 quarter stays, 50 % where a half does, 40 % in three steps. GMACs are billions of multiply-accumulates of a crop.
-"Labels teach" are networks with [guidance](../explanation/training.md#which-tokens-leave).
+"Labels teach" are networks with [guidance](../explanation/training.md#which-tokens-leave). Voxels that leave were
+counted later than the rest: where a network's weights were gone, there are fewer seeds of them, or none.
 """
 SHORT = """## In short
 
@@ -46,7 +47,7 @@ nothing to keep. A dash is not measured.
 
 {table}
 
-What was hoped for at the start, and the mean of the data sets where it was measured:
+What was hoped for at the start, and the mean of the data sets where it was measured, their number in brackets:
 
 {hopes}
 """

@@ -117,9 +117,8 @@ def plain() -> list[Run]:
 def taught() -> list[Run]:
     """Ask what teaching is worth to Primus without pruning, and pruning without teaching."""
     networks = ("primus-taught", "primus-pruned-half")
-    return [
-        Run(task, name, seed, 1000, "small") for seed in SEEDS for task in ("left_atrium", "acdc") for name in networks
-    ]
+    tasks = ("left_atrium", "acdc")
+    return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
 
 
 def nnunet() -> list[Run]:

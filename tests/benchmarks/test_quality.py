@@ -268,7 +268,8 @@ def test_hopes() -> None:
     assert said["points against all blocks: -0.3 or more"] == "+0.5 (2)"
     assert said["the same in equal time: more than 0"] == "-"
     assert said["mixed tokens that leave at stage 1: 2 % or less"] == "22.5 (2)"
-    assert said["foreground voxels there: 1 % or less"] == "-"
+    assert said["the same at any stage"] == "22.5 (2)"
+    assert said["foreground voxels that leave at stage 1: 1 % or less"] == "-"
     assert said["points of small lesions found, against all blocks: -1 or more"] == "+5.0 (1)"
 
 

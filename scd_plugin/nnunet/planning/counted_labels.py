@@ -24,7 +24,7 @@ __all__ = ["LabelMap", "View", "count_shares", "crop_labels", "mixed_share", "re
 CROPS = 400
 """Crops counted of a data set: four lie above the 99th percentile."""
 MAX_CASES, MIN_CASES, MAX_VOXELS = 200, 10, 1_000_000_000
-"""Cases read, and about the voxels of them all: about a minute, and a gigabyte."""
+"""Cases read, and about the voxels of them all, so that counting takes about a minute."""
 # nnU-Net's smallest batch, and the share of it that its trainer forces to hold foreground: every other crop
 BATCH_SIZE, OVERSAMPLED = 2, 0.33
 
@@ -53,11 +53,11 @@ class LabelMap(NamedTuple):
     """A label map with all that crops are placed and cut by."""
 
     label: np.ndarray
-    """(*size), axes in the plans' order, in the smallest integers that hold it"""
+    """(*size), axes in the plans' order, in small integers"""
     spacing: list[float]
     """millimetres, of the same axes"""
-    locations: dict[Any, np.ndarray]
-    """of foreground, as nnU-Net's preprocessing samples them"""
+    locations: dict[Any, Any]
+    """voxels of foreground (number, 3), as nnU-Net's preprocessing samples them"""
 
 
 def some_of(files: Sequence[str], voxels: float) -> list[str]:
@@ -81,7 +81,9 @@ def read_label_maps(
     maps = []
     for file in files:
         label, spacing = _read(file, reader, plans_manager.transpose_forward)
-        locations = DefaultPreprocessor._sample_foreground_locations(label[None], kinds)  # noqa: SLF001
+        found = DefaultPreprocessor._sample_foreground_locations(label[None], kinds)  # noqa: SLF001
+        # nnU-Net's rows are channel and voxel, in 8 bytes a number
+        locations = {kind: rows[:, 1:].astype(np.uint16) if len(rows) else [] for kind, rows in found.items()}
         maps.append(LabelMap(label, spacing, locations))
     return maps
 
@@ -112,9 +114,8 @@ def _case_shares(one: LabelMap, view: View, manager: Any, crops: int) -> list[fl
     # slices of a 2-D configuration keep their distance
     shape = compute_new_shape(label.shape, spacing, [*spacing[:depth], *view.spacing])
     factor = np.divide(shape, label.shape)
-    # nnU-Net's rows are channel and voxel
     moved = {
-        kind: np.insert(((rows[:, 1:] + 0.5) * factor).astype(int), 0, 0, axis=1) if len(rows) else rows
+        kind: np.insert(((rows + 0.5) * factor).astype(int), 0, 0, axis=1) if len(rows) else rows
         for kind, rows in locations.items()
     }
     no_data = SimpleNamespace(identifiers=[])
@@ -139,8 +140,8 @@ def crop_labels(label: np.ndarray, lower: Sequence[int], size: Sequence[int], sh
         ((place[within] + 0.5) * old / extent).astype(int)
         for place, within, old, extent in zip(places, inside, label.shape, shape)
     ]
-    # signed, and wide enough for whatever follows
-    crop = np.zeros(size, dtype=np.int16)
+    # whatever follows may look for negative numbers
+    crop = np.zeros(size, dtype=np.int32)
     crop[np.ix_(*inside)] = label[np.ix_(*nearest)]
     return crop
 
@@ -159,12 +160,13 @@ def mixed_share(crop: np.ndarray, token: Sequence[int], label_manager: Any) -> f
 def _read(file: str, reader: Any, transpose: Sequence[int]) -> tuple[np.ndarray, list[float]]:
     try:
         label, properties = reader.read_seg(file)
+        # numbers as small as they may be: all maps are held
+        kind = np.promote_types(*(np.min_scalar_type(int(extreme)) for extreme in (label.min(), label.max())))
+        label = label[0].astype(kind).transpose(transpose)
     except Exception as error:  # noqa: BLE001  (readers raise what their libraries do)
         msg = (
             f"label map {file} could not be read to count its tokens ({' '.join(str(error).split())}); replace the "
             "file, or take the case out of the data set"
         )
         raise ValueError(msg) from None
-    low, high = label.min(), label.max()
-    kind = np.promote_types(np.min_scalar_type(int(low)), np.min_scalar_type(int(high)))
-    return label[0].astype(kind).transpose(transpose), [properties["spacing"][axis] for axis in transpose]
+    return label, [properties["spacing"][axis] for axis in transpose]

@@ -25,9 +25,13 @@ def labels_class_by_class(
 ) -> Tensor:
     """Make labels of logits that are resampled.
 
+    A class that is behind the first one in every voxel, and a region that is in none, is so on the other grid, too, and
+    is passed over: the same weights, of which none is negative, are applied to both, and rounding keeps an order.
+
     Args:
         logits: (classes or regions, *size), anywhere.
-        resample: takes the logits of one (1, *size) to those on another grid (1, *new size), on the device of the work.
+        resample: takes the logits of one (1, *size) to those on another grid (1, *new size), on the device of the work;
+            each a mean of others with weights that are not negative.
         regions_class_order: label of each region, of which later ones cover those before; None for classes.
 
     Returns:
@@ -38,11 +42,15 @@ def labels_class_by_class(
     if regions_class_order is not None:
         labels = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
         for region, label in enumerate(regions_class_order):
+            if not (logits[region] > 0).any():
+                continue
             inside = torch.sigmoid(best if region == 0 else resample(logits[region : region + 1])[0].float()) > 0.5
             labels.masked_fill_(inside, label)
         return labels
     labels = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
     for number in range(1, len(logits)):
+        if not (logits[number] > logits[0]).any():
+            continue
         values = resample(logits[number : number + 1])[0].float()
         labels.masked_fill_(values > best, number)
         torch.maximum(best, values, out=best)

@@ -152,6 +152,14 @@ class TestCount:
             read_label_maps([str(file)], plans, {})
         assert "\n" not in str(error.value)
 
+    def test_labels_of_any_size(self, volumes: Any, tmp_path: Path) -> None:
+        """They are held in small numbers, and none becomes another."""
+        label = cube((16, 16, 16), (2, 2, 2), 4).astype(np.int32)
+        expected = counted(volumes, tmp_path, [label], WHOLE)
+        for number in (-1, 300, 65537):
+            found = counted(volumes, tmp_path, [label * number], WHOLE)
+            assert np.array_equal(found, expected)
+
 
 @pytest.mark.parametrize(
     ("files", "voxels", "expected"),

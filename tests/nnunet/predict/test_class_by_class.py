@@ -66,9 +66,38 @@ def test_one_class_is_there_at_a_time() -> None:
         seen.append(tuple(one.shape))
         return torch.nn.functional.interpolate(one[None], scale_factor=2)[0]
 
-    labels = labels_class_by_class(torch.randn(7, 2, 3, 4), twice)
+    logits = torch.randn(7, 2, 3, 4)
+    labels = labels_class_by_class(logits, twice)
     assert seen == [(1, 2, 3, 4)] * 7
     assert labels.shape == (4, 6, 8)
+    # classes that are nowhere are not resampled
+    logits[3] = logits[0]
+    logits[5] = logits[0] - 1
+    seen.clear()
+    labels = labels_class_by_class(logits, twice)
+    assert seen == [(1, 2, 3, 4)] * 5
+    assert not set(labels.unique().tolist()) & {3, 5}
+
+
+@pytest.mark.parametrize("order", [None, list(range(1, 9))], ids=["classes", "regions"])
+def test_passing_over_changes_nothing(order: list[int] | None) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(8, 5, 6, 7)
+    # everywhere a little behind, and in no voxel inside of the region
+    logits[2], logits[4] = logits[0] - 1e-6, logits[0]
+    logits[6] = -logits[0].abs()
+
+    def finer(one: Tensor) -> Tensor:
+        return torch.nn.functional.interpolate(one[None], size=(11, 13, 9), mode="trilinear")[0]
+
+    values = finer(logits)
+    if order is None:
+        expected = values.argmax(0)
+    else:
+        expected = torch.zeros(values.shape[1:], dtype=torch.int64)
+        for region, label in enumerate(order):
+            expected[torch.sigmoid(values[region]) > 0.5] = label
+    assert torch.equal(labels_class_by_class(logits, finer, order).long(), expected)
 
 
 def test_memory_does_not_suffice(
