@@ -49,21 +49,18 @@ def in_short(rows: Sequence[Row]) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for task in TASKS:
         mine = [row for row in rows if row["task"] == task]
-        # the number of steps differs from task to task
-        timed = {row["network"] for row in mine if " in " in row["network"]}
-        for pruned, full, fewer, also_taught, start in COMPARED:
-            in_time = next((name for name in timed if start and name.startswith(start)), "")
-            leads = [lead(mine, pruned, other) for other in (full, also_taught, in_time, fewer, "nnunet")]
+        for one in COMPARED:
+            others = (one.full, one.taught, _in_time(one, mine), one.fewer, "nnunet")
+            leads = [lead(mine, one.pruned, other) for other in others]
             if any(leads):
-                cells = [TITLES[task], family(pruned).removesuffix(" decoder"), words(pruned)]
-                cells += [one or "-" for one in [*leads, lead(mine, full, fewer)]]
+                cells = [TITLES[task], family(one.pruned).removesuffix(" decoder"), words(one.pruned)]
+                cells += [points or "-" for points in [*leads, lead(mine, one.full, one.fewer)]]
                 lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def hopes(rows: Sequence[Row]) -> str:
     """What was to be reached, beside the mean of the tasks for each network that has been measured on any."""
-    timed = {row["network"] for row in rows if " in " in row["network"]}
     chosen = [one for one in COMPARED if any(row["network"] == one.pruned for row in rows)]
     lines = [f"| Hoped for | {' | '.join(words(one.pruned) for one in chosen)} |", "|---" * (1 + len(chosen)) + "|"]
 
@@ -75,13 +72,8 @@ def hopes(rows: Sequence[Row]) -> str:
             cells.append(f"{mean(values):{form}} ({len(values)})" if values else "-")
         lines.append(f"| {hope} | {' | '.join(cells)} |")
 
-    def in_time(one: Compared, mine: Sequence[Row]) -> float | None:
-        slower = [name for name in timed if one.in_time and name.startswith(one.in_time)]
-        found = [value for name in slower if (value := ahead(mine, one.pruned, name)) is not None]
-        return found[0] if found else None
-
     add("points against all blocks: -0.3 or more", lambda one, mine: ahead(mine, one.pruned, one.full), "+.1f")
-    add("the same in equal time: more than 0", in_time, "+.1f")
+    add("the same in equal time: more than 0", lambda one, mine: ahead(mine, one.pruned, _in_time(one, mine)), "+.1f")
     add("points against fewer blocks: 1 or more", lambda one, mine: ahead(mine, one.pruned, one.fewer), "+.1f")
     add(
         "mixed tokens that leave at stage 1: 2 % or less", lambda one, mine: left(mine, one.pruned, "left_mixed"), ".1f"
@@ -94,6 +86,11 @@ def hopes(rows: Sequence[Row]) -> str:
     )
     add("points of small lesions found, against all blocks: -1 or more", _found_more, "+.1f")
     return "\n".join(lines)
+
+
+def _in_time(one: Compared, rows: Sequence[Row]) -> str:
+    """Name of all blocks in equal time among a task's rows, whose steps differ from task to task; empty for none."""
+    return next((row["network"] for row in rows if one.in_time and row["network"].startswith(one.in_time)), "")
 
 
 def left(rows: Sequence[Row], network: str, column: str, *, in_the_end: bool = False) -> float | None:

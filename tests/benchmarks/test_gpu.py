@@ -171,7 +171,7 @@ import subprocess, sys, time
 from pathlib import Path
 name, rows, until = sys.argv[1:4]
 here = Path(__file__).parent
-float(until)
+assert float(until) > time.monotonic()
 if name == "slow":
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     (here / "child").write_text(str(child.pid))
