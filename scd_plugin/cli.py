@@ -28,6 +28,7 @@ from scd_plugin.folders import (
 )
 from scd_plugin.nnunet.predict.jobs import check_paths
 from scd_plugin.nnunet.predict.settings import PredictSettings
+from scd_plugin.quick_imports import quick_imports
 from scd_plugin.report.kinds import PICTURES, TOLERANCE, check_predicted
 from scd_plugin.report.kinds import check_paths as check_report
 
@@ -238,9 +239,10 @@ def predict(
     check_paths(images, output, model, **options)
     if report:
         check_predicted(output)
-    from scd_plugin.nnunet.predict.run import predict as predict_images
-
     start = perf_counter()
+    with quick_imports():
+        from scd_plugin.nnunet.predict.run import predict as predict_images
+
     cases = predict_images(images, output, model, PredictSettings(**options))
     if not cases:
         typer.echo("nothing to do: every label map is there")

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from scd_plugin.quick_imports import freeze_at_exit
 from scd_plugin.stopping import stoppable
 from scd_plugin.whole_files import in_words
 
@@ -68,6 +69,7 @@ class CommandGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """As in typer, with all of that around it."""
+        freeze_at_exit()
         warnings.filterwarnings("ignore", NOISE, FutureWarning)
         # for the programs that a command starts
         os.environ.setdefault("PYTHONWARNINGS", f"ignore:{NOISE}:FutureWarning")

@@ -17,6 +17,7 @@ LAYERS = {
     "folders": -1,
     "complete_files": -1,
     "switches": -1,
+    "quick_imports": -1,
     "whole_files": 0,
     "channel_files": 0,
     "dataset_layout": 0,
@@ -187,6 +188,8 @@ def test_core_does_not_know_its_hosts(part: str, forbidden: str) -> None:
         ("scd_plugin", {"nnunetv2", "matplotlib"}),
         # a process of its own loads MONAI, which takes seconds
         pytest.param("scd_plugin.nnunet.planning.token_sizes", {"nnunetv2"}, marks=pytest.mark.slow),
+        # the first case is prepared while MONAI is loaded
+        pytest.param("scd_plugin.nnunet.predict.run", {"monai"}, marks=pytest.mark.slow),
     ],
 )
 def test_importing_is_light(module: str, without: set[str]) -> None:

@@ -27,12 +27,10 @@ from scd_plugin.networks.cuda_graph import CudaGraph
 from scd_plugin.networks.pass_key import PassKey, network_state, pass_key
 from scd_plugin.networks.replay_check import check_replay
 from scd_plugin.ops.convolution import is_tracing
-from scd_plugin.switches import switched_on
+from scd_plugin.switches import CUDA_GRAPHS, cuda_graphs_wanted
 
-__all__ = ["SWITCH", "answer", "cuda_graphs_wanted", "forget_replaced_weights", "on_cuda"]
+__all__ = ["answer", "forget_replaced_weights", "on_cuda"]
 
-SWITCH = "SCD_CUDA_GRAPHS"
-"""Environment variable; 0 for no graphs."""
 WARM_UP = 3
 """Passes of a kind that are computed before one is recorded."""
 MAX_GRAPHS = 4
@@ -44,15 +42,6 @@ _MAX_COUNTED = 64
 _LOGGER = logging.getLogger(__name__)
 # PyTorch records one graph at a time
 _RECORDING = RLock()
-
-
-def cuda_graphs_wanted() -> bool:
-    """Whether the environment leaves graphs on.
-
-    Raises:
-        ValueError: if the variable is neither 0 nor 1.
-    """
-    return switched_on(SWITCH, on="replay passes on a GPU as CUDA graphs", off="compute each of them")
 
 
 def on_cuda(image: object) -> bool:
@@ -169,7 +158,7 @@ class _Replays:
             _LOGGER.warning(
                 "%s uses no CUDA graphs from now on, since one failed (%s: %s); results are the same, only slower. "
                 "%s=0 turns graphs off from the start",
-                *(type(network).__name__, type(error).__name__, (str(error).splitlines() or [""])[0], SWITCH),
+                *(type(network).__name__, type(error).__name__, (str(error).splitlines() or [""])[0], CUDA_GRAPHS),
             )
             self.failed = True
         # only now nothing of the error holds memory

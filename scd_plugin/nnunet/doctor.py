@@ -17,9 +17,9 @@ import torch
 from packaging.requirements import Requirement
 
 from scd_plugin.freed_memory import SWITCH, can_keep_freed_memory
-from scd_plugin.networks import replay
 from scd_plugin.nnunet.findings import Finding
 from scd_plugin.processor import bfloat16_instructions
+from scd_plugin.switches import CUDA_GRAPHS, cuda_graphs_wanted
 
 __all__ = ["examine"]
 
@@ -103,14 +103,14 @@ def _cudnn() -> list[Finding]:
 def _cuda_graphs() -> Finding:
     what = "CUDA graphs"
     try:
-        wanted = replay.cuda_graphs_wanted()
+        wanted = cuda_graphs_wanted()
     except ValueError as error:
-        return Finding(what, str(error), f"unset {replay.SWITCH}", ok=False)
+        return Finding(what, str(error), f"unset {CUDA_GRAPHS}", ok=False)
     if not torch.cuda.is_available():
         return Finding(what, "no CUDA device")
     if not wanted:
-        return Finding(what, f"off, as {replay.SWITCH} has it")
-    return Finding(what, f"on: SCD's networks replay passes that come again; {replay.SWITCH}=0 turns it off")
+        return Finding(what, f"off, as {CUDA_GRAPHS} has it")
+    return Finding(what, f"on: SCD's networks replay passes that come again; {CUDA_GRAPHS}=0 turns it off")
 
 
 def _bfloat16() -> Finding:

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from scd_plugin import SCDNetwork
 from scd_plugin.networks import replay
+from scd_plugin.switches import CUDA_GRAPHS
 
 
 class StandIn:
@@ -62,7 +63,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "check_replay", lambda *_: None)
     monkeypatch.setattr(replay, "on_cuda", lambda image: isinstance(image, Tensor))
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    monkeypatch.delenv(replay.SWITCH, raising=False)
+    monkeypatch.delenv(CUDA_GRAPHS, raising=False)
     StandIn.recorded, StandIn.replays, StandIn.fails = [], 0, None
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scd_plugin.networks import replay
+from scd_plugin.switches import CUDA_GRAPHS
 
 pytestmark = [
     pytest.mark.gpu,
@@ -129,7 +130,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module, Tensor], T
         logits: Tensor = nn.Module.__call__(net, image)
         return logits
 
-    monkeypatch.delenv(replay.SWITCH, raising=False)
+    monkeypatch.delenv(CUDA_GRAPHS, raising=False)
     return run
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from scd_plugin.monai.weights import load_weights
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
+from scd_plugin.nnunet.predict.prepare import non_finite_channels
 from scd_plugin.nnunet.predict.settings import PredictSettings
-from scd_plugin.nnunet.predict.steps import non_finite_channels
 from scd_plugin.nnunet.predict.windows import WindowPredictor
 
 __all__ = ["NnunetInferer"]

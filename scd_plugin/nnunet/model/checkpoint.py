@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from scd_plugin.networks import wrappers
-
-__all__ = ["PRETRAINED_NOTE", "read_checkpoint", "trusted_checkpoint_types", "unwrapped"]
+__all__ = ["PRETRAINED_NOTE", "read_checkpoint", "trusted_checkpoint_types"]
 
 PRETRAINED_NOTE = "pretrained_note"
 """Attribute of a network that holds a line for the training log: what was adapted in pretrained weights."""
@@ -72,15 +70,6 @@ def read_checkpoint(path: str, *, needs: Sequence[str]) -> dict[str, Any]:
         msg = f"{path} is not an nnU-Net checkpoint: it has no {', '.join(missing)}"
         raise ValueError(msg)
     return checkpoint
-
-
-def unwrapped(network: Any) -> nn.Module:
-    """The network inside DDP's and torch.compile's wrappers, whose names have no place in checkpoints."""
-    inner = wrappers.unwrapped(network)
-    if not isinstance(inner, nn.Module):
-        msg = f"the trainer has no network yet; got {type(inner).__name__}"
-        raise TypeError(msg)
-    return inner
 
 
 def _missing(checkpoint: Any, needs: Sequence[str]) -> list[str]:

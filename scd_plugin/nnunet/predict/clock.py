@@ -84,7 +84,11 @@ def write_times(
 
 @contextmanager
 def timed_run(
-    path: Path, settings: dict[str, Any], cases: Iterable[str], finished: Sequence[CaseTimes]
+    path: Path,
+    settings: dict[str, Any],
+    cases: Iterable[str],
+    finished: Sequence[CaseTimes],
+    start: float | None = None,
 ) -> Iterator[None]:
     """Time a run, and write its times at the end, beside runs whose label maps stay.
 
@@ -96,12 +100,13 @@ def timed_run(
         settings: what label maps and times depend on.
         cases: those that it is to predict.
         finished: times of cases that ended; it grows.
+        start: when the first case was begun, by `perf_counter`; now, if left out.
     """
     content, before = path.read_bytes() if path.is_file() else None, runs_in(path)
     folds = tuple(settings.get("folds", ()))
     begun = [CaseTimes(case, folds, 1, error="not finished") for case in cases]
     write_times(path, settings, begun, wall=None, before=before)
-    start = perf_counter()
+    start = perf_counter() if start is None else start
     try:
         yield
     finally:

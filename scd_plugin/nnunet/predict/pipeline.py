@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from scd_plugin.nnunet.predict.jobs import Case
-from scd_plugin.nnunet.predict.steps import Steps
 
-__all__ = ["run_pipeline"]
+if TYPE_CHECKING:
+    from scd_plugin.nnunet.predict.steps import Steps
+
+__all__ = ["prepared_ahead", "run_pipeline"]
+
+Coming = tuple[Case, Future[Any]]
 
 
 @contextmanager
-def _nothing_more(pool: ThreadPoolExecutor) -> Iterator[None]:
-    """Do not begin what waits in a pool once the work is given up, as when the program is stopped."""
-    try:
-        yield
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+def prepared_ahead(cases: Sequence[Case], prepare: Callable[[Case], Any]) -> Iterator[Iterator[Coming]]:
+    """Prepare cases in a thread, the first at once, and each other while the one before is worked on.
+
+    Threads suffice: what takes time is done by NumPy, SciPy, ITK and PyTorch, which let other threads run, and nothing
+    has to be copied between processes.
+
+    Yields:
+        Each case when it is prepared, or has failed, in their order. At most one more is prepared or waits, so memory
+        does not grow with the number of cases.
+    """
+    with ThreadPoolExecutor(1) as ahead:
+        first = [ahead.submit(prepare, case) for case in cases[:1]]
+
+        def coming() -> Iterator[Coming]:
+            for case, following in zip(cases, [*cases[1:], None]):
+                prepared = first.pop()
+                wait([prepared])
+                if following is not None:
+                    first.append(ahead.submit(prepare, following))
+                yield case, prepared
+
+        yield coming()
 
 
-def run_pipeline(cases: Sequence[Case], steps: Steps, get_ready: Callable[[], None] = lambda: None) -> None:
+def run_pipeline(coming: Iterable[Coming], steps: Steps) -> None:
     """Take every case through the steps; one that fails skips the rest of them, and the others go on.
 
     The network runs in the thread of the caller, where `steps.done` is called too. Beside it at most one case is
-    prepared or waits for the network, and at most one is finished, so memory does not grow with the number of cases.
-    Threads suffice: what takes time is done by NumPy, SciPy, ITK and PyTorch, which let other threads run, and nothing
-    has to be copied between processes. `get_ready` is called once, while the first case is prepared; what it raises
-    ends the run.
+    finished, in another thread.
     """
-    with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(1) as behind, _nothing_more(ahead):
-        coming = [ahead.submit(steps.prepare, case) for case in cases[:1]]
-        get_ready()
+    with ThreadPoolExecutor(1) as behind:
         finishing: tuple[Case, Future[None]] | None = None
-        for case, following in zip(cases, [*cases[1:], None]):
-            prepared = coming.pop()
-            wait([prepared])
-            if following is not None:
-                coming.append(ahead.submit(steps.prepare, following))
+        for case, prepared in coming:
             try:
                 predicted = steps.network(case, prepared.result())
             except Exception as error:  # noqa: BLE001

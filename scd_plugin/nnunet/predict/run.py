@@ -1,31 +1,29 @@
-"""`scd predict`: images in, label maps out, from a model folder of nnU-Net."""
+"""`scd predict`: images in, label maps out, from a model folder of nnU-Net.
+
+What needs a network is imported when the first case is being prepared: MONAI takes seconds, and preparing doesn't need
+it.
+"""
 
 from __future__ import annotations
 
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
-from nnunetv2.inference.sliding_window_prediction import compute_gaussian
-from torch import nn
 
 from scd_plugin import __version__
 from scd_plugin.dataset_layout import left_out
 from scd_plugin.folders import check_output_file
 from scd_plugin.freed_memory import can_keep_freed_memory, freed_memory_kept
-from scd_plugin.networks.cast_weights import cast_weights
-from scd_plugin.networks.family import SCDNetwork
-from scd_plugin.networks.openvino_network import OpenVINONetwork
-from scd_plugin.networks.replay import cuda_graphs_wanted
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.model.trained_model import ModelFolder
-from scd_plugin.nnunet.model.trained_network import build_network
 from scd_plugin.nnunet.predict.bars import PredictionProgress
 from scd_plugin.nnunet.predict.clock import (
     CaseTimes,
@@ -34,19 +32,43 @@ from scd_plugin.nnunet.predict.clock import (
     typed_command,
 )
 from scd_plugin.nnunet.predict.jobs import TIMES, Case, check_cascade, find_cases, left_to_do
-from scd_plugin.nnunet.predict.pipeline import run_pipeline
+from scd_plugin.nnunet.predict.pipeline import prepared_ahead, run_pipeline
+from scd_plugin.nnunet.predict.prepare import Preparation
 from scd_plugin.nnunet.predict.resampling import torch_resampling
 from scd_plugin.nnunet.predict.settings import PredictSettings
 from scd_plugin.nnunet.predict.statistics import rows_in, write_statistics
-from scd_plugin.nnunet.predict.steps import Steps
 from scd_plugin.nnunet.predict.threads import idle_cores_note, nnunets_threads, pytorch_threads
-from scd_plugin.nnunet.predict.windows import WindowPredictor
 from scd_plugin.processor import slow_bfloat16_note
+from scd_plugin.quick_imports import quick_imports
+from scd_plugin.switches import cuda_graphs_wanted
 
 __all__ = ["TIMES_FILE", "predict", "record"]
 
 TIMES_FILE = "scd_predict.json"
 STATISTICS_FILE = "statistics.csv"
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """What a run reads and writes."""
+
+    everything: list[Case]
+    """Those whose label map is there already, too."""
+    cases: list[Case]
+    """Those to predict."""
+    to_count: list[Case]
+    """Those that stay, and whose statistics are missing."""
+    folder: Path
+    """Of the label maps."""
+    times: Path
+    statistics: Path
+    record: dict[str, Any]
+    """What the times depend on."""
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether everything is there."""
+        return not (self.cases or self.to_count)
 
 
 def predict(
@@ -69,6 +91,44 @@ def predict(
     settings, progress = settings or PredictSettings(), progress or PredictionProgress()
     images, output = images.expanduser(), output.expanduser()
     model = _read_model(model_folder, settings)
+    todo = _what_to_do(images, output, model, settings, progress)
+    preparation, finished = Preparation(model, _mirror_axes(model, settings), progress), list[CaseTimes]()
+    start = perf_counter()
+    with (
+        freed_memory_kept(settings.torch_device) as kept,
+        pytorch_threads(settings.torch_device),
+        prepared_ahead(todo.cases, preparation) as coming,
+    ):
+        with quick_imports():
+            from scd_plugin.nnunet.predict.predictor import compile_ahead, predictor_of
+            from scd_plugin.nnunet.predict.steps import Steps
+
+        names, folds = [case.name for case in todo.cases], len(model.folds)
+        with predictor_of(model, settings) as predictor:
+            if todo.is_nothing:
+                return []
+            for note in filter(None, _notes(settings)):
+                progress.say(f"note: {note}")
+            _prepare_output(model, output, todo)
+            predictor.on_windows, predictor.on_window = progress.windows, progress.window
+            with (
+                _statistics_written(todo, model.recipe, settings) as rows,
+                timed_run(todo.times, todo.record, names, finished, start),
+                progress.shown(len(names), folds),
+            ):
+                steps = Steps(model, predictor, progress, preparation.times, finished, kept, rows)
+                for case in todo.to_count:
+                    steps.count_written(case)
+                if names:
+                    compile_ahead(predictor, model)
+                run_pipeline(coming, steps)
+    return sorted(finished, key=lambda times: times.case)
+
+
+def _what_to_do(
+    images: Path, output: Path, model: ModelFolder, settings: PredictSettings, progress: PredictionProgress
+) -> _Todo:
+    """Find the cases and where their label maps go; say which images are left out."""
     recipe = model.recipe
     ending, endings = recipe.file_ending, recipe.plans.image_reader_writer_class.supported_file_endings
     everything = find_cases(images, output, ending, previous_stage=settings.previous_stage, endings=endings)
@@ -78,41 +138,34 @@ def predict(
         raise ValueError(msg)
     if images.is_dir() and (others := _left_out(images, everything, ending, endings)):
         progress.say(f"note: {others}")
-    times_file = settings.times or _file_beside(output, everything, TIMES_FILE)
+    times = settings.times or _file_beside(output, everything, TIMES_FILE)
     ran = {"command": typed_command(), "input": str(images.absolute()), "output": str(folder.resolve())}
     ran |= record(model, settings)
     statistics = _file_beside(output, everything, STATISTICS_FILE)
     cases, to_count = everything, list[Case]()
     if settings.keep_existing:
-        cases, to_count = _left_to_do(everything, settings, times_file, ran, statistics)
-    network = _build_network(model, settings)
-    predictor = WindowPredictor(network, recipe, model.weights, settings, mirror_axes=model.mirror_axes)
-    predictor.on_windows, predictor.on_window = progress.windows, progress.window
+        cases, to_count = _left_to_do(everything, settings, times, ran, statistics)
+    return _Todo(everything, cases, to_count, folder, times, statistics, ran)
+
+
+def _mirror_axes(model: ModelFolder, settings: PredictSettings) -> tuple[int, ...]:
+    """Axes over which this run mirrors."""
+    return (model.mirror_axes or ()) if settings.mirroring else ()
+
+
+@contextmanager
+def _statistics_written(
+    todo: _Todo, recipe: NnunetRecipe, settings: PredictSettings
+) -> Iterator[list[dict[str, Any]] | None]:
+    """Write the rows that a run adds, if it is asked for them, whether it comes to its end or not."""
     rows: list[dict[str, Any]] | None = [] if settings.statistics else None
-    if not cases and not to_count:
-        return []
-    for note in filter(None, _notes(settings)):
-        progress.say(f"note: {note}")
-    _prepare_output(model, output, everything, times_file)
-    finished: list[CaseTimes] = []
     try:
-        with (
-            timed_run(times_file, ran, [case.name for case in cases], finished),
-            freed_memory_kept(settings.torch_device) as kept,
-            pytorch_threads(settings.torch_device),
-            progress.shown(len(cases), len(model.folds)),
-        ):
-            steps = Steps(model, predictor, progress, finished, keeps_freed_memory=kept, statistics=rows)
-            for case in to_count:
-                steps.count_written(case)
-            if cases:
-                run_pipeline(cases, steps, partial(_compile, network, model, settings))
+        yield rows
     finally:
-        compute_gaussian.cache_clear()
         if rows:
-            there = {path.name.removesuffix(ending) for path in folder.iterdir() if path.name.endswith(ending)}
-            write_statistics(statistics, rows, list(recipe.channel_names.values()), cases_to_keep=there)
-    return sorted(finished, key=lambda times: times.case)
+            ending = recipe.file_ending
+            there = {path.name.removesuffix(ending) for path in todo.folder.iterdir() if path.name.endswith(ending)}
+            write_statistics(todo.statistics, rows, list(recipe.channel_names.values()), cases_to_keep=there)
 
 
 def _left_to_do(
@@ -148,35 +201,6 @@ def _read_model(folder: Path, settings: PredictSettings) -> ModelFolder:
     return replace(model, recipe=recipe)
 
 
-def _build_network(model: ModelFolder, settings: PredictSettings) -> nn.Module:
-    """Build the network, with the weights of the first fold and the share of tokens that the settings ask for."""
-    network = build_network(model)
-    if settings.keep is not None:
-        if not isinstance(network, SCDNetwork) or not network.pruning_stages():
-            msg = f"keep is for networks that prune tokens, and that of {model.trainer_name} prunes none; leave it out"
-            raise ValueError(msg)
-        network.set_keep_ratio(settings.keep)
-    if settings.engine == "openvino":
-        return _through_openvino(network, model, settings)
-    if settings.network_dtype != "float32":
-        cast_weights(network, getattr(torch, settings.network_dtype))
-    return network
-
-
-def _through_openvino(network: nn.Module, model: ModelFolder, settings: PredictSettings) -> nn.Module:
-    """Have OpenVINO run the network."""
-    compiled = OpenVINONetwork(network, settings.network_dtype, settings.threads or nnunets_threads())
-    compiled.load_state_dict(model.weights[0])
-    return compiled
-
-
-def _compile(network: nn.Module, model: ModelFolder, settings: PredictSettings) -> None:
-    """Compile the first fold of a network that OpenVINO runs, before the first case waits for it."""
-    if isinstance(network, OpenVINONetwork):
-        window = (settings.batch, model.recipe.num_channels, *model.recipe.configuration.patch_size)
-        network.compile_for(torch.empty(window))
-
-
 def _notes(settings: PredictSettings) -> Iterator[str | None]:
     """Say why it may be slower on this CPU than it could be."""
     if settings.network_dtype == "bfloat16":
@@ -191,16 +215,15 @@ def _file_beside(output: Path, cases: Sequence[Case], name: str) -> Path:
     return cases[0].output.with_name(f"{cases[0].probabilities.stem}_{name}" if alone else name)
 
 
-def _prepare_output(model: ModelFolder, output: Path, cases: Sequence[Case], times: Path) -> None:
+def _prepare_output(model: ModelFolder, output: Path, todo: _Todo) -> None:
     """Make the folders that are written to."""
-    folder = cases[0].output.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    if cases[0].output != output:
+    todo.folder.mkdir(parents=True, exist_ok=True)
+    if todo.everything[0].output != output:
         # nnU-Net's evaluation and post-processing look for them there
         for name in ("dataset.json", "plans.json"):
-            shutil.copyfile(model.folder / name, folder / name)
-    check_output_file(times, TIMES)
-    times.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(model.folder / name, todo.folder / name)
+    check_output_file(todo.times, TIMES)
+    todo.times.parent.mkdir(parents=True, exist_ok=True)
 
 
 def record(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
@@ -212,7 +235,7 @@ def record(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
         "model": str(model.folder.resolve()),
         "trainer": model.trainer_name,
         "configuration": model.configuration,
-        "mirror_axes": list(model.mirror_axes or ()) if settings.mirroring else [],
+        "mirror_axes": list(_mirror_axes(model, settings)),
         **asdict(settings),
         "folds": list(model.folds),
         "dtype": settings.network_dtype,

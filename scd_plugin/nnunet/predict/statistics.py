@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.data.utils import orientation_ras_lps
 from scipy.ndimage import find_objects
 
 from scd_plugin.nnunet.model.recipe import Array
@@ -44,6 +43,9 @@ def index_to_world(properties: Mapping[str, Any]) -> Array:
     """
     matrix = np.eye(4)
     if "nibabel_stuff" in properties:
+        # MONAI takes seconds to import, and label maps are read by few with nibabel
+        from monai.data.utils import orientation_ras_lps
+
         known = properties["nibabel_stuff"]
         return np.asarray(orientation_ras_lps(known.get("reoriented_affine", known["original_affine"])))
     if "sitk_stuff" in properties:

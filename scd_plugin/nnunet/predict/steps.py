@@ -1,10 +1,8 @@
-"""The three steps of a case: prepare, network, finish. Each times its stages; each may run in a thread of its own."""
+"""What comes after a case is prepared: network, finish. Each times its stages; each may run in a thread of its own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -12,49 +10,21 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import save_pickle
 from torch import Tensor
 
-from scd_plugin.dicom_series import series_to_file
 from scd_plugin.freed_memory import give_freed_memory_back
 from scd_plugin.measure.stage_colours import FOLDER, SHARES, write_colours
-from scd_plugin.nnunet.model.recipe import Array, NnunetRecipe
+from scd_plugin.nnunet.model.recipe import Array
 from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.predict.bars import PredictionProgress
 from scd_plugin.nnunet.predict.class_by_class import can_go_class_by_class, label_map
 from scd_plugin.nnunet.predict.clock import CaseTimes
 from scd_plugin.nnunet.predict.jobs import Case
 from scd_plugin.nnunet.predict.keep_map import WholeImage, on_image_grid
-from scd_plugin.nnunet.predict.plausible import doubts
+from scd_plugin.nnunet.predict.prepare import read_case
 from scd_plugin.nnunet.predict.statistics import case_statistics, class_values
 from scd_plugin.nnunet.predict.windows import WindowPredictor
 from scd_plugin.whole_files import moved_into_place
 
-__all__ = ["Predicted", "Steps", "non_finite_channels", "read_case"]
-
-
-def non_finite_channels(data: Tensor) -> list[int]:
-    """Find the channels of an image (C, D, H, W) that hold NaN or infinite voxels.
-
-    Normalisation spreads a single one over the whole image, and the label map of NaN logits is background everywhere.
-    """
-    return [channel for channel, image in enumerate(data) if not torch.isfinite(image).all()]
-
-
-def read_case(case: Case, recipe: NnunetRecipe) -> tuple[Array, dict[str, Any]]:
-    """Read a case's image with the plans' reader: (C, Z, Y, X), and its properties.
-
-    Raises:
-        ValueError: as `NnunetRecipe.read`; for a DICOM series, as `series_to_file`.
-    """
-    if not case.is_series:
-        return recipe.read([str(path) for path in case.images])
-    # no reader of nnU-Net's takes a series
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / f"{case.name}{case.file_ending}"
-        series_to_file(case.images[0], file)
-        try:
-            return recipe.read([str(file)])
-        except ValueError as error:
-            # that file is nobody's
-            raise ValueError(str(error).replace(str(file), str(case.images[0]))) from None
+__all__ = ["Predicted", "Steps"]
 
 
 class Predicted(NamedTuple):
@@ -75,6 +45,8 @@ class Steps:
     model: ModelFolder
     predictor: WindowPredictor
     progress: PredictionProgress
+    times: dict[str, CaseTimes]
+    """Those of each case that was prepared, by its name."""
     finished: list[CaseTimes]
     """The times of cases that are written or have failed are added to it."""
     keeps_freed_memory: bool = False
@@ -83,34 +55,6 @@ class Steps:
     """A row for each class of a case that is written is added to it, if there is such a list."""
     keep_maps: dict[str, WholeImage] = field(default_factory=dict)
     """Those of cases that went through the network and are not written yet, by their names."""
-    times: dict[str, CaseTimes] = field(default_factory=dict)
-    """Those of each case that was started, by its name."""
-
-    def prepare(self, case: Case) -> tuple[Tensor, dict[str, Any]]:
-        """Read a case's images and preprocess them to (C, D, H, W); beside it, what `finish` needs to know of them.
-
-        Raises:
-            ValueError: if a file is missing or channels are wrong, or if voxels are NaN or infinite.
-        """
-        recipe, axes = self.model.recipe, self.predictor.allowed_mirroring_axes or ()
-        times = self.times[case.name] = CaseTimes(case.name, self.model.folds, mirrored_passes=2 ** len(axes))
-        with times.stage("read"):
-            case.check_files()
-            image, properties = read_case(case, recipe)
-            for doubt in doubts(image, properties["spacing"], recipe):
-                self.progress.say(f"note: {case.name}: {doubt}")
-            previous = None if case.previous is None else recipe.read_label_map(str(case.previous))
-        with times.stage("preprocess"):
-            array, known = recipe.preprocess(image, properties, previous)
-            data = torch.from_numpy(array).to(dtype=torch.float32, memory_format=torch.contiguous_format)
-            if bad := non_finite_channels(data):
-                names = list(recipe.channel_names.values())
-                msg = (
-                    f"channel {', '.join(names[channel] for channel in bad)} holds NaN or infinite voxels, so a label "
-                    "map would mean nothing; replace these voxels in the image and predict it again"
-                )
-                raise ValueError(msg)
-        return data, known
 
     def network(self, case: Case, prepared: tuple[Tensor, dict[str, Any]]) -> Predicted:
         """Run the network over all windows and folds; ValueError where its output is NaN."""

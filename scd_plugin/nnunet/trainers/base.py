@@ -30,11 +30,12 @@ from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.guidance import TARGETS, guide_weight
 from scd_plugin.nnunet.augmentation.device_batches import DeviceAugmenter
 from scd_plugin.nnunet.augmentation.device_loaders import loaders_on_device
-from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types, unwrapped
+from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types
 from scd_plugin.nnunet.planning.planned_network import TRAINED_BY, planned_network
 from scd_plugin.nnunet.planning.token_sizes import token_geometry
 from scd_plugin.nnunet.trainers.contradictions import explicit_settings, refuse_contradiction
 from scd_plugin.nnunet.trainers.epoch_progress import EpochProgress
+from scd_plugin.nnunet.trainers.inner_network import unwrapped
 from scd_plugin.nnunet.trainers.nonfinite import NonFiniteWatch
 from scd_plugin.nnunet.trainers.recorded_training import RecordedTraining
 from scd_plugin.nnunet.trainers.trained_plans import as_trained, trained_plans, with_other_folds

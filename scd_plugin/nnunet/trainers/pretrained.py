@@ -17,7 +17,8 @@ from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.transfer import adapt_weights
 from scd_plugin.networks.wrappers import without_wrappers
-from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint, unwrapped
+from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint
+from scd_plugin.nnunet.trainers.inner_network import unwrapped
 
 __all__ = ["grid_of", "load_pretrained_weights"]
 

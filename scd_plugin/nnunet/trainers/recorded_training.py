@@ -10,7 +10,7 @@ from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimu
 from torch import Tensor
 
 from scd_plugin.networks.family import SCDNetwork
-from scd_plugin.nnunet.model.checkpoint import unwrapped
+from scd_plugin.nnunet.trainers.inner_network import unwrapped
 from scd_plugin.nnunet.trainers.recorded_steps import LateLosses, RecordedSteps, why_not_recorded
 
 __all__ = ["RecordedTraining"]

@@ -18,10 +18,10 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from scd_plugin.folders import choose_folds
 from scd_plugin.nnunet.model import trained_network as network_module
-from scd_plugin.nnunet.model.checkpoint import unwrapped
 from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.model.trained_network import build_network, find_any_trainer
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
+from scd_plugin.nnunet.trainers.inner_network import unwrapped
 
 
 @pytest.mark.parametrize(

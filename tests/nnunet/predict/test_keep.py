@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from scd_plugin import SCDNetwork
-from scd_plugin.nnunet.predict import run
+from scd_plugin.nnunet.predict import predictor
 from scd_plugin.nnunet.predict.run import predict
 from scd_plugin.nnunet.predict.settings import PredictSettings
 
@@ -26,8 +26,8 @@ def at(keep: float | None, **settings: Any) -> PredictSettings:
 def built(monkeypatch: pytest.MonkeyPatch) -> list[SCDNetwork]:
     """Networks in the order in which predictions build them."""
     networks: list[SCDNetwork] = []
-    build = run.build_network
-    monkeypatch.setattr(run, "build_network", lambda model: networks.append(build(model)) or networks[-1])
+    build = predictor.build_network
+    monkeypatch.setattr(predictor, "build_network", lambda model: networks.append(build(model)) or networks[-1])
     return networks
 
 

@@ -6,7 +6,7 @@ from threading import Event, current_thread, main_thread
 
 import pytest
 
-from scd_plugin.nnunet.predict.pipeline import run_pipeline
+from scd_plugin.nnunet.predict.pipeline import prepared_ahead, run_pipeline
 
 WAIT = 60
 
@@ -42,7 +42,8 @@ class Recorder:
         self.results[case] = None if error is None else str(error)
 
     def run(self, cases: str) -> None:
-        run_pipeline(cases, self)
+        with prepared_ahead(cases, self.prepare) as coming:
+            run_pipeline(coming, self)
 
 
 @pytest.mark.parametrize("cases", ["", "a", "abcde"])
@@ -143,30 +144,23 @@ def test_an_interrupt_is_no_failed_case() -> None:
     assert recorder.results == {}
 
 
-def test_gets_ready_while_the_first_case_is_prepared() -> None:
-    prepared, ready = Event(), []
+def test_the_first_case_is_prepared_at_once() -> None:
+    prepared = Event()
 
-    class Patient(Recorder):
-        def prepare(self, case: str) -> str:
-            # ends only if what makes ready does not wait for it
-            assert prepared.wait(WAIT)
-            return super().prepare(case)
-
-    def get_ready() -> None:
-        ready.append("ready")
+    def prepare(case: str) -> str:
         prepared.set()
+        return f"prepare {case}"
 
-    steps = Patient()
-    run_pipeline("ab", steps, get_ready)
-    assert ready == ["ready"]
+    steps = Recorder()
+    with prepared_ahead("ab", prepare) as coming:
+        assert prepared.wait(WAIT)
+        assert steps.log == []
+        run_pipeline(coming, steps)
     assert steps.results == {"a": None, "b": None}
 
 
-def test_what_does_not_get_ready_ends_the_run() -> None:
-    def get_ready() -> None:
-        raise ValueError("OpenVINO can't run the network")
-
+def test_what_fails_beside_the_first_case_ends_the_run() -> None:
     steps = Recorder()
-    with pytest.raises(ValueError, match="OpenVINO can't run the network"):
-        run_pipeline("ab", steps, get_ready)
-    assert [line for line in steps.log if not line.startswith("prepare")] == []
+    with pytest.raises(ValueError, match="weights do not fit"), prepared_ahead("ab", steps.prepare):
+        raise ValueError("weights do not fit")
+    assert steps.log == ["prepare a"]
