@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from scd_plugin.networks.cast_weights import CastCopy, cast_copy
 from scd_plugin.networks.pass_key import memory_format
 
 __all__ = ["CudaGraph", "recorded", "renew_state"]
@@ -69,10 +71,17 @@ def renew_state(generators: Sequence[Any], device: int) -> None:
         generators[device].graphsafe_set_state(generators[device].clone_state())
 
 
+def _cast_and_passed(copied: CastCopy, image: Tensor) -> Any:
+    """Answer of a copied network, whose weights are cast first."""
+    copied.renew()
+    return nn.Module.__call__(copied.network, image)
+
+
 class CudaGraph:
     """A recorded pass of a network over images like one that is given.
 
-    The network is not kept, only the places of its weights. Whatever is called between recording and replay may use the
+    The network is not kept, only its weights. Under autocast each replay begins with one operator that
+    casts them, in place of one for each of them. Whatever is called between recording and replay may use the
     device, in this thread or another; a replay must not be started while another of a graph `beside` it is running.
 
     Args:
@@ -96,7 +105,14 @@ class CudaGraph:
         # replays in or out of inference mode write into these tensors
         with torch.cuda.device(image.device), torch.inference_mode(mode=False), torch.no_grad(), autocast:
             self.image = torch.empty_like(image, memory_format=memory_format(image)).copy_(image)
-            self.stream, self.graph, self.output = recorded(lambda: nn.Module.__call__(network, self.image), beside)
+            self.copied: CastCopy | None = None
+            """Kept, since the graph reads what it holds."""
+            work = partial(nn.Module.__call__, network, self.image)
+            if torch.is_autocast_enabled(kind):
+                known = beside.copied.cast if beside and beside.copied else None
+                self.copied = cast_copy(network, torch.get_autocast_dtype(kind), known)
+                work = partial(_cast_and_passed, self.copied, self.image)
+            self.stream, self.graph, self.output = recorded(work, beside)
 
     def __call__(self, image: Tensor) -> Any:
         """Answer for an image; the next replay writes over the answer."""

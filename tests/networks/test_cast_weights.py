@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from scd_plugin.networks.cast_weights import cast_weights
+from scd_plugin.networks.cast_weights import cast_copy, cast_weights
 from scd_plugin.networks.family import ComposedNetwork
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -54,3 +54,45 @@ def test_parts_of_someone_else_stay(small: Callable[..., Any]) -> None:
     for other in (composed, nn.Sequential(nn.Linear(2, 2))):
         cast_weights(other, torch.float16)
         assert {parameter.dtype for parameter in other.parameters()} == {torch.float32}
+
+
+class TestCopies:
+    """As the recording of a pass has them."""
+
+    @pytest.mark.parametrize("variant", VARIANTS)
+    def test_same_logits_with_the_weights_as_they_are(self, request: pytest.FixtureRequest, variant: str) -> None:
+        fixture, changes = VARIANTS[variant]
+        net: Any = request.getfixturevalue(fixture)(**changes).eval()
+        image, copied = torch.randn(2, *net.image_shape), cast_copy(net, torch.bfloat16)
+        for scale in (1.0, 1.5):
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                for parameter in net.parameters():
+                    parameter *= scale
+                copied.renew()
+                assert torch.equal(copied.network(image), net(image))
+        assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
+
+    def test_only_what_is_cast_takes_memory(self, small: Callable[..., Any]) -> None:
+        net = small()
+        copied = cast_copy(net, torch.bfloat16)
+        own = dict(net.named_parameters())
+        for name, parameter in copied.network.named_parameters():
+            assert (parameter is own[name]) == (parameter.dtype == torch.float32), name
+        assert len(copied.cast) == len(copied.originals) > 50
+
+    def test_memory_of_another_copy_is_used_again(self, small: Callable[..., Any]) -> None:
+        net = small()
+        first = cast_copy(net, torch.bfloat16)
+        second = cast_copy(net, torch.bfloat16, first.cast)
+        assert [one.data_ptr() for one in second.cast.values()] == [one.data_ptr() for one in first.cast.values()]
+        other = cast_copy(net, torch.float16, first.cast)
+        assert {one.dtype for one in other.cast.values()} == {torch.float16}
+
+    def test_what_was_cast_before_and_parts_of_someone_else_stay(self, small: Callable[..., Any]) -> None:
+        net = small()
+        composed = ComposedNetwork(net.encoder, net.completion, net.decoder, out_channels=net.out_channels, num_taps=3)
+        assert cast_copy(composed, torch.bfloat16).cast == {}
+        cast_weights(net, torch.bfloat16)
+        copied = cast_copy(net, torch.bfloat16)
+        assert copied.cast == {}
+        copied.renew()

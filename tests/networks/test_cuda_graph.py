@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -125,6 +126,26 @@ def test_memory_is_shared_on_one_stream() -> None:
     second = CudaGraph(Doubler(), torch.zeros(2, 1, 4, 4), first)
     assert second.stream is first.stream
     assert "record into pool of 0, thread_local" in CALLS
+
+
+def test_weights_are_cast_by_one_operator(small: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    net = small().eval()
+    image, weights = torch.randn(1, *net.image_shape), net.state_dict()
+    renewed: list[int] = []
+    renew = torch._foreach_copy_
+    monkeypatch.setattr(torch, "_foreach_copy_", lambda to, new: renewed.append(len(to)) or renew(to, new))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        first = CudaGraph(net, image)
+        assert torch.equal(first.output, nn.Module.__call__(net, image))
+        second = CudaGraph(net, torch.cat([image, image]), first)
+    # the pass before the recording, and that which is recorded
+    assert renewed == [len(first.copied.originals)] * 4
+    shared = zip(first.copied.cast.values(), second.copied.cast.values())
+    assert all(one is other for one, other in shared)
+    assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
+    renewed.clear()
+    assert CudaGraph(net, image).copied is None
+    assert renewed == []
 
 
 def test_a_failure_sets_the_stream_back() -> None:
