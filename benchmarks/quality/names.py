@@ -46,6 +46,7 @@ NAMES = {
     "primus-pruned-half": "SCD-Primus, a half kept, by entropy and what it learns",
     "primus-shallow-half": "Primus, as many blocks as a half costs",
     "primus-guided-half": "SCD-Primus, a half kept, labels teach",
+    "primus-guided-half-deep": "SCD-Primus, a half kept, as many blocks as Primus's cost pays for, labels teach",
     "primus-guided-drawn": "SCD-Primus, ratios drawn, here with a half kept, labels teach",
     "primus-shallow-gradual": "Primus, as many blocks as the three steps cost",
     "primus-guided-gradual": "SCD-Primus, a quarter kept in three steps, labels teach",

@@ -84,6 +84,19 @@ def primus(task: Task, size: dict[str, int], keep_ratio: Sequence[float] | float
     return SCDPrimus(1, task.num_classes, task.crop, keep_ratio=keep_ratio, **shape, **arguments)
 
 
+def primus_deep(task: Task, size: dict[str, int]) -> SCDPrimus:
+    """Build SCD-Primus that keeps a half, with as many blocks after its stage as Primus's cost pays for."""
+    with torch.device("meta"):
+        target = gmacs(primus(task, size))
+    (stage,) = primus(task, size, 0.5).pruning_stages()
+
+    def deeper(more: float) -> SCDPrimus:
+        longer = {**size, "num_layers": size["num_layers"] + int(more)}
+        return primus(task, longer, 0.5, prune_after=[stage.after_block])
+
+    return _nearest(target, 0, 100, deeper)
+
+
 def primus_gradual(task: Task, size: dict[str, int]) -> SCDPrimus:
     """Build SCD-Primus that comes to a quarter of the tokens step by step, after an eighth, a quarter and a half."""
     return primus(task, size, GRADUAL, prune_after=[size["num_layers"] // part for part in (8, 4, 2)])
@@ -139,7 +152,7 @@ def deep(task: Task, size: dict[str, int]) -> SCDUNETR:
     return _nearest(target, 0, 100, deeper)
 
 
-def _nearest(target: float, low: float, high: float, make: Callable[[float], SCDUNETR]) -> SCDUNETR:
+def _nearest(target: float, low: float, high: float, make: Callable[[float], Network]) -> Network:
     """Halve the interval of a setting that raises the cost until the cost is nearest to the target, from below."""
     for _ in range(10):
         middle = (low + high) / 2
@@ -194,6 +207,7 @@ NETWORKS: dict[str, Builder] = {
     "primus-guided-half": partial(primus, keep_ratio=0.5),
     "primus-guided-drawn": partial(primus, keep_ratio=0.5),
     "primus-shallow-half": partial(primus_shallow, pruned=partial(primus, keep_ratio=0.5)),
+    "primus-guided-half-deep": primus_deep,
     "primus-guided-gradual": primus_gradual,
     "primus-shallow-gradual": partial(primus_shallow, pruned=primus_gradual),
     "guided-larger": larger,

@@ -100,6 +100,7 @@ def plain() -> list[Run]:
             "primus-shallow-half",
             "primus-guided-gradual",
             "primus-shallow-gradual",
+            "primus-guided-half-deep",
         ),
         ("light-dense", "light-shallow", "light", "light-guided"),
         ("subvoxel-dense", "subvoxel-shallow", "subvoxel", "subvoxel-guided"),
