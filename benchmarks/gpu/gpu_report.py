@@ -1,11 +1,30 @@
-"""The page of a GPU run, made of its rows."""
+"""The page of a GPU run, made of its rows; `gpu_run.py` writes it, and
+
+    python benchmarks/gpu/gpu_report.py gpu.json
+
+makes it anew beside the file.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+
+CASE_COLUMNS = (
+    "Command",
+    "Trainer",
+    "command to file, s",
+    "preprocess",
+    "network",
+    "resample",
+    "GPU memory, GB",
+    "load",
+)
 
 # whom all are compared with
 OTHERS = ("dense", "nnunet")
@@ -84,11 +103,12 @@ def _cases(rows: Sequence[Row]) -> list[str]:
     done = [row for row in rows if "seconds" in row]
     if not done:
         return []
-    lines = ["| Command | Trainer | command to file, s | GPU memory, GB |", "|---|---|---|---|"]
-    lines += [
-        f"| `{row['command']}` | `{row['trainer']}` | {row['seconds']:.1f} | {row['gpu_bytes'] / 1e9:.2f} |"
-        for row in done
-    ]
+    lines = [f"| {' | '.join(CASE_COLUMNS)} |", "|---" * len(CASE_COLUMNS) + "|"]
+    for row in done:
+        stages = row.get("stages", {})
+        own = [f"{stages[name]:.1f}" if name in stages else "-" for name in ("preprocess", "network", "resample")]
+        cells = [f"`{row['command']}`", f"`{row['trainer']}`", f"{row['seconds']:.1f}", *own]
+        lines.append("| " + " | ".join([*cells, f"{row['gpu_bytes'] / 1e9:.2f}", f"{row['load']:.1f}"]) + " |")
     return ["## A whole case", "\n".join(lines)]
 
 
@@ -112,3 +132,8 @@ def _missing(row: Row) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1])
+    file.with_suffix(".md").write_text(markdown(json.loads(file.read_text(encoding="utf-8"))), encoding="utf-8")

@@ -130,7 +130,7 @@ def _predicted(root: Path, command: str, options: Sequence[str], model: Path, se
     folders = ["-i", str(root / "images"), "-o", str(output), "-m", str(model)]
     words = [sys.executable, "-W", "ignore", "-c", COMMANDS[command], *folders, *options]
     words += ["--json", str(times), "--device", DEVICE] if command == "scd predict" else ["-f", "0", "-device", DEVICE]
-    begin = time.perf_counter()
+    load, begin = os.getloadavg()[0], time.perf_counter()
     try:
         with _memory_taken() as taken:
             ended = subprocess.run(
@@ -140,9 +140,9 @@ def _predicted(root: Path, command: str, options: Sequence[str], model: Path, se
         return {"skipped": "time is short"}
     if ended.returncode:
         return {"error": (ended.stderr.strip() or ended.stdout.strip())[-300:]}
-    row = {"seconds": time.perf_counter() - begin, "gpu_bytes": taken[0]}
+    row = {"seconds": time.perf_counter() - begin, "gpu_bytes": taken[0], "load": load}
     if command == "scd predict":
-        row["stages"] = json.loads(times.read_text())
+        row["stages"] = json.loads(times.read_text())["runs"][0]["cases"][0]["seconds"]
     for file in output.glob("*"):
         file.unlink()
     return row

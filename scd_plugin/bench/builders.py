@@ -6,7 +6,6 @@ Imports wait until a network is built.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from scd_plugin.bench.bench_settings import crop_text
@@ -40,13 +39,12 @@ def plain(**arguments: Any) -> nn.Module:
 
 
 def primus(name: str, *, in_channels: int, out_channels: int, img_size: Sequence[int]) -> nn.Module:
-    """A Primus, built by nnU-Net's own trainer for the one of that name."""
-    from nnunetv2.training.nnUNetTrainer.primus import primus_trainers
+    """A Primus by its class in dynamic-network-architectures, with the settings of nnU-Net's trainer for it."""
+    from dynamic_network_architectures.architectures import primus as library
 
-    # of plans and configuration it reads the crop alone
-    configuration = SimpleNamespace(patch_size=tuple(img_size))
-    trainer = getattr(primus_trainers, f"nnUNet_{name}_Trainer")
-    built: nn.Module = trainer.build_network_architecture(None, configuration, in_channels, out_channels, False)
+    settings = {"drop_path_rate": 0.2, "scale_attn_inner": True, "init_values": 0.1}
+    sizes = {"patch_embed_size": (8, 8, 8), "input_shape": tuple(img_size)}
+    built: nn.Module = getattr(library, name)(in_channels, out_channels, **sizes, **settings)
     return built
 
 

@@ -93,8 +93,8 @@ _EVERYONE = (
     Contestant(
         "swinunetr", "MONAI's SwinUNETR, feature size 48", parts.monai, partial(builders.monai, "SwinUNETR"), 32
     ),
-    Contestant("primus-s", "nnU-Net's Primus S", parts.primus, partial(builders.primus, "Primus_S"), 8),
-    Contestant("primus-m", "nnU-Net's Primus M", parts.primus, partial(builders.primus, "Primus_M"), 8),
+    Contestant("primus-s", "nnU-Net's Primus S", parts.primus, partial(builders.primus, "PrimusS"), 8),
+    Contestant("primus-m", "nnU-Net's Primus M", parts.primus, partial(builders.primus, "PrimusM"), 8),
     Contestant("primusv3-s", "nnU-Net's Primus V3 S", parts.primus, partial(builders.primus, "PrimusV3S"), 8),
     *(
         _ours(f"scd-{preset}", f"SCDPrimus: {preset} with pruning and completion", preset, takes_keep_ratio=True)

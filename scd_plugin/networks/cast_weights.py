@@ -29,35 +29,48 @@ def cast_weights(network: nn.Module, dtype: torch.dtype) -> None:
 
 
 class CastCopy(NamedTuple):
-    """A network that reads another's weights, and what autocast makes of some of them."""
+    """A network that is another one but for the weights that autocast casts; they are cast already."""
 
     network: nn.Module
     originals: list[Tensor]
-    """(N) weights of the other network, in float32, that autocast casts."""
+    """(N) weights of the other network, in float32."""
     cast: dict[tuple[Any, ...], Tensor]
     """(N) what they are cast to, by what tells them apart; `renew` fills it."""
 
     def renew(self) -> None:
         """Cast the weights as they are now: one operator for all of them."""
-        if self.originals:
-            torch._foreach_copy_(list(self.cast.values()), self.originals)
+        torch._foreach_copy_(list(self.cast.values()), self.originals)
 
 
 def cast_copy(
     network: nn.Module, dtype: torch.dtype, known: Mapping[tuple[Any, ...], Tensor] | None = None
-) -> CastCopy:
-    """Copy a network, not its weights, but for those that `cast_weights` would cast to `dtype`.
+) -> CastCopy | None:
+    """Copy the modules of a network, and the weights that `cast_weights` would cast; all else is the network's own.
 
-    For these there is new memory, except where another copy's is `known`.
+    For these weights there is new memory, in `dtype`, except where that of another copy is `known`. None where there
+    is nothing to cast.
     """
     weights = [weight for layer in _cast_by_autocast(network) for weight in layer.parameters()]
     # a layer may stand in two places
     by_key = {(id(one), one.shape, one.stride(), dtype): one for one in weights if one.dtype == torch.float32}
+    if not by_key:
+        return None
     known = known or {}
     cast = {key: known[key] if key in known else torch.empty_like(one, dtype=dtype) for key, one in by_key.items()}
-    lent: dict[int, Any] = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-    lent |= {id(one): nn.Parameter(cast[key].detach(), requires_grad=False) for key, one in by_key.items()}
-    return CastCopy(copy.deepcopy(network, lent), [one.detach() for one in by_key.values()], cast)
+    lent = {id(one): nn.Parameter(cast[key].detach(), requires_grad=False) for key, one in by_key.items()}
+    return CastCopy(_modules_copied(network, lent, {}), [one.detach() for one in by_key.values()], cast)
+
+
+def _modules_copied(module: nn.Module, lent: Mapping[int, nn.Parameter], seen: dict[int, nn.Module]) -> nn.Module:
+    """Copy a module and those in it, with parameters that are `lent` in place of others; nothing else is copied."""
+    if id(module) not in seen:
+        seen[id(module)] = copied = copy.copy(module)
+        own, children = vars(module)["_parameters"], vars(module)["_modules"]
+        copied.__dict__["_parameters"] = {name: lent.get(id(one), one) for name, one in own.items()}
+        copied.__dict__["_modules"] = {
+            name: None if child is None else _modules_copied(child, lent, seen) for name, child in children.items()
+        }
+    return seen[id(module)]
 
 
 def _cast_by_autocast(network: nn.Module) -> Iterator[nn.Module]:

@@ -80,7 +80,7 @@ def _cast_and_passed(copied: CastCopy, image: Tensor) -> Any:
 class CudaGraph:
     """A recorded pass of a network over images like one that is given.
 
-    The network is not kept, only its weights. Under autocast each replay begins with one operator that
+    The network is not kept, only the places of its weights. Under autocast each replay begins with one operator that
     casts them, in place of one for each of them. Whatever is called between recording and replay may use the
     device, in this thread or another; a replay must not be started while another of a graph `beside` it is running.
 
@@ -105,13 +105,14 @@ class CudaGraph:
         # replays in or out of inference mode write into these tensors
         with torch.cuda.device(image.device), torch.inference_mode(mode=False), torch.no_grad(), autocast:
             self.image = torch.empty_like(image, memory_format=memory_format(image)).copy_(image)
-            self.copied: CastCopy | None = None
-            """Kept, since the graph reads what it holds."""
+            self.cast: dict[tuple[Any, ...], Tensor] = dict(beside.cast) if beside else {}
+            """Weights that this graph or others cast, where they read them."""
             work = partial(nn.Module.__call__, network, self.image)
             if torch.is_autocast_enabled(kind):
-                known = beside.copied.cast if beside and beside.copied else None
-                self.copied = cast_copy(network, torch.get_autocast_dtype(kind), known)
-                work = partial(_cast_and_passed, self.copied, self.image)
+                copied = cast_copy(network, torch.get_autocast_dtype(kind), self.cast)
+                if copied is not None:
+                    self.cast.update(copied.cast)
+                    work = partial(_cast_and_passed, copied, self.image)
             self.stream, self.graph, self.output = recorded(work, beside)
 
     def __call__(self, image: Tensor) -> Any:

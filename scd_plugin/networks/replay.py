@@ -137,7 +137,9 @@ class _Replays:
                     return None
                 if full:
                     self.graphs.popitem(last=False)
-                beside = next((graph for other, graph in self.graphs.items() if other.place == key.place), None)
+                # the latest, which knows what others before it have cast
+                others = [graph for other, graph in self.graphs.items() if other.place == key.place]
+                beside = others[-1] if others else None
                 with _RECORDING:
                     graph = CudaGraph(network, image, beside)
                 check_replay(graph, network, image)

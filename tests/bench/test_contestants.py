@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -162,6 +163,25 @@ class TestTwins:
 
 
 class TestBuilding:
+    @pytest.mark.parametrize(
+        ("label", "trainer"), [("primus-s", "Primus_S"), ("primus-m", "Primus_M"), ("primusv3-s", "PrimusV3S")]
+    )
+    def test_primus_is_that_of_nnunets_trainer(self, label: str, trainer: str) -> None:
+        trainers = pytest.importorskip("nnunetv2.training.nnUNetTrainer.primus.primus_trainers")
+        build = getattr(trainers, f"nnUNet_{trainer}_Trainer").build_network_architecture
+        with torch.device("meta"):
+            theirs = build(None, SimpleNamespace(patch_size=QUICK.crop), 1, 3, False)
+        ours = on_meta(label)
+        shapes = [{name: one.shape for name, one in network.state_dict().items()} for network in (ours, theirs)]
+        # the last layer has as many classes as are asked for
+        assert shapes[0].keys() == shapes[1].keys()
+        assert sum(shapes[0][name] != shapes[1][name] for name in shapes[0]) <= 2
+        layers = [
+            re.findall(r"DropPath\(.*\)|Dropout\(.*\)|LayerNorm.*", repr(network.eva)) for network in (ours, theirs)
+        ]
+        assert layers[0] == layers[1]
+        assert len(layers[0]) > 12
+
     def test_pruned_primus(self) -> None:
         network = on_meta("scd-primusv3-s:num_layers=4,prune_after=1x")
         assert isinstance(network, SCDPrimus)

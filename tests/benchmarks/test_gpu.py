@@ -229,7 +229,15 @@ class TestPage:
             made(
                 [
                     {"step": "machine", "what": "copy", "tb_per_second": 2.5},
-                    {"step": "whole-case", "command": "scd predict", "trainer": "T", "seconds": 4.25, "gpu_bytes": 2e9},
+                    {
+                        "step": "whole-case",
+                        "command": "scd predict",
+                        "trainer": "T",
+                        "seconds": 4.25,
+                        "gpu_bytes": 2e9,
+                        "load": 1.5,
+                        "stages": {"network": 1.25, "resample": 0.5},
+                    },
                     {
                         "step": "profiles",
                         "contestant": "fast",
@@ -243,7 +251,7 @@ class TestPage:
             )
         )
         assert "- copy: tb per second 2.5" in page
-        assert "| `scd predict` | `T` | 4.2 | 2.00 |" in page
+        assert "| `scd predict` | `T` | 4.2 | - | 1.2 | 0.5 | 2.00 | 1.5 |" in page
         assert "`fast`: 7 kernels, 2.00 ms" in page
         assert "| k | 3 | 1.000 |" in page
         assert "- profiles, scd: OutOfMemoryError: no room\n- training-128: needs 15 s\n" in page

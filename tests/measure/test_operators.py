@@ -34,7 +34,9 @@ def test_few_operators(build: Any, argument: str, most: int, most_autocast: int)
         net, image = build(argument), torch.empty(2, 1, 96, 96, 96)
     autocast = operators(net, image).total()
     assert most_autocast - 40 < autocast <= most_autocast
-    found = operators(cast_copy(net, torch.float16).network, image)
+    copied = cast_copy(net, torch.float16)
+    assert copied is not None
+    found = operators(copied.network, image)
     assert most - 40 < found.total() + 1 <= most, found
     # as `scd predict` has them
     cast_weights(net, torch.float16)

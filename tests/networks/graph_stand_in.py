@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from scd_plugin import SCDNetwork
 from scd_plugin.networks import replay
+from scd_plugin.networks.cast_weights import cast_copy
 from scd_plugin.switches import CUDA_GRAPHS
 
 
@@ -39,12 +40,16 @@ class StandIn:
             lent: dict[int, Any] = {id(one): nn.Parameter(one.data) for one in network.parameters()}
             lent |= {id(one): one.data for one in network.buffers()}
             self.network, self.image = copy.deepcopy(network, lent), image.clone()
+            self.copied = cast_copy(self.network, self.autocast["dtype"]) if self.autocast["enabled"] else None
             self.output = self.run()
         StandIn.recorded.append(self)
 
     def run(self) -> Any:
         with torch.autocast("cpu", **self.autocast):
-            return nn.Module.__call__(self.network, self.image)
+            if self.copied is None:
+                return nn.Module.__call__(self.network, self.image)
+            self.copied.renew()
+            return nn.Module.__call__(self.copied.network, self.image)
 
     def __call__(self, image: Tensor) -> Any:
         if self.fails is not None:

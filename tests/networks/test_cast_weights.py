@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -64,6 +65,7 @@ class TestCopies:
         fixture, changes = VARIANTS[variant]
         net: Any = request.getfixturevalue(fixture)(**changes).eval()
         image, copied = torch.randn(2, *net.image_shape), cast_copy(net, torch.bfloat16)
+        assert copied is not None
         for scale in (1.0, 1.5):
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 for parameter in net.parameters():
@@ -75,24 +77,48 @@ class TestCopies:
     def test_only_what_is_cast_takes_memory(self, small: Callable[..., Any]) -> None:
         net = small()
         copied = cast_copy(net, torch.bfloat16)
+        assert copied is not None
         own = dict(net.named_parameters())
         for name, parameter in copied.network.named_parameters():
             assert (parameter is own[name]) == (parameter.dtype == torch.float32), name
         assert len(copied.cast) == len(copied.originals) > 50
+        assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
 
     def test_memory_of_another_copy_is_used_again(self, small: Callable[..., Any]) -> None:
         net = small()
-        first = cast_copy(net, torch.bfloat16)
+        first, second = cast_copy(net, torch.bfloat16), None
+        assert first is not None
         second = cast_copy(net, torch.bfloat16, first.cast)
+        assert second is not None
         assert [one.data_ptr() for one in second.cast.values()] == [one.data_ptr() for one in first.cast.values()]
         other = cast_copy(net, torch.float16, first.cast)
+        assert other is not None
         assert {one.dtype for one in other.cast.values()} == {torch.float16}
 
-    def test_what_was_cast_before_and_parts_of_someone_else_stay(self, small: Callable[..., Any]) -> None:
+    def test_settings_of_the_network_do_not_reach_a_copy(self, small: Callable[..., Any]) -> None:
+        net = small().eval()
+        image, copied = torch.randn(1, *net.image_shape), cast_copy(net, torch.bfloat16)
+        assert copied is not None
+        copied.renew()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            before = net(image)
+            net.set_keep_ratio(0.75)
+            assert not torch.equal(net(image), before)
+            assert torch.equal(copied.network(image), before)
+
+    def test_what_modules_hold_is_theirs(self, small: Callable[..., Any]) -> None:
+        """A decoder of somebody's that can't be copied, and changes a tensor of its own in place."""
+        net = small().eval()
+        net.decoder.gain, net.decoder.lock = [torch.ones(1)], Lock()
+        copied = cast_copy(net, torch.bfloat16)
+        assert copied is not None
+        net.decoder.gain[0].mul_(2)
+        assert copied.network.decoder.gain[0].item() == 2
+        assert copied.network.decoder is not net.decoder
+
+    def test_where_nothing_is_cast_there_is_no_copy(self, small: Callable[..., Any]) -> None:
         net = small()
         composed = ComposedNetwork(net.encoder, net.completion, net.decoder, out_channels=net.out_channels, num_taps=3)
-        assert cast_copy(composed, torch.bfloat16).cast == {}
+        assert cast_copy(composed, torch.bfloat16) is None
         cast_weights(net, torch.bfloat16)
-        copied = cast_copy(net, torch.bfloat16)
-        assert copied.cast == {}
-        copied.renew()
+        assert cast_copy(net, torch.bfloat16) is None

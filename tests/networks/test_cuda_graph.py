@@ -139,12 +139,15 @@ def test_weights_are_cast_by_one_operator(small: Callable[..., Any], monkeypatch
         assert torch.equal(first.output, nn.Module.__call__(net, image))
         second = CudaGraph(net, torch.cat([image, image]), first)
     # the pass before the recording, and that which is recorded
-    assert renewed == [len(first.copied.originals)] * 4
-    shared = zip(first.copied.cast.values(), second.copied.cast.values())
-    assert all(one is other for one, other in shared)
+    assert renewed == [len(first.cast)] * 4
+    assert first.cast
+    assert all(one is second.cast[key] for key, one in first.cast.items())
     assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
     renewed.clear()
-    assert CudaGraph(net, image).copied is None
+    with torch.no_grad():
+        assert CudaGraph(net, image).cast == {}
+    with torch.autocast("cpu", torch.bfloat16):
+        assert CudaGraph(Doubler(), image).cast == {}
     assert renewed == []
 
 

@@ -29,15 +29,15 @@ def prepared_ahead(cases: Sequence[Case], prepare: Callable[[Case], Any]) -> Ite
         does not grow with the number of cases.
     """
     with ThreadPoolExecutor(1) as ahead:
-        first = [ahead.submit(prepare, case) for case in cases[:1]]
+        submitted = [ahead.submit(prepare, case) for case in cases[:1]]
 
         def coming() -> Iterator[Coming]:
             for case, following in zip(cases, [*cases[1:], None]):
-                prepared = first.pop()
-                wait([prepared])
+                wait(submitted)
                 if following is not None:
-                    first.append(ahead.submit(prepare, following))
-                yield case, prepared
+                    submitted.append(ahead.submit(prepare, following))
+                # under no name here, which would hold the image until the next one is there
+                yield case, submitted.pop(0)
 
         yield coming()
 
@@ -56,6 +56,9 @@ def run_pipeline(coming: Iterable[Coming], steps: Steps) -> None:
             except Exception as error:  # noqa: BLE001
                 steps.done(case, error)
                 continue
+            finally:
+                # nor here
+                del prepared
             if finishing is not None:
                 steps.done(finishing[0], finishing[1].exception())
             finishing = case, behind.submit(steps.finish, case, predicted)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from threading import Event, current_thread, main_thread
+from time import monotonic, sleep
+from weakref import ReferenceType, ref
 
 import pytest
 
@@ -164,3 +166,29 @@ def test_what_fails_beside_the_first_case_ends_the_run() -> None:
     with pytest.raises(ValueError, match="weights do not fit"), prepared_ahead("ab", steps.prepare):
         raise ValueError("weights do not fit")
     assert steps.log == ["prepare a"]
+
+
+def test_an_image_is_let_go_when_the_network_has_seen_it() -> None:
+    class Image:
+        """Something that can be looked for."""
+
+    images: dict[str, ReferenceType[Image]] = {}
+
+    def prepare(case: str) -> Image:
+        deadline = monotonic() + WAIT
+        while case == "b" and images["a"]() is not None:
+            assert monotonic() < deadline
+            sleep(0.01)
+        image = Image()
+        images[case] = ref(image)
+        return image
+
+    class Seeing(Recorder):
+        def network(self, case: str, prepared: object) -> str:
+            assert isinstance(prepared, Image)
+            return self.step("network", case)
+
+    steps = Seeing()
+    with prepared_ahead("ab", prepare) as coming:
+        run_pipeline(coming, steps)
+    assert steps.results == {"a": None, "b": None}

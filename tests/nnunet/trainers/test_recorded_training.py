@@ -145,6 +145,26 @@ def test_with_a_scaler_over_epochs(make_trainer: Callable[..., Any], recorded: t
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
+def test_a_training_that_goes_on_goes_on_alike(
+    make_trainer: Callable[..., Any], recorded: type[StandIn], tmp_path: Path
+) -> None:
+    """As `nnUNetv2_train --c` does, in the middle of it, with what the optimizer knows."""
+    steps, found = batches(WARM_UP + 2), []
+    for kind in (nnUNetTrainerSCD_demo, Graphed):
+        first, _ = trained(make_trainer, kind, steps)
+        file = tmp_path / f"{kind.__name__}.pth"
+        first.save_checkpoint(str(file))
+        torch.manual_seed(3)
+        again = make_trainer(kind, initialize=True)
+        again.load_checkpoint(str(file))
+        again.on_train_epoch_start()
+        torch.manual_seed(4)
+        again.on_train_epoch_end([again.train_step(batch) for batch in steps])
+        found.append(again)
+    assert [graph.replays for graph in recorded.made] == [2, 2]
+    assert_same_training(*found)
+
+
 def test_each_keep_ratio_has_a_graph(make_trainer: Callable[..., Any], recorded: type[StandIn]) -> None:
     """With the scores' own loss and deep supervision, whose targets are a list."""
     levels = len(make_trainer(Guided, initialize=True)._get_deep_supervision_scales())
