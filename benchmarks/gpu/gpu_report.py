@@ -1,4 +1,6 @@
-"""The page of a GPU run, made of its rows; `gpu_run.py` writes it, and
+"""The page of a GPU run, made of its rows.
+
+`gpu_run.py` writes it, and
 
     python benchmarks/gpu/gpu_report.py gpu.json
 

@@ -40,11 +40,13 @@ class Run(NamedTuple):
 
 
 FAST, SMALL_FAST, NNUNET = "nnUNetTrainerSCD_fast", "nnUNetTrainerSCD_small_fast", "nnUNetTrainer"
+SUBVOXEL = "nnUNetTrainerSCD_subvoxel"
 OPENVINO = "--engine openvino --dtype bfloat16"
 OPTIONS = ("", "--dtype bfloat16", "--engine openvino", OPENVINO, f"{OPENVINO} --resampling torch")
 """The first is what the others are compared with, voxel by voxel."""
 RUNS = (
     *(Run("scd predict", trainer, options) for trainer in (FAST, SMALL_FAST) for options in OPTIONS),
+    *(Run("scd predict", SUBVOXEL, options) for options in (OPTIONS[0], OPTIONS[-1])),
     Run("nnUNetv2_predict", NNUNET),
     *(Run("scd predict", NNUNET, options) for options in OPTIONS),
 )
