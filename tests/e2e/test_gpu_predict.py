@@ -58,7 +58,7 @@ def test_label_maps_are_nnunets(
     (run,) = json.loads((tmp_path / "scd_predict.json").read_text())["runs"]
     assert [case["error"] for case in run["cases"]] == [None, None]
     settings = run["settings"]
-    assert (settings["dtype"], settings["threads"], settings["cuda_graphs"]) == ("float16", 1, True)
+    assert (settings["dtype"], settings["threads"], settings["cuda_graphs_allowed"]) == ("float16", 1, True)
     assert settings["device"] == torch.cuda.get_device_name()
 
 

@@ -242,7 +242,7 @@ def record(model: ModelFolder, settings: PredictSettings) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {platform.processor() or platform.machine()}",
         "threads": 1 if on_gpu else settings.threads or nnunets_threads(),
         "keeps_freed_memory": not on_gpu and can_keep_freed_memory(),
-        "cuda_graphs": on_gpu and cuda_graphs_wanted(),
+        "cuda_graphs_allowed": on_gpu and cuda_graphs_wanted(),
         # its own is known where it is not installed, too
         "versions": {"python": platform.python_version(), "scd-plugin": __version__, **versions},
     }

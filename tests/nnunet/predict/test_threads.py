@@ -126,7 +126,7 @@ def test_as_it_is_predicted(
     said, settings = run("one")
     assert said.startswith("note: the network computes on 1 of 2 cores, ")
     assert settings["keeps_freed_memory"] == can_keep_freed_memory()
-    assert settings["cuda_graphs"] is False
+    assert settings["cuda_graphs_allowed"] is False
     assert settings["threads"] == 1
     said, settings = run("two", threads=2)
     assert said == ""
