@@ -120,7 +120,7 @@ def _kernels(rows: Sequence[Row]) -> list[str]:
     parts = ["## Kernels of a pass"]
     for row in rows:
         dearest = "\n".join(f"| {name} | {count} | {1000 * seconds:.3f} |" for name, count, seconds in row["dearest"])
-        parts.append(f"`{row['contestant']}`: {row['count']} kernels, {1000 * row['seconds']:.2f} ms")
+        parts.append(f"`{row['contestant']}`, {row['of']}: {row['count']} kernels, {1000 * row['seconds']:.2f} ms")
         parts.append(f"| Kernel | calls | ms |\n|---|---|---|\n{dearest}")
     return parts
 

@@ -28,7 +28,7 @@ from whole_case import whole_case
 
 from scd_plugin.bench.bench_settings import NAMED, BenchSettings
 from scd_plugin.bench.contestants import parse_contestant
-from scd_plugin.bench.timed_steps import autocast, for_inference, forward_step, random_batch, training_loss
+from scd_plugin.bench.timed_steps import autocast, for_inference, random_batch, training_loss
 from scd_plugin.bench.worker import reason
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -167,20 +167,27 @@ def speed(
     return rows
 
 
-def profiles(where: Where) -> Iterator[Row]:
-    """Kernels of one pass, the contestants that matter most first."""
-    crop = (32 if where.dry else 96,) * 3
-    device, dtype = ("cuda", "float16") if where.cuda else ("cpu", "bfloat16")
-    settings = BenchSettings(name="btcv", **{**NAMED["btcv"], "crop": crop}, batch=2, dtype=dtype, device=device)
-    for label in DRY if where.dry else dict.fromkeys((*SHORT, *CONTESTANTS)):
-        if where.left() < 10:
-            yield {"contestant": label, "skipped": "time is short"}
-            continue
-        try:
-            network = parse_contestant(label).build(settings).to(device)
-            yield {"contestant": label, **kernels(forward_step(network, settings), cuda=where.cuda)._asdict()}
-        except Exception as error:  # noqa: BLE001  (a contestant that fails is a result)
-            yield {"contestant": label, "error": reason(error)}
+def profiles(mode: str, crop: int) -> Callable[[Where], Iterator[Row]]:
+    """Make a step that sums up the kernels of one pass or training step, of the contestants that matter most first."""
+
+    def rows(where: Where) -> Iterator[Row]:
+        edge = 32 if where.dry else crop
+        device, dtype = ("cuda", "float16") if where.cuda else ("cpu", "bfloat16")
+        named = {**NAMED["btcv"], "crop": (edge,) * 3}
+        settings = BenchSettings(name="btcv", **named, batch=2, dtype=dtype, device=device)
+        for label in DRY if where.dry else dict.fromkeys((*SHORT, *CONTESTANTS)):
+            facts = {"contestant": label, "of": f"{mode}, {edge}³, batch 2"}
+            if where.left() < 10:
+                yield {**facts, "skipped": "time is short"}
+                continue
+            try:
+                network = parse_contestant(label).build(settings).to(device)
+                work = (_inference if mode == "inference" else _training)(network, network, settings)
+                yield {**facts, **kernels(work, cuda=where.cuda)._asdict()}
+            except Exception as error:  # noqa: BLE001  (a contestant that fails is a result)
+                yield {**facts, "error": reason(error)}
+
+    return rows
 
 
 def _timed(label: str, mode: str, settings: BenchSettings) -> Row:
@@ -247,7 +254,7 @@ STEPS: dict[str, Step] = {
     "inference-128": Step(25, speed("inference", 128)),
     "training-128": Step(25, speed("training", 128)),
     "whole-case": Step(60, whole_case),
-    "profiles": Step(25, profiles),
+    "profiles": Step(25, profiles("inference", 96)),
     "trainer-steps": Step(30, trainer_steps),
     # all of them would take all of the time
     "inference-96-compiled": Step(30, speed("inference", 96, contestants=SHORT, compiled=True)),
@@ -258,7 +265,23 @@ STEPS: dict[str, Step] = {
     "inference-96-bfloat16": Step(20, speed("inference", 96, dtype="bfloat16", contestants=SHORT)),
     "training-96-bfloat16": Step(20, speed("training", 96, dtype="bfloat16", contestants=SHORT)),
 }
-"""Name to step."""
+"""Name to step: what fits into the time."""
+
+REST: dict[str, Step] = {
+    **{
+        f"profiles-{crop}-{mode}": Step(20, profiles(mode, crop))
+        for crop, mode in ((96, "training"), (128, "inference"), (128, "training"))
+    },
+    **{
+        f"{mode}-{crop}-batch-{batch}-{dtype}": Step(20, speed(mode, crop, batch=batch, dtype=dtype))
+        for dtype, batches in (("float16", (1, 4)), ("bfloat16", (2, 1, 4)))
+        for batch in batches
+        for crop in (96, 128)
+        for mode in ("inference", "training")
+    },
+}
+"""All other settings, for who has an hour."""
+STEPS |= REST
 
 
 def main() -> None:
