@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -50,7 +49,8 @@ def cast_copy(
     For these weights there is new memory, in `dtype`, except where that of another copy is `known`. None where there
     is nothing to cast.
     """
-    weights = [weight for layer in _cast_by_autocast(network) for weight in layer.parameters()]
+    # their own, not those that a parametrization computes them of
+    weights = [weight for layer in _cast_by_autocast(network) for weight in layer.parameters(recurse=False)]
     # a layer may stand in two places
     by_key = {(id(one), one.shape, one.stride(), dtype): one for one in weights if one.dtype == torch.float32}
     if not by_key:
@@ -64,7 +64,9 @@ def cast_copy(
 def _modules_copied(module: nn.Module, lent: Mapping[int, nn.Parameter], seen: dict[int, nn.Module]) -> nn.Module:
     """Copy a module and those in it, with parameters that are `lent` in place of others; nothing else is copied."""
     if id(module) not in seen:
-        seen[id(module)] = copied = copy.copy(module)
+        # not by `copy`, which asks for what it would pickle
+        seen[id(module)] = copied = object.__new__(type(module))
+        copied.__dict__.update(vars(module))
         own, children = vars(module)["_parameters"], vars(module)["_modules"]
         copied.__dict__["_parameters"] = {name: lent.get(id(one), one) for name, one in own.items()}
         copied.__dict__["_modules"] = {

@@ -82,18 +82,18 @@ class CudaGraph:
 
     The network is not kept, only the places of its weights. Under autocast each replay begins with one operator that
     casts them, in place of one for each of them. Whatever is called between recording and replay may use the
-    device, in this thread or another; a replay must not be started while another of a graph `beside` it is running.
+    device, in this thread or another; a replay must not be started while one of the `others` is running.
 
     Args:
         network: without hooks; its passes have run before, with kernels chosen and workspaces made.
         image: (B, in_channels, *img_size), on CUDA.
-        beside: another graph, of the same stream, whose memory it shares.
+        others: graphs of the network, of the same stream, whose memory it shares.
 
     Raises:
         RuntimeError: as PyTorch has it, if the pass can't be recorded, or memory does not suffice.
     """
 
-    def __init__(self, network: nn.Module, image: Tensor, beside: CudaGraph | None = None) -> None:
+    def __init__(self, network: nn.Module, image: Tensor, others: Sequence[CudaGraph] = ()) -> None:
         kind = image.device.type
         autocast = torch.autocast(
             kind,
@@ -105,15 +105,15 @@ class CudaGraph:
         # replays in or out of inference mode write into these tensors
         with torch.cuda.device(image.device), torch.inference_mode(mode=False), torch.no_grad(), autocast:
             self.image = torch.empty_like(image, memory_format=memory_format(image)).copy_(image)
-            self.cast: dict[tuple[Any, ...], Tensor] = dict(beside.cast) if beside else {}
-            """Weights that this graph or others cast, where they read them."""
+            self.copied: CastCopy | None = None
+            """Kept, since the graph reads what it holds."""
             work = partial(nn.Module.__call__, network, self.image)
             if torch.is_autocast_enabled(kind):
-                copied = cast_copy(network, torch.get_autocast_dtype(kind), self.cast)
-                if copied is not None:
-                    self.cast.update(copied.cast)
-                    work = partial(_cast_and_passed, copied, self.image)
-            self.stream, self.graph, self.output = recorded(work, beside)
+                known = {key: one for other in others if other.copied for key, one in other.copied.cast.items()}
+                self.copied = cast_copy(network, torch.get_autocast_dtype(kind), known)
+                if self.copied is not None:
+                    work = partial(_cast_and_passed, self.copied, self.image)
+            self.stream, self.graph, self.output = recorded(work, others[0] if others else None)
 
     def __call__(self, image: Tensor) -> Any:
         """Answer for an image; the next replay writes over the answer."""

@@ -86,7 +86,8 @@ def network_state(network: nn.Module) -> NetworkState | None:
 def _is_more(own: dict[str, Any]) -> bool:
     """Whether a module with these attributes does more in a pass than to answer."""
     called = own["_forward_hooks"] or own["_forward_pre_hooks"] or own.get("_compiled_call_impl")
-    return own["training"] or called or not _PARAMETERS.issuperset(map(type, own["_parameters"].values()))
+    # parts that are compiled or scripted have no mode of their own
+    return own.get("training", True) or called or not _PARAMETERS.issuperset(map(type, own["_parameters"].values()))
 
 
 def _setting(value: Any) -> Any:

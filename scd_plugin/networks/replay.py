@@ -137,11 +137,9 @@ class _Replays:
                     return None
                 if full:
                     self.graphs.popitem(last=False)
-                # the latest, which knows what others before it have cast
                 others = [graph for other, graph in self.graphs.items() if other.place == key.place]
-                beside = others[-1] if others else None
                 with _RECORDING:
-                    graph = CudaGraph(network, image, beside)
+                    graph = CudaGraph(network, image, others)
                 check_replay(graph, network, image)
                 self.graphs[key] = graph
                 del self.counts[key]

@@ -45,7 +45,7 @@ def test_time_is_short() -> None:
 
 def test_without_nnunet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fed_batches, "find_spec", lambda _: None)
-    assert list(fed_batches.fed_batches(where(60))) == [{"skipped": "nnunetv2 is not installed"}]
+    assert list(fed_batches.fed_batches(where(60))) == [{"skipped": "nnunetv2 is not installed with what it needs"}]
 
 
 def test_table() -> None:

@@ -7,6 +7,7 @@ into the same tensors each time.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -27,10 +28,10 @@ class StandIn:
     replays: ClassVar[int] = 0
     fails: ClassVar[Exception | None] = None
 
-    def __init__(self, network: nn.Module, image: Tensor, beside: StandIn | None = None) -> None:
+    def __init__(self, network: nn.Module, image: Tensor, others: Sequence[StandIn] = ()) -> None:
         if self.fails is not None:
             raise self.fails
-        self.beside = beside
+        self.others = list(others)
         self.autocast = {
             "enabled": torch.is_autocast_enabled("cpu"),
             "dtype": torch.get_autocast_dtype("cpu"),

@@ -122,3 +122,12 @@ class TestCopies:
         assert cast_copy(composed, torch.bfloat16) is None
         cast_weights(net, torch.bfloat16)
         assert cast_copy(net, torch.bfloat16) is None
+
+    def test_parametrized_weights_are_cast_where_they_are_read(self, small: Callable[..., Any]) -> None:
+        net = small().eval()
+        torch.nn.utils.parametrizations.weight_norm(net.encoder.blocks[0].mlp.fc1)
+        image, copied = torch.randn(1, *net.image_shape), cast_copy(net, torch.bfloat16)
+        assert copied is not None
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            copied.renew()
+            assert torch.equal(copied.network(image), net(image))

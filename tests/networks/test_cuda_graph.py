@@ -123,7 +123,7 @@ def test_in_order() -> None:
 
 def test_memory_is_shared_on_one_stream() -> None:
     first = CudaGraph(Doubler(), torch.zeros(1, 1, 4, 4))
-    second = CudaGraph(Doubler(), torch.zeros(2, 1, 4, 4), first)
+    second = CudaGraph(Doubler(), torch.zeros(2, 1, 4, 4), [first])
     assert second.stream is first.stream
     assert "record into pool of 0, thread_local" in CALLS
 
@@ -137,17 +137,25 @@ def test_weights_are_cast_by_one_operator(small: Callable[..., Any], monkeypatch
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         first = CudaGraph(net, image)
         assert torch.equal(first.output, nn.Module.__call__(net, image))
-        second = CudaGraph(net, torch.cat([image, image]), first)
+        second = CudaGraph(net, torch.cat([image, image]), [first])
+        with torch.autocast("cpu", torch.float16):
+            third = CudaGraph(net, image, [first, second])
+        fourth = CudaGraph(net, image, [third, first])
+    assert first.copied
+    assert second.copied
+    assert third.copied
+    assert fourth.copied
     # the pass before the recording, and that which is recorded
-    assert renewed == [len(first.cast)] * 4
-    assert first.cast
-    assert all(one is second.cast[key] for key, one in first.cast.items())
+    assert renewed == [len(first.copied.originals)] * 8
+    for other in (second, fourth):
+        assert all(one is other.copied.cast[key] for key, one in first.copied.cast.items())
+    assert first.copied.cast.keys().isdisjoint(third.copied.cast)
     assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
     renewed.clear()
     with torch.no_grad():
-        assert CudaGraph(net, image).cast == {}
+        assert CudaGraph(net, image).copied is None
     with torch.autocast("cpu", torch.bfloat16):
-        assert CudaGraph(Doubler(), image).cast == {}
+        assert CudaGraph(Doubler(), image).copied is None
     assert renewed == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -167,6 +168,13 @@ class TestComputedAsEver:
         for _ in range(5):
             assert torch.equal(compiled(image), recorded.forward(image))
         assert graphs.frame_count == 1
+
+    def test_a_compiled_part(self, recorded: Any, caplog: pytest.LogCaptureFixture) -> None:
+        recorded.decoder = torch.compile(recorded.decoder, backend="eager")
+        image = image_of(recorded)
+        for _ in range(5):
+            assert torch.equal(recorded(image), computed(recorded, image))
+        assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
 
     def test_a_part_of_another_recording(self, recorded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)

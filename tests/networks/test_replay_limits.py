@@ -63,10 +63,10 @@ class TestHowMany:
             for batch in (1, 2):
                 passes(net, image_of(net, batch), replay.WARM_UP + 1)
         first, second, third, fourth = StandIn.recorded
-        assert [one.beside for one in StandIn.recorded] == [None, first, None, third]
+        assert [one.others for one in StandIn.recorded] == [[], [first], [], [third]]
         assert StandIn.replays == 4
         assert graphs_of(net) == 4
-        assert second.beside is not fourth.beside
+        assert second.others != fourth.others
 
     def test_threads(self, recorded: Any) -> None:
         images = [image_of(recorded) for _ in range(40)]
