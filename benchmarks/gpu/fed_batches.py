@@ -12,7 +12,6 @@ import argparse
 import os
 import time
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import typer
+from nnunet_there import NO_NNUNET, nnunet_runs
 
 CASES, CLASSES = 4, 14
 WORKERS = (4, 8, 12, 16)
@@ -32,9 +32,8 @@ Row = dict[str, Any]
 
 def fed_batches(where: Any) -> Iterator[Row]:
     """Measure each way with each number of processes, as a step of the GPU run, as long as its time lasts."""
-    # nnU-Net itself lies among the wheels for networks, what it needs does not
-    if find_spec("acvl_utils") is None:
-        yield {"skipped": "nnunetv2 is not installed with what it needs"}
+    if not nnunet_runs():
+        yield {"skipped": NO_NNUNET}
         return
     workers, crop, seconds = ((1,), 32, 0.1) if where.dry else (WORKERS, 96, SECONDS)
     device = torch.device("cuda" if where.cuda else "cpu")

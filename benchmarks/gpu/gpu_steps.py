@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from fed_batches import fed_batches
 from gpu_clocks import captured, device_seconds, host_seconds, kernels
+from nnunet_there import nnunet_runs
 from trainer_steps import trainer_steps
 from whole_case import whole_case
 
@@ -125,8 +125,7 @@ def correctness(where: Where) -> Iterator[Row]:
 def gpu_test_files() -> list[str]:
     """Files with tests that need a GPU, as far as their packages are there; a machine for measuring may lack some."""
     found = [path for path in sorted((REPOSITORY / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
-    # nnU-Net itself lies among the wheels for networks, what it needs does not
-    if find_spec("acvl_utils") is None:
+    if not nnunet_runs():
         found = [path for path in found if not {"nnunet", "e2e"} & set(path.parts)]
     return [str(path) for path in found]
 

@@ -10,12 +10,12 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from nnunet_there import NO_NNUNET, nnunet_runs
 from whole_case import CLASSES, CONFIGURATION, variables, write_data_set
 
 from scd_plugin.bench.worker import reason
@@ -38,9 +38,8 @@ Row = dict[str, Any]
 
 def trainer_steps(where: Any) -> Iterator[Row]:
     """Measure each of `RUNS`, as a step of the GPU run, as long as its time lasts."""
-    # nnU-Net itself lies among the wheels for networks, what it needs does not
-    if find_spec("acvl_utils") is None:
-        yield {"skipped": "nnunetv2 is not installed with what it needs"}
+    if not nnunet_runs():
+        yield {"skipped": NO_NNUNET}
         return
     longest = 0.0
     with TemporaryDirectory() as folder:

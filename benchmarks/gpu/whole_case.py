@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import Any
 
 import torch
+from nnunet_there import NO_NNUNET, nnunet_runs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("SCD_SHARED", REPOSITORY.parent / "shared"))
@@ -48,9 +48,8 @@ DATASET = "Dataset900_WholeCase"
 
 def whole_case(where: Any) -> Iterator[dict[str, Any]]:
     """Time each of `RUNS` once, as long as the time lasts; a rehearsal has one trainer and stops before the network."""
-    # nnU-Net itself lies among the wheels for networks, what it needs does not
-    if find_spec("acvl_utils") is None:
-        yield {"skipped": "nnunetv2 is not installed with what it needs"}
+    if not nnunet_runs():
+        yield {"skipped": NO_NNUNET}
         return
     if not IMAGE.is_file():
         yield {"skipped": f"there is no image {IMAGE}; name one by IMAGE="}

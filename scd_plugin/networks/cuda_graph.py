@@ -80,9 +80,10 @@ def _cast_and_passed(copied: CastCopy, image: Tensor) -> Any:
 class CudaGraph:
     """A recorded pass of a network over images like one that is given.
 
-    The network is not kept, only the places of its weights. Under autocast each replay begins with one operator that
-    casts them, in place of one for each of them. Whatever is called between recording and replay may use the
-    device, in this thread or another; a replay must not be started while one of the `others` is running.
+    The network is not kept, only the places of its weights, and under autocast a copy of its modules: each replay
+    begins with one operator that casts the weights, in place of one for each of them. Whatever is called between
+    recording and replay may use the device, in this thread or another; a replay must not be started while one of the
+    `others` is running.
 
     Args:
         network: without hooks; its passes have run before, with kernels chosen and workspaces made.

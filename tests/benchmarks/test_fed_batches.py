@@ -44,7 +44,7 @@ def test_time_is_short() -> None:
 
 
 def test_without_nnunet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fed_batches, "find_spec", lambda _: None)
+    monkeypatch.setattr(fed_batches, "nnunet_runs", lambda: False)
     assert list(fed_batches.fed_batches(where(60))) == [{"skipped": "nnunetv2 is not installed with what it needs"}]
 
 
