@@ -118,7 +118,7 @@ def plain() -> list[Run]:
 def taught() -> list[Run]:
     """Ask what teaching is worth to Primus without pruning, and pruning without teaching."""
     networks = ("primus-taught", "primus-pruned-half")
-    tasks = ("left_atrium", "acdc")
+    tasks = ("left_atrium", "acdc", "lesions")
     return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
 
 
