@@ -36,7 +36,10 @@ def predict(network: Contestant, case: Case, task: Task) -> Tensor:
 
 
 def evaluate(network: Contestant, cases: Sequence[Case], task: Task) -> dict[str, list[float]]:
-    """Measure Dice by class as the mean over the cases, and recall by size where the task asks for it."""
+    """Measure Dice by class as the mean over the cases; by size how many lesions there are, and which share is found.
+
+    The latter where the task asks for it; a share is 0 where there are none of a size.
+    """
     network.eval()
     metric = DiceMetric(include_background=False, reduction="mean_batch", num_classes=task.num_classes)
     found = []
@@ -48,8 +51,10 @@ def evaluate(network: Contestant, cases: Sequence[Case], task: Task) -> dict[str
     scores = {"dice_by_class": metric.aggregate().tolist()}
     if task.recall:
         sizes, hits = np.concatenate([pair[0] for pair in found]), np.concatenate([pair[1] for pair in found])
-        bins = np.digitize(sizes, RECALL_BINS[1:-1])
-        scores["recall_by_size"] = [float(hits[bins == i].mean()) for i in range(len(RECALL_BINS) - 1)]
+        bins, num_bins = np.digitize(sizes, RECALL_BINS[1:-1]), len(RECALL_BINS) - 1
+        there, right = (np.bincount(bins, weights, num_bins) for weights in (None, hits))
+        scores["recall_by_size"] = (right / there.clip(min=1)).tolist()
+        scores["lesions_by_size"] = there.tolist()
         scores["false_lesions_a_case"] = [float(np.mean([pair[2] for pair in found]))]
     return scores
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import fsum
 from statistics import mean
 from typing import NamedTuple
 
+from evaluation import RECALL_BINS
 from names import TITLES, Row, family, numbers, words
 from tasks import TASKS
 
@@ -112,7 +114,9 @@ def _found_more(one: Compared, rows: Sequence[Row]) -> float | None:
 
 def small_found(row: Row) -> float:
     """Per cent of the lesions of less than 65 voxels that are found."""
-    return 100 * mean(numbers(row, "recall_by_size")[:3])
+    sizes = slice(RECALL_BINS.index(65))
+    recall, lesions = (numbers(row, column)[sizes] for column in ("recall_by_size", "lesions_by_size"))
+    return 100 * fsum(share * count for share, count in zip(recall, lesions)) / fsum(lesions)
 
 
 def ahead(rows: Sequence[Row], one: str, other: str) -> float | None:
