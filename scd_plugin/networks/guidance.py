@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from scd_plugin.blocks.pruning import PrunedTokens
 from scd_plugin.networks.family import SCDNetwork
@@ -47,16 +49,33 @@ class SeenStage(NamedTuple):
 class StageWatch:
     """Listens to a network's pruning stages, by hooks; the network and its forward pass stay as they are.
 
-    The network has no wrappers of DDP and `torch.compile`. It may be compiled already, but not have run.
+    The network has no wrappers of DDP and `torch.compile`. It may be compiled already, but not have run. As long as
+    somebody listens, its passes on a GPU are computed, not replayed.
     """
 
     def __init__(self, network: SCDNetwork) -> None:
         self.seen: list[SeenStage] = []
         self._scores: list[Tensor] = []
-        for number, stage in enumerate(network.pruning_stages()):
+        self._network = network
+        self._hooks = self._listen()
+
+    def _listen(self) -> list[RemovableHandle]:
+        hooks = []
+        for number, stage in enumerate(self._network.pruning_stages()):
             if stage.score is not None:
-                stage.score.register_forward_hook(self._keep_scores)
-            stage.register_forward_hook(partial(self._keep_stage, number), with_kwargs=True)
+                hooks.append(stage.score.register_forward_hook(self._keep_scores))
+            hooks.append(stage.register_forward_hook(partial(self._keep_stage, number), with_kwargs=True))
+        return hooks
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around passes that nobody asks about: do not listen, so that they may be replayed."""
+        for hook in self._hooks:
+            hook.remove()
+        try:
+            yield
+        finally:
+            self._hooks = self._listen()
 
     def take(self) -> list[SeenStage]:
         """The stages of the last forward pass, in their order; they are forgotten then."""

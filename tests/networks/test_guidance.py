@@ -82,6 +82,16 @@ class TestWatch:
         net(torch.randn(1, 2, 32, 32, 32))
         assert [stage.scores for stage in watch.take()] == [None] * 3
 
+    def test_paused(self, small: Callable[..., SCDUNETR]) -> None:
+        net = small()
+        watch, image = StageWatch(net), torch.randn(1, 2, 32, 32, 32)
+        with watch.paused():
+            net(image)
+            assert not any(module._forward_hooks for module in net.modules())
+        assert watch.take() == []
+        net(image)
+        assert len(watch.take()) == 3
+
     def test_prior_is_part_of_the_score(self, small_primus: Any) -> None:
         # the learned part starts at zero, and the prior has mean 0 and deviation 1
         net = small_primus(prior="norm")

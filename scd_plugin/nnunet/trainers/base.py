@@ -392,7 +392,8 @@ class PruningTrainer(RecordedTraining):
         self._end_well("--val starts the validation over")
         # --val comes without a training before it
         keep_freed_memory(self.device)
-        super().perform_actual_validation(save_probabilities)
+        with self.loss.unwatched() if isinstance(self.loss, WatchedLoss) else nullcontext():
+            super().perform_actual_validation(save_probabilities)
 
     def on_epoch_end(self) -> None:
         self.progress.close()

@@ -36,6 +36,7 @@ class WatchedLoss(nn.Module):
         # no part of this module: the network is trained, not the loss
         self._network = [network]
         self._watch = StageWatch(network)
+        self.unwatched = self._watch.paused
         self.audit = self.new_audit()
 
     def new_audit(self) -> Audit:

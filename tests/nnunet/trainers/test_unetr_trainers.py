@@ -345,6 +345,20 @@ def test_freed_memory_is_kept(make_trainer: MakeTrainer, method: str, monkeypatc
     assert asked == [torch.device("cpu")]
 
 
+def test_nobody_listens_in_the_final_validation(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network with hooks is computed, not replayed."""
+
+    def hooks(trainer: Any, *_: Any) -> None:
+        found.append(sum(len(module._forward_hooks) for module in trainer.network.modules()))
+
+    found: list[int] = []
+    monkeypatch.setattr(AbstractPrimus, "perform_actual_validation", hooks)
+    trainer = make_trainer(trainers.nnUNetTrainerSCD_demo, initialize=True)
+    trainer.perform_actual_validation()
+    hooks(trainer)
+    assert found == [0, 6]
+
+
 @pytest.mark.parametrize(
     ("program", "is_ddp", "done"),
     [
