@@ -274,7 +274,7 @@ def audit(
     data: Annotated[Path, typer.Argument(help="Labelled cases: a raw data set of nnU-Net, or the bundle's data.")],
     fold: Annotated[str | None, typer.Option(help="Whose validation cases (default: 0, a bundle's own).")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for token_audit.csv (default: it is not written).")
+        Path | None, typer.Option(help="Folder for token_audit.csv and .png (default: none is written).")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
     trust: Trust = False,
@@ -292,7 +292,7 @@ def audit(
         check_labelled(data, "imagesTr", "labelsTr")
     from rich.console import Console
 
-    from scd_plugin.measure.audit_files import check_free, write_audit
+    from scd_plugin.measure.audit_files import check_free, save_audit
     from scd_plugin.measure.audit_table import audit_table
 
     free = None if output is None else check_free(output)
@@ -308,7 +308,7 @@ def audit(
         counted = audit_model(model, data / "imagesTr", data / "labelsTr", device=chosen, **how)
     Console().print(audit_table(counted))
     if free is not None:
-        write_audit(free, 0, counted)
+        save_audit(free, counted)
 
 
 @app.command()

@@ -76,7 +76,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
-    for run in PLANS[arguments.plan]():
+    for run in [run._replace(size=arguments.size) for run in PLANS[arguments.plan]()]:
         weights = arguments.weights / f"{run.name}.pt"
         if arguments.name not in (None, run.name) or not weights.exists():
             continue

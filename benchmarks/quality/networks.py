@@ -18,6 +18,8 @@ from scd_plugin.measure.cost import multiply_accumulates
 SIZES: dict[str, dict[str, int]] = {
     # for a CPU of two cores
     "small": {"hidden_size": 192, "mlp_dim": 768, "num_heads": 6, "num_layers": 8, "feature_size": 8},
+    # the published one, for a GPU
+    "base": {"hidden_size": 768, "mlp_dim": 3072, "num_heads": 12, "num_layers": 12, "feature_size": 16},
 }
 KEEP_RATIO = 0.25
 GRADUAL = (0.6, 0.65, 0.65)
@@ -79,8 +81,8 @@ def shallow(task: Task, size: dict[str, int], **arguments: Any) -> SCDUNETR:
 def primus(task: Task, size: dict[str, int], keep_ratio: Sequence[float] | float = 1.0, **arguments: Any) -> SCDPrimus:
     """Build Primus, whose decoder sees nothing but tokens, or one that prunes as SCD-Primus does."""
     width, layers = size["hidden_size"], size["num_layers"]
-    # rotary positions on three axes want a width that six times the heads divides
-    shape = {"hidden_size": width, "num_layers": layers, "num_heads": 4, "patch_size": task.patch}
+    # rotary positions on three axes want heads of a multiple of six channels
+    shape = {"hidden_size": width, "num_layers": layers, "num_heads": width // 48, "patch_size": task.patch}
     return SCDPrimus(1, task.num_classes, task.crop, keep_ratio=keep_ratio, **shape, **arguments)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from batches import Batches
 from evaluation import evaluate, leaving
-from networks import DRAWN, GUIDES, blocks, build, gmacs
+from networks import DRAWN, GUIDES, SIZES, blocks, build, gmacs
 from plans import PLANS, SEEDS, Run
 from recipes import RECIPES, TRANSFORMER
 from results import append, finished
@@ -86,6 +86,7 @@ def command_line(description: str | None) -> argparse.ArgumentParser:
     """Make a parser with the options that every script of the study has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plan", choices=sorted(PLANS), required=True)
+    parser.add_argument("--size", choices=SIZES, default="small", help="of the networks; the pages show the small ones")
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
     parser.add_argument("--shared", type=Path, default=shared_folder(), help="the folder that holds data/")
     parser.add_argument("--weights", type=Path, default=HERE / "weights", help="checkpoints and trained weights")
@@ -103,7 +104,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
-    plan = PLANS[arguments.plan]()
+    plan = [run._replace(size=arguments.size) for run in PLANS[arguments.plan]()]
     networks = arguments.networks or [run.network for run in plan]
     if unknown := sorted(set(networks).difference(run.network for run in plan)):
         parser.error(f"plan {arguments.plan} has no network {unknown[0]!r}")

@@ -77,6 +77,8 @@ def train(
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"].cpu())
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_on_device"].cpu(), device)
         losses, seconds = state["losses"], state["seconds"]
     network.train()
     watch = (getattr(network, "probes", None) or StageWatch(network)) if guide else None
@@ -106,6 +108,9 @@ def train(
             logger.info("step %d of %d, loss %.4f, %.2f s a step", step + 1, steps, mean(losses[-50:]), seconds[-1])
         if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == steps:
             state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses}
-            save({**state, "seconds": seconds, "random": torch.get_rng_state()}, checkpoint)
+            state |= {"seconds": seconds, "random": torch.get_rng_state()}
+            if device.type == "cuda":
+                state["random_on_device"] = torch.cuda.get_rng_state(device)
+            save(state, checkpoint)
             saved = time.monotonic()
     return {"seconds_a_step": median(seconds), "loss": mean(losses[-max(1, steps // 10) :])}

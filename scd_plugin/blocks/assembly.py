@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, Final
 
 import torch
+from timm.layers import LayerScale
 from torch import Tensor, nn
 
 from scd_plugin.blocks.derived import derive_buffer
@@ -17,7 +18,7 @@ COMPLETION = ("assembly", "assembly_to_kept", "mask_token")
 
 
 class _Refine(nn.Module):
-    """The common end of completions: positions, transformer blocks, LayerNorm and a projection back to D.
+    """The common end of completions: positions, transformer blocks, LayerNorm, a projection back to D and LayerScale.
 
     Args: as in `MultiLayerTokenAssembly`, which hands them on as its `refining`.
     """
@@ -35,6 +36,7 @@ class _Refine(nn.Module):
         num_heads: int = 12,
         qkv_bias: bool = True,
         attend_kept: bool = False,
+        init_values: float | None = None,
     ) -> None:
         super().__init__()
         derive_buffer(self, "pos_embed", partial(sincos_pos_embed, tuple(grid_size), completion_hidden_size))
@@ -49,6 +51,7 @@ class _Refine(nn.Module):
         )
         self.norm = nn.LayerNorm(completion_hidden_size, eps=1e-6)
         self.project = nn.Linear(completion_hidden_size, hidden_size)
+        self.scale = nn.Identity() if init_values is None else LayerScale(hidden_size, init_values)
 
     def forward(self, cls: Tensor, sets: list[Tensor], grid_idx: list[Tensor]) -> Tensor:
         """(B, R, C), (B, K_i, C) and (B, K_i) in order of leaving -> (B, L, D) in ascending grid place.
@@ -66,7 +69,7 @@ class _Refine(nn.Module):
             else:
                 x = block(x)
         # LayerNorm and projection act on each token alone, so CLS can go before them
-        return self.project(restore_tokens([self.norm(x[:, cls.shape[1] :])], [idx]))
+        return self.scale(self.project(restore_tokens([self.norm(x[:, cls.shape[1] :])], [idx])))
 
 
 class MultiLayerTokenAssembly(nn.Module):
@@ -82,7 +85,8 @@ class MultiLayerTokenAssembly(nn.Module):
         completion_hidden_size: D_c inside; any width of at least two channels an axis and a multiple of `num_heads`.
         refining: of the transformer blocks: `num_layers`, `num_heads`, `qkv_bias`, and `attend_kept`, with which all
             tokens attend to those alone that passed the first pruning stage (and to CLS). The method lets them attend
-            to all, which costs the square of the full length.
+            to all, which costs the square of the full length. `init_values` is where LayerScale on the result starts;
+            by default there is none.
 
     Source: arXiv 2303.06522, MTA. Attention to kept tokens is this project's own.
     """

@@ -1,4 +1,4 @@
-"""The audit of a training beside its log: a table, a row an epoch, and a picture of it."""
+"""Audits as files: of a training a table, a row an epoch, and a picture of it; of a model a row and its picture."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from scd_plugin.folders import check_output
 from scd_plugin.measure.audit import Audit
-from scd_plugin.measure.token_audit import KINDS
+from scd_plugin.measure.stage_colours import stage_names
+from scd_plugin.measure.token_audit import KINDS, NAMES, TokenAudit
 from scd_plugin.whole_files import moved_into_place
 
-__all__ = ["audit_figure", "check_free", "draw_audit", "read_audit", "write_audit"]
+__all__ = ["audit_figure", "check_free", "draw_audit", "read_audit", "save_audit", "stages_figure", "write_audit"]
 
 TABLE, PICTURE = "token_audit.csv", "token_audit.png"
 
@@ -52,6 +55,31 @@ def check_free(folder: str | Path) -> Path:
 def draw_audit(folder: Path) -> None:
     """Draw the share of tokens that leave at the first stage, epoch by epoch."""
     audit_figure(_whole_rows(folder)).savefig(folder / PICTURE, dpi=110)
+
+
+def save_audit(folder: Path, audit: Audit) -> None:
+    """Write the audit of a model: its row, and a picture of where tokens leave."""
+    write_audit(folder, 0, audit)
+    stages_figure(audit.tokens).savefig(folder / PICTURE, dpi=110)
+
+
+def stages_figure(tokens: TokenAudit) -> Figure:
+    """Draw a bar for each kind of token, in parts that leave at a stage or stay; a kind that is not there has none."""
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    panel = figure.subplots()
+    names = stage_names(tokens.num_stages)[1:]
+    shades = [colormaps["viridis"](number / (len(names) - 1)) for number in range(len(names))]
+    for kind, label in reversed(NAMES.items()):
+        start = 0.0
+        for share, shade in zip(tokens.shares(kind), shades):
+            percent = 0.0 if share != share else 100 * share
+            panel.barh(label, percent, left=start, color=shade)
+            start += percent
+    panel.set_xlabel("tokens, %")
+    panel.set_xlim(0, 100)
+    handles = [Patch(color=shade, label=name) for name, shade in zip(names, shades)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(names), fontsize="small")
+    return figure
 
 
 def audit_figure(rows: Sequence[Mapping[str, str]]) -> Figure:

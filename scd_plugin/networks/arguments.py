@@ -66,11 +66,12 @@ def build_completion(
     completion_num_layers: int,
     completion_num_heads: int | None,
     qkv_bias: bool,
+    init_values: float | None = None,
 ) -> MultiLayerTokenAssembly | MaskTokenCompletion | None:
     """Build MTA, its cheaper form or its control; None where there is nothing to complete.
 
     Args: as in `SCDUNETR`, and `kind`, which is its `completion` or `"restore"` for none; `num_sets`, one per pruning
-    stage and the survivors.
+    stage and the survivors; `init_values` as in MTA.
 
     Raises:
         ValueError: if the width fits neither heads nor axes.
@@ -101,6 +102,7 @@ def build_completion(
         "num_layers": completion_num_layers,
         "num_heads": heads,
         "qkv_bias": qkv_bias,
+        "init_values": init_values,
     }
     if kind == "mask_token":
         return MaskTokenCompletion(grid_size, **sizes)

@@ -50,7 +50,8 @@ class SCDPrimus(SCDNetwork):
     Tokenizer, EVA blocks, rotary positions and patch decoder are those of dynamic-network-architectures, under the
     names they have in its `Primus`. With `keep_ratio=1` the network is Primus: state dicts are interchangeable and the
     logits the same. With less, kept tokens take their rotary positions along, and the completed sequence starts as the
-    tokens themselves, each as it was when it left: MTA adds to them, and what it adds starts at zero.
+    tokens themselves, each as it was when it left. MTA adds to them as one more block would, before the last LayerNorm
+    and scaled as blocks are; what it adds starts at zero.
 
     Args:
         in_channels: image channels.
@@ -78,7 +79,7 @@ class SCDPrimus(SCDNetwork):
         num_layers: transformer blocks in place of the size's.
         num_heads: attention heads in place of the size's.
         num_register_tokens: tokens without a place that take part in attention and are never pruned.
-        init_values: where LayerScale starts; None for none.
+        init_values: where LayerScale starts, that of the completion too; None for none.
         scale_attn_inner: LayerNorm inside of attention.
         dropout_rate: dropout in the transformer, in [0, 1).
         drop_path_rate: stochastic depth of the last block. Primus's trainers have 0.2.
@@ -191,7 +192,14 @@ class SCDPrimus(SCDNetwork):
         ]
         self.stages = nn.ModuleList(pruning)
         self.completion = build_completion(
-            completion, grid, len(stages) + 1, hidden_size=width, num_heads=heads, qkv_bias=True, **completing
+            completion,
+            grid,
+            len(stages) + 1,
+            hidden_size=width,
+            num_heads=heads,
+            qkv_bias=True,
+            init_values=init_values,
+            **completing,
         )
         self.prior = None if sampling == "random" else prior
         self.keeps_left = completion != "mask_token"
@@ -201,7 +209,8 @@ class SCDPrimus(SCDNetwork):
         self.volume_grid = list(volume_grid)
         # parts that Primus has not have no say at first: the prior, if any, decides alone, and MTA adds nothing
         new = [stage.score.score for stage in pruning if stage.score is not None and self.prior is not None]
-        for layer in new if self.completion is None else [*new, self.completion.refine.project]:
+        # a mask token is all that there is in its place
+        for layer in new if self.completion is None or not self.keeps_left else [*new, self.completion.refine.project]:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -212,14 +221,14 @@ class SCDPrimus(SCDNetwork):
             ValueError: if the image has other channels or another size.
         """
         encoded = self.encode(image)
-        sets = [self.eva.norm(tokens) for tokens in encoded.token_sets]
-        completed = sets[0]
-        if len(sets) > 1:
-            kept = sets if self.keeps_left else [*[torch.zeros_like(left) for left in sets[:-1]], sets[-1]]
-            completed = restore_tokens(kept, encoded.grid_idx)
+        sets, places = encoded.token_sets, encoded.grid_idx
+        kept = sets if self.keeps_left else [*[torch.zeros_like(left) for left in sets[:-1]], sets[-1]]
+        completed = restore_tokens(kept, places) if len(sets) > 1 else sets[0]
         if self.completion is not None:
-            completed = completed + self.completion(self.eva.norm(encoded.prefix), sets, encoded.grid_idx)
-        volume = completed.transpose(1, 2).unflatten(2, self.volume_grid)
+            # behind the LayerNorm it would grow without bounds: what is alike in all tokens drowned what tells them apart
+            normed = [self.eva.norm(tokens) for tokens in sets]
+            completed = completed + self.completion(self.eva.norm(encoded.prefix), normed, places)
+        volume = self.eva.norm(completed).transpose(1, 2).unflatten(2, self.volume_grid)
         logits: Tensor = self.up_projection(volume)
         return logits.squeeze(2) if len(self.grid_size) == 2 else logits
 

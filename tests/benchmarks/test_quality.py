@@ -196,6 +196,11 @@ def test_every_plan_names_networks_that_can_be_built() -> None:
     del tasks["shallow"]
     with torch.device("meta"):
         assert all(build(name, task, "small").out_channels == task.num_classes for name, task in tasks.items())
+        large = {name: build(name, TASKS["acdc"], "base") for name in ("published", "primus-guided-half")}
+    assert {name: (blocks(network), gmacs(network) > 60) for name, network in large.items()} == {
+        "published": (12, True),
+        "primus-guided-half": (12, True),
+    }
 
 
 def test_rows(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from scd_plugin import SCDUNETR
 from scd_plugin.measure.audit import Audit
-from scd_plugin.measure.audit_files import check_free, draw_audit, read_audit, write_audit
+from scd_plugin.measure.audit_files import check_free, draw_audit, read_audit, save_audit, stages_figure, write_audit
 
 
 def test_a_row_an_epoch(small: Callable[..., SCDUNETR], tmp_path: Path) -> None:
@@ -36,6 +36,26 @@ def test_a_row_that_was_cut_off_is_left_out(small: Callable[..., SCDUNETR], tmp_
     write_audit(tmp_path, 2, audit)
     assert [row["epoch"] for row in read_audit(tmp_path)] == ["0", "2"]
     assert {path.name for path in tmp_path.iterdir()} == {"token_audit.csv", "token_audit.png"}
+
+
+def test_of_a_model(small: Callable[..., SCDUNETR], tmp_path: Path) -> None:
+    audit = Audit(small())
+    audit.tokens.tokens[0] = torch.tensor([1.0, 0.0, 2.0, 1.0])
+    audit.tokens.tokens[3] = torch.tensor([2.0, 1.0, 1.0, 0.0])
+    save_audit(tmp_path, audit)
+    assert [row["mixed_left_at_1"] for row in read_audit(tmp_path)] == ["0.2500"]
+    assert (tmp_path / "token_audit.png").stat().st_size > 5000
+    panel = stages_figure(audit.tokens).axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()][::3] == ["chance", "more than one class"]
+    # there was no foreground and no background
+    widths = [round(bar.get_width()) for bar in panel.patches]
+    assert widths == [50, 25, 25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 0, 50, 25]
+    assert [text.get_text() for text in panel.figure.legends[0].texts] == [
+        "left at stage 1",
+        "left at stage 2",
+        "left at stage 3",
+        "kept to the end",
+    ]
 
 
 class TestFolderOfAnAudit:

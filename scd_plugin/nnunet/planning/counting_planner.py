@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from scd_plugin.measure.cost import multiply_accumulates
@@ -113,7 +114,8 @@ class CountingPlanner(ExperimentPlanner):
         preset = self._preset_ratios()
         ratios = np.broadcast_to(arguments["keep_ratio"], len(preset)).tolist()
         names = self.dataset_json.get("channel_names") or self.dataset_json["modality"]
-        channels, classes = len(names), len(self.dataset_json["labels"])
+        labels = LabelManager(self.dataset_json["labels"], self.dataset_json.get("regions_class_order"))
+        channels, classes = len(names), labels.num_segmentation_heads
         operations, arguments = {}, {**arguments, "in_channels": channels, "out_channels": classes}
         image = torch.empty(1, channels, *view.crop, device="meta")
         wanted = {"with these ratios": ratios, "with the preset's": preset, "dense": 1}

@@ -109,6 +109,7 @@ def test_command(make_model: Callable[..., Path], make_data: Callable[..., Path]
     assert "more than one class" in result.output
     header, row = (tmp_path / "out" / "token_audit.csv").read_text().splitlines()
     assert dict(zip(header.split(","), row.split(",")))["components_65_512"] == "1.0000"
+    assert (tmp_path / "out" / "token_audit.png").is_file()
 
 
 class TestRefused:
