@@ -105,26 +105,36 @@ def text(rows: Sequence[Row]) -> str:
         sections.append(f"## {TITLES[task]}\n\n{table(mine)}\n")
         if compared := losses(mine):
             sections.append(f"{compared}\n")
-    sections.append(f"![Dice against the share of tokens kept]({NAME}.png)\n")
+    sections.append(f"![Dice and seconds against the share of tokens kept]({NAME}.png)\n")
     return "\n".join(sections)
 
 
 def draw(rows: Sequence[Row]) -> Figure:
-    """Dice against the ratio, a panel for each task, a line for each network: the mean of its seeds."""
+    """Dice and seconds against the ratio, two panels for each task, a line for each network: the mean of its seeds."""
     tasks = _tasks(rows)
-    figure = Figure(figsize=(1 + 3.6 * len(tasks), 4), layout="constrained")
-    for panel, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks):
+    figure = Figure(figsize=(1 + 3.6 * len(tasks), 6), layout="constrained")
+    upper, lower = figure.subplots(2, len(tasks), squeeze=False, sharex=True, height_ratios=(2, 1))
+    for above, below, task in zip(upper, lower, tasks):
         for name, label in TRAINED.items():
             mine = [row for row in rows if row["task"] == task and row["network"] == name]
-            ratios = sorted({float(row["keep_ratio"]) for row in mine})
-            dice = [mean(100 * float(row["dice"]) for row in mine if float(row["keep_ratio"]) == at) for at in ratios]
             if mine:
-                panel.plot(ratios, dice, "o-", label=label)
-        panel.set_title(TITLES[task])
-        panel.set_xlabel("share of tokens kept")
-        panel.set_ylabel("Dice, %")
-        panel.legend(fontsize="small")
+                ratios, dice = _means(mine, "dice")
+                above.plot(ratios, [100 * one for one in dice], "o-", label=label)
+                below.plot(*_means(mine, "seconds_a_crop"), "o-")
+        above.set_title(TITLES[task])
+        above.set_ylabel("Dice, %")
+        above.legend(fontsize="small")
+        below.set_xlabel("share of tokens kept")
+        below.set_ylabel("seconds a crop")
+        below.set_ylim(bottom=0)
     return figure
+
+
+def _means(rows: Sequence[Row], column: str) -> tuple[list[float], list[float]]:
+    """Ratios in order, and the mean of a column at each of them, where it was measured."""
+    measured = [row for row in rows if row.get(column)]
+    ratios = sorted({float(row["keep_ratio"]) for row in measured})
+    return ratios, [mean(float(row[column]) for row in measured if float(row["keep_ratio"]) == at) for at in ratios]
 
 
 def _tasks(rows: Sequence[Row]) -> list[str]:

@@ -55,4 +55,7 @@ def test_page_and_picture(drawn: list[dict[str, str]]) -> None:
     page = text(drawn + HALF)
     assert "## Left atrium\n\n| Kept |" in page
     assert ("Points of Dice" in page) is bool(drawn)
-    assert len(draw(drawn + HALF).axes[0].lines) == 1 + bool(drawn)
+    dice, seconds = draw(drawn + HALF).axes
+    assert len(dice.lines) == len(seconds.lines) == 1 + bool(drawn)
+    assert dice.lines[-1].get_xydata().round(2).tolist() == [[0.25, 70.0], [0.5, 84.17]]
+    assert seconds.lines[-1].get_xydata().tolist() == [[0.25, 0.21], [0.5, 0.21]]
