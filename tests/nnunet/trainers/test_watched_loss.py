@@ -65,6 +65,16 @@ class TestTraining:
         output = net(image)
         assert loss(output, torch.zeros(1)).item() == output.mean().item()
 
+    @pytest.mark.parametrize("fill", [0, 3], ids=["no foreground", "all ignored"])
+    def test_nothing_to_learn_from(self, small: Callable[..., SCDUNETR], fill: int) -> None:
+        net = small()
+        loss = WatchedLoss(Mean(), net, labels(ignore=3), guide=1.0)
+        loss(net(torch.randn(2, 2, 32, 32, 32)), torch.full((2, 1, 32, 32, 32), float(fill))).backward()
+        gradient = net.encoder.stages[0].score.score.bias.grad
+        assert torch.isfinite(gradient).all()
+        # all tokens are background, which is something to learn
+        assert bool(gradient.abs().max() > 1e-4) is (fill == 0)
+
     def test_deep_supervision(self, small: Callable[..., SCDUNETR]) -> None:
         net = small(deep_supervision=True)
         loss = WatchedLoss(Mean(), net, labels(), guide=1.0)
