@@ -14,7 +14,7 @@ from statistics import mean
 from choice_page import STUDIES, spread
 from choice_page import read as read_study
 from matplotlib.figure import Figure
-from names import TITLES, Row, family
+from names import FORMER, FORMERLY, TITLES, Row, family
 from study import HERE
 from tasks import TASKS
 
@@ -30,6 +30,8 @@ TRAINED = {
 }
 AT = {"primus-guided": "0.25", "primus-guided-half": "0.5", "published": "0.25", "keep-50": "0.5", "keep-75": "0.75"}
 """Ratio that a network was trained at."""
+TRAINED |= {f"{name}{FORMER}": f"{label}, {FORMERLY}" for name, label in TRAINED.items() if name.startswith("primus")}
+AT |= {f"{name}{FORMER}": ratio for name, ratio in AT.items() if name.startswith("primus")}
 HEAD = """# One model, any keep ratio
 
 Made by `benchmarks/quality/dial_page.py` from [the rows]({rows}). A network whose training draws 0.25, 0.5 or 0.75
@@ -83,13 +85,19 @@ def table(rows: Sequence[Row]) -> str:
 
 def losses(rows: Sequence[Row]) -> str:
     """Compare drawn ratios with a training for a ratio, seed by seed; empty where nothing can be compared."""
-    drawn = {(row["keep_ratio"], row["seed"]): 100 * float(row["dice"]) for row in rows if "drawn" in row["network"]}
     lines = []
     for name, ratio in AT.items():
+        mine = [row for row in rows if row["keep_ratio"] == ratio]
+        # of the same network, as it was or as it is
+        drawn = {
+            row["seed"]: 100 * float(row["dice"])
+            for row in mine
+            if "drawn" in row["network"] and row["network"].endswith(FORMER) is name.endswith(FORMER)
+        }
         points = [
-            drawn[ratio, row["seed"]] - 100 * float(row["dice"])
-            for row in rows
-            if row["network"] == name and row["keep_ratio"] == ratio and (ratio, row["seed"]) in drawn
+            drawn[row["seed"]] - 100 * float(row["dice"])
+            for row in mine
+            if row["network"] == name and row["seed"] in drawn
         ]
         if points:
             each = f" ({min(points):+.1f} to {max(points):+.1f})" if len(points) > 1 else ""

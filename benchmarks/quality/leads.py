@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from evaluation import RECALL_BINS
 from names import TITLES, Row, family, numbers, words
+from plans import EQUAL_TIME
 from tasks import TASKS
 
 LEADS = (
@@ -31,8 +32,8 @@ class Compared(NamedTuple):
     """fewer blocks, at about the cost of pruning"""
     taught: str = ""
     """all blocks, that the same labels teach"""
-    in_time: str = ""
-    """how all blocks that were trained as long as the pruned network, in place of as many steps, are called at first"""
+    in_time: bool = False
+    """whether all blocks were trained as long as the pruned network, too, in place of as many steps"""
 
 
 COMPARED = (
@@ -41,7 +42,7 @@ COMPARED = (
     Compared("subvoxel-guided", "subvoxel-dense", "subvoxel-shallow"),
     Compared("primus-guided", "primus", "primus-shallow", "primus-taught"),
     Compared("primus-guided-gradual", "primus", "primus-shallow-gradual", "primus-taught"),
-    Compared("primus-guided-half", "primus", "primus-shallow-half", "primus-taught", "primus in "),
+    Compared("primus-guided-half", "primus", "primus-shallow-half", "primus-taught", in_time=True),
     # what it saves is spent: all blocks cost as much
     Compared("primus-guided-half-deep", "primus", "", "primus-taught"),
 )
@@ -93,8 +94,9 @@ def hopes(rows: Sequence[Row]) -> str:
 
 
 def _in_time(one: Compared, rows: Sequence[Row]) -> str:
-    """Name of all blocks in equal time among a task's rows, whose steps differ from task to task; empty for none."""
-    return next((row["network"] for row in rows if one.in_time and row["network"].startswith(one.in_time)), "")
+    """Name of all blocks in equal time among a task's rows; empty for none."""
+    steps = {EQUAL_TIME.get((row["task"], one.full)) for row in rows if one.in_time}
+    return "".join(f"{one.full} in {number} steps" for number in steps if number)
 
 
 def left(rows: Sequence[Row], network: str, column: str, *, in_the_end: bool = False) -> float | None:

@@ -47,6 +47,7 @@ NAMES = {
     "primus-shallow-half": "Primus, as many blocks as a half costs",
     "primus-guided-half": "SCD-Primus, a half kept, labels teach",
     "primus-guided-half-deep": "SCD-Primus, a half kept, as many blocks as Primus's cost pays for, labels teach",
+    "primus-guided-half-late": "SCD-Primus, a half kept after 40 % of the steps, labels teach",
     "primus-guided-drawn": "SCD-Primus, ratios drawn, here with a half kept, labels teach",
     "primus-shallow-gradual": "Primus, as many blocks as the three steps cost",
     "primus-guided-gradual": "SCD-Primus, a quarter kept in three steps, labels teach",
@@ -61,6 +62,10 @@ NAMES = {
         )
     },
 }
+FORMER, FORMERLY = "-behind", "MTA behind the last LayerNorm"
+"""SCD-Primus as it was until November 2026; there is no builder for it any more."""
+_FORMER = ("primus-pruned", *(f"primus-guided{share}" for share in ("", "-half", "-drawn", "-gradual")))
+NAMES |= {f"{name}{FORMER}": f"{NAMES[name]}, {FORMERLY}" for name in _FORMER}
 Row = Mapping[str, str]
 
 

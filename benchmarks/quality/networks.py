@@ -210,6 +210,7 @@ NETWORKS: dict[str, Builder] = {
     "primus-guided-drawn": partial(primus, keep_ratio=0.5),
     "primus-shallow-half": partial(primus_shallow, pruned=partial(primus, keep_ratio=0.5)),
     "primus-guided-half-deep": primus_deep,
+    "primus-guided-half-late": partial(primus, keep_ratio=0.5),
     "primus-guided-gradual": primus_gradual,
     "primus-shallow-gradual": partial(primus_shallow, pruned=primus_gradual),
     "guided-larger": larger,
@@ -228,3 +229,6 @@ GUIDES = {
 
 DRAWN = dict.fromkeys(("drawn", "primus-guided-drawn"), (0.25, 0.5, 0.75))
 """Contestants trained with a share of tokens drawn anew for each step."""
+
+LATE = {"primus-guided-half-late": 0.4}
+"""Contestants whose tokens all stay for a share of the steps, until the choice is learned."""

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from batches import Batches
 from evaluation import evaluate, leaving
-from networks import DRAWN, GUIDES, SIZES, blocks, build, gmacs
+from networks import DRAWN, GUIDES, LATE, SIZES, blocks, build, gmacs
 from plans import PLANS, SEEDS, Run
 from recipes import RECIPES, TRANSFORMER
 from results import append, finished
@@ -69,6 +69,7 @@ def study(run: Run, *, shared: Path, weights: Path, device: str) -> dict[str, An
             checkpoint=checkpoint,
             guide=GUIDES.get(run.network),
             keep_ratios=DRAWN.get(run.network, ()),
+            late=LATE.get(run.network, 0.0),
             recipe=RECIPES.get(run.network, TRANSFORMER),
         )
     except NotFiniteError as error:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -38,6 +39,17 @@ def save(state: dict[str, Any], path: Path) -> None:
     partial.replace(path)
 
 
+@contextmanager
+def all_kept(network: Contestant) -> Iterator[None]:
+    """Around a step: no token leaves."""
+    own = [stage.keep_ratio for stage in network.pruning_stages()]
+    network.set_keep_ratio(1.0)
+    try:
+        yield
+    finally:
+        network.set_keep_ratio(own)
+
+
 def train(
     network: Contestant,
     batches: Callable[[int], tuple[Tensor, Tensor]],
@@ -46,6 +58,7 @@ def train(
     checkpoint: Path,
     guide: Guide | None = None,
     keep_ratios: Sequence[float] = (),
+    late: float = 0.0,
     recipe: Recipe = TRANSFORMER,
 ) -> dict[str, float]:
     """Train a network where it is, going on from its checkpoint if there is one.
@@ -57,6 +70,7 @@ def train(
         checkpoint: file that a killed run goes on from; removed by nobody here.
         guide: how labels teach the scores; None for the paper's training.
         keep_ratios: shares of tokens of which each step draws one; none for the network's own.
+        late: share of the steps in which all tokens stay.
         recipe: optimizer and learning rate.
 
     Returns:
@@ -89,7 +103,8 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate(step, steps)
         images, labels = (part.to(device) for part in batches(step))
-        with drawn.at(step), torch.autocast(device.type, torch.bfloat16):
+        stay = all_kept(network) if step < late * steps else drawn.at(step)
+        with stay, torch.autocast(device.type, torch.bfloat16):
             logits = network(images)
         loss = criterion(tree_map(Tensor.float, logits), labels)
         if guide and watch:

@@ -17,13 +17,14 @@ from lesions import lesion_volume
 from mixed_tokens import COLUMNS, mixed_shares, must_leave
 from monai.data import get_track_meta, set_track_meta
 from names import NNUNET, PRIMUS, family
-from networks import blocks, build, gmacs
+from networks import LATE, blocks, build, gmacs
 from patient_splits import patient_splits
 from plans import EQUAL_TIME, PLANS, STEPS, Run
 from recipes import NNUNET as NNUNETS_RECIPE
 from recipes import TRANSFORMER
 from results import append, finished
 from tasks import TASKS, Case, patient, shared_folder, split
+from training import train
 
 
 @pytest.fixture(autouse=True)
@@ -203,6 +204,17 @@ def test_every_plan_names_networks_that_can_be_built() -> None:
     }
 
 
+def test_late(tmp_path: Path) -> None:
+    """All tokens stay in the first steps, and only there."""
+    network = build("primus-guided-half-late", TASKS["lesions"], "small")
+    (stage,) = network.pruning_stages()
+    kept: list[float] = []
+    stage.register_forward_hook(lambda *_: kept.append(stage.keep_ratio))
+    draw = Batches([case("a")], replace(TASKS["lesions"], batch=1), 0)
+    train(network, draw, steps=5, checkpoint=tmp_path / "one.checkpoint", late=LATE["primus-guided-half-late"])
+    assert kept == [1.0, 1.0, 0.5, 0.5, 0.5]
+
+
 def test_rows(tmp_path: Path) -> None:
     file = tmp_path / "results.csv"
     assert finished(file) == set()
@@ -226,7 +238,7 @@ def test_page() -> None:
     assert line.endswith("| 18.3 ± 0.0 % |")
     counted = dict(zip(COLUMNS, ("lesions", "80", "0.0249", "0.0513", "0.0123", "0")))
     facts = (
-        "Crops of 48 x 48 x 32 voxels, tokens of 4 x 4 x 4, 1000 steps of 2 crops. Of a crop's tokens 2 % are mixed, "
+        "Crops of 48 x 48 x 32 voxels, tokens of 4 x 4 x 4, 2000 steps of 2 crops. Of a crop's tokens 2 % are mixed, "
     )
     facts += "in 99 of 100 crops at most 5 %: where a quarter stays, a perfect choice loses 1.2 % of them."
     assert facts in text(rows, {"lesions": counted})
