@@ -35,9 +35,10 @@ Dice is the mean of the foreground classes over the validation cases, in per cen
 best and the worst seed. Runs of one network differ by a point and more: a difference of one seed proves nothing.
 
 SCD-UNETR, "published" too, keeps a quarter at each of three stages, so 1.6 % of the tokens stay to the end; SCD-Primus
-prunes once, or "in three steps". Mixed tokens hold more than one class. Chance takes 75 % of them at stage 1 where a
-quarter stays, 50 % where a half does, 40 % in three steps. What a perfect choice loses is that of stage 1. GMACs are
-billions of multiply-accumulates of a crop.
+prunes once, or "in three stages". Mixed tokens hold more than one class. Chance takes 75 % of them at stage 1 where a
+quarter stays, 50 % where a half does, 40 % in three stages. What a perfect choice loses is that of stage 1. GMACs are
+billions of multiply-accumulates of a crop. "MTA behind the last LayerNorm" is SCD-Primus as it was until 30 November
+2026; [what changed](../explanation/scd-primus.md#it-is-primus).
 "Labels teach" are networks with [guidance](../explanation/training.md#which-tokens-leave). Voxels that leave were
 counted later than the rest: where a network's weights were gone, there are fewer seeds of them, or none.
 """
@@ -56,7 +57,7 @@ What was hoped for at the start, and the mean of the data sets where it was meas
 
 
 def read(path: Path) -> list[Row]:
-    """Rows of small networks' finished trainings; those of other steps than most have their number in the name."""
+    """Rows of small networks' finished trainings; those of other steps than `STEPS` have their number in the name."""
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["size"] == "small" and not row["error"]]
     return [
@@ -121,8 +122,8 @@ def text(rows: Sequence[Row], mixed: Mapping[str, Row]) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Dice against cost, a panel for each task, a point for each training."""
-    tasks = [name for name in TASKS if any(row["task"] == name for row in rows)]
+    """Dice against cost, a panel for each task, a point for each training of as many steps as most."""
+    tasks = [name for name in TASKS if any(row["task"] == name and row["network"] in NAMES for row in rows)]
     drawn = {row["network"] for row in rows}
     shown = {network: label for network, label in NAMES.items() if network in drawn}
     figure = Figure(figsize=(4.2 * len(tasks), 4.8), layout="constrained")
@@ -157,9 +158,13 @@ def _times(edges: Sequence[int]) -> str:
     return " x ".join(map(str, edges))
 
 
-if __name__ == "__main__":
-    finished = read(HERE / "results.csv")
+def read_mixed() -> dict[str, Row]:
+    """Counts of mixed tokens, by task."""
     with MIXED.open(newline="") as counts:
-        counted = {row["task"]: row for row in csv.DictReader(counts)}
+        return {row["task"]: row for row in csv.DictReader(counts)}
+
+
+if __name__ == "__main__":
+    finished, counted = read(HERE / "results.csv"), read_mixed()
     STUDIES.joinpath(f"{NAME}.md").write_text(text(finished, counted), encoding="utf-8")
     draw(finished, STUDIES / f"{NAME}.png")

@@ -28,7 +28,15 @@ from scd_plugin import SCDUNETR
 
 RATIOS = (0.1, 0.25, 0.5, 0.75, 1.0)
 PASSES = 9
-MEASURES = ("gmacs", "seconds_a_crop", "dice", "dice_by_class", "recall_by_size", "false_lesions_a_case")
+MEASURES = (
+    "gmacs",
+    "seconds_a_crop",
+    "dice",
+    "dice_by_class",
+    "recall_by_size",
+    "false_lesions_a_case",
+    "lesions_by_size",
+)
 COLUMNS = (*Run._fields, "keep_ratio", *MEASURES)
 
 logger = logging.getLogger("dial")

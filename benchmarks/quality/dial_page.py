@@ -101,8 +101,8 @@ def losses(rows: Sequence[Row]) -> str:
         ]
         if points:
             each = f" ({min(points):+.1f} to {max(points):+.1f})" if len(points) > 1 else ""
-            lines.append(f"at {ratio} {mean(points):+.1f}{each}")
-    return f"Points of Dice, ratios drawn against a training for the ratio: {'; '.join(lines)}." if lines else ""
+            lines.append(f"{TRAINED[name]} {mean(points):+.1f}{each}")
+    return f"Points of Dice of drawn ratios, at that ratio, against: {'; '.join(lines)}." if lines else ""
 
 
 def text(rows: Sequence[Row]) -> str:
@@ -131,10 +131,12 @@ def draw(rows: Sequence[Row]) -> Figure:
                 below.plot(*_means(mine, "seconds_a_crop"), "o-")
         above.set_title(TITLES[task])
         above.set_ylabel("Dice, %")
-        above.legend(fontsize="small")
         below.set_xlabel("share of tokens kept")
         below.set_ylabel("seconds a crop")
         below.set_ylim(bottom=0)
+    # a label for each network, whichever tasks it was judged on
+    shown = {label: line for panel in upper for line, label in zip(*panel.get_legend_handles_labels())}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", fontsize="small")
     return figure
 
 

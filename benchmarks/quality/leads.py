@@ -45,6 +45,7 @@ COMPARED = (
     Compared("primus-guided-half", "primus", "primus-shallow-half", "primus-taught", in_time=True),
     # what it saves is spent: all blocks cost as much
     Compared("primus-guided-half-deep", "primus", "", "primus-taught"),
+    Compared("primus-guided-half-late", "primus", "primus-shallow-half", "primus-taught"),
 )
 
 
@@ -95,8 +96,8 @@ def hopes(rows: Sequence[Row]) -> str:
 
 def _in_time(one: Compared, rows: Sequence[Row]) -> str:
     """Name of all blocks in equal time among a task's rows; empty for none."""
-    steps = {EQUAL_TIME.get((row["task"], one.full)) for row in rows if one.in_time}
-    return "".join(f"{one.full} in {number} steps" for number in steps if number)
+    steps = EQUAL_TIME.get((rows[0]["task"], one.full)) if rows and one.in_time else None
+    return f"{one.full} in {steps} steps" if steps else ""
 
 
 def left(rows: Sequence[Row], network: str, column: str, *, in_the_end: bool = False) -> float | None:

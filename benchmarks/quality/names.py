@@ -47,10 +47,10 @@ NAMES = {
     "primus-shallow-half": "Primus, as many blocks as a half costs",
     "primus-guided-half": "SCD-Primus, a half kept, labels teach",
     "primus-guided-half-deep": "SCD-Primus, a half kept, as many blocks as Primus's cost pays for, labels teach",
-    "primus-guided-half-late": "SCD-Primus, a half kept after 40 % of the steps, labels teach",
+    "primus-guided-half-late": "SCD-Primus, a half kept from 40 % of the training on, labels teach",
     "primus-guided-drawn": "SCD-Primus, ratios drawn, here with a half kept, labels teach",
-    "primus-shallow-gradual": "Primus, as many blocks as the three steps cost",
-    "primus-guided-gradual": "SCD-Primus, a quarter kept in three steps, labels teach",
+    "primus-shallow-gradual": "Primus, as many blocks as the three stages cost",
+    "primus-guided-gradual": "SCD-Primus, a quarter kept in three stages, labels teach",
     **{
         f"{network}{kind}": f"{network.replace('subvoxel', 'sub-voxel')} decoder, {what}"
         for network in ("light", "subvoxel")

@@ -7,14 +7,13 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from scd_plugin.folders import check_output
 from scd_plugin.measure.audit import Audit
-from scd_plugin.measure.stage_colours import stage_names
+from scd_plugin.measure.stage_colours import stage_names, stage_shades
 from scd_plugin.measure.token_audit import KINDS, NAMES, TokenAudit
 from scd_plugin.whole_files import moved_into_place
 
@@ -67,8 +66,7 @@ def stages_figure(tokens: TokenAudit) -> Figure:
     """Draw a bar for each kind of token, in parts that leave at a stage or stay; a kind that is not there has none."""
     figure = Figure(figsize=(7, 3), layout="constrained")
     panel = figure.subplots()
-    names = stage_names(tokens.num_stages)[1:]
-    shades = [colormaps["viridis"](number / (len(names) - 1)) for number in range(len(names))]
+    names, shades = stage_names(tokens.num_stages)[1:], stage_shades(tokens.num_stages)
     for kind, label in reversed(NAMES.items()):
         start = 0.0
         for share, shade in zip(tokens.shares(kind), shades):

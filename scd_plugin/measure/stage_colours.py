@@ -8,7 +8,7 @@ import numpy as np
 
 from scd_plugin.whole_files import moved_into_place
 
-__all__ = ["COLOURS", "FOLDER", "SHARES", "stage_names", "write_colours"]
+__all__ = ["COLOURS", "FOLDER", "SHARES", "stage_names", "stage_shades", "write_colours"]
 
 FOLDER = "keep_maps"
 """of the maps of latest stages, beside the label maps"""
@@ -22,12 +22,16 @@ def stage_names(num_stages: int) -> list[str]:
     return ["not seen", *(f"left at stage {number + 1}" for number in range(num_stages)), "kept to the end"]
 
 
-def write_colours(folder: Path, num_stages: int) -> Path:
-    """Write names and colours of the values as a colour table of 3D Slicer; it appears whole or not at all."""
+def stage_shades(num_stages: int) -> np.ndarray:
+    """Colours of the values from 1 on, (num_stages + 1, 4): red, green, blue and opacity, 0 to 1."""
     from matplotlib import colormaps
 
-    names = stage_names(num_stages)
-    shades = colormaps["viridis"](np.linspace(0, 1, len(names) - 1))
+    return np.asarray(colormaps["viridis"](np.linspace(0, 1, num_stages + 1)))
+
+
+def write_colours(folder: Path, num_stages: int) -> Path:
+    """Write names and colours of the values as a colour table of 3D Slicer; it appears whole or not at all."""
+    names, shades = stage_names(num_stages), stage_shades(num_stages)
     lines = [f"0 {names[0].replace(' ', '_')} 0 0 0 0"]
     for number, (name, shade) in enumerate(zip(names[1:], shades), start=1):
         red, green, blue = (round(255 * part) for part in shade[:3])

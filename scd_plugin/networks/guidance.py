@@ -69,7 +69,10 @@ class StageWatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Around passes that nobody asks about: do not listen, so that they may be replayed."""
+        """Around passes that nobody asks about: do not listen, so that they may be replayed.
+
+        A network that is compiled is not heard again afterwards: its graphs hold the hooks that there were.
+        """
         for hook in self._hooks:
             hook.remove()
         try:

@@ -225,7 +225,7 @@ class SCDPrimus(SCDNetwork):
         kept = sets if self.keeps_left else [*[torch.zeros_like(left) for left in sets[:-1]], sets[-1]]
         completed = restore_tokens(kept, places) if len(sets) > 1 else sets[0]
         if self.completion is not None:
-            # behind the LayerNorm it would grow without bounds: what is alike in all tokens drowned what tells them apart
+            # added behind the LayerNorm it grew until what all tokens share drowned what tells them apart
             normed = [self.eva.norm(tokens) for tokens in sets]
             completed = completed + self.completion(self.eva.norm(encoded.prefix), normed, places)
         volume = self.eva.norm(completed).transpose(1, 2).unflatten(2, self.volume_grid)

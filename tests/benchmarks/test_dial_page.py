@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from dial_page import draw, losses, table, text, with_own
+from choice_page import STUDIES
+from dial_page import draw, losses, read, table, text, with_own
 
 
 def rows(network: str, dice: dict[tuple[str, str], float], gmacs: str = "3.075") -> list[dict[str, str]]:
@@ -16,6 +17,10 @@ def rows(network: str, dice: dict[tuple[str, str], float], gmacs: str = "3.075")
 
 DRAWN = rows("primus-guided-drawn", {("0.25", "0"): 0.78, ("0.5", "0"): 0.80, ("0.5", "1"): 0.81})
 HALF = rows("primus-guided-half", {("0.25", "0"): 0.7, ("0.5", "0"): 0.81, ("0.5", "1"): 0.815, ("0.5", "2"): 0.9})
+
+
+def test_the_page_is_that_of_the_rows() -> None:
+    assert (STUDIES / "dial.md").read_text() == text(read())
 
 
 def test_table() -> None:
@@ -40,12 +45,12 @@ def test_networks_that_were_judged_at_their_own_ratio() -> None:
     found = with_own(DRAWN + HALF, study)
     assert found[:-1] == DRAWN + HALF
     assert found[-1]["keep_ratio"] == "0.25"
-    assert losses(found).endswith("at 0.25 -1.5; at 0.5 -0.8 (-1.0 to -0.5).")
+    assert losses(found).endswith("trained at 0.25 -1.5; trained at 0.5 -0.8 (-1.0 to -0.5).")
     assert table(found).splitlines()[2] == "| 0.25 | 3.1 | 0.21 | 78.0 | **79.5** | 70.0 |"
 
 
 def test_losses_on_seeds_that_both_have() -> None:
-    said = "Points of Dice, ratios drawn against a training for the ratio: at 0.5 -0.8 (-1.0 to -0.5)."
+    said = "Points of Dice of drawn ratios, at that ratio, against: trained at 0.5 -0.8 (-1.0 to -0.5)."
     assert losses(DRAWN + HALF) == said
     assert losses(HALF) == ""
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from batches import Batches
-from choice_page import read, spread, table, text
-from evaluation import AUDIT_CROPS, leaving, lesions_found, token_kinds
+from choice_page import STUDIES, read, read_mixed, spread, table, text
+from dial import COLUMNS as COLUMNS_OF_DIAL
+from evaluation import AUDIT_CROPS, evaluate, leaving, lesions_found, token_kinds
 from leads import hopes, in_short, lead
 from lesions import lesion_volume
 from mixed_tokens import COLUMNS, mixed_shares, must_leave
@@ -22,7 +23,9 @@ from patient_splits import patient_splits
 from plans import EQUAL_TIME, PLANS, STEPS, Run
 from recipes import NNUNET as NNUNETS_RECIPE
 from recipes import TRANSFORMER
+from results import COLUMNS as COLUMNS_OF_STUDY
 from results import append, finished
+from study import HERE
 from tasks import TASKS, Case, patient, shared_folder, split
 from training import train
 
@@ -93,6 +96,18 @@ def test_lesions_found() -> None:
     # a tenth of the first, nothing of the second, and one that is none
     assert found.tolist() == [True, False]
     assert false == 1
+
+
+def test_scores_fit_the_tables(tmp_path: Path) -> None:
+    task = replace(TASKS["lesions"], crop=(16, 16, 16))
+    network = build("primus-guided-half", task, "small")
+    label = torch.zeros(1, 20, 20, 20)
+    label[:, 2, 2, 2] = label[:, 8:12, 8:12, 8:12] = 1
+    scores = evaluate(network, [Case("a", torch.randn(1, 20, 20, 20), label)], task)
+    assert scores["lesions_by_size"] == [1, 0, 1, 0]
+    assert scores["recall_by_size"][1] == 0
+    for columns in (COLUMNS_OF_STUDY, COLUMNS_OF_DIAL):
+        append(tmp_path / "rows.csv", scores, columns)
 
 
 def test_token_kinds() -> None:
@@ -243,6 +258,11 @@ def test_page() -> None:
     facts += "in 99 of 100 crops at most 5 %: where a quarter stays, a perfect choice loses 1.2 % of them."
     assert facts in text(rows, {"lesions": counted})
     assert spread([0.5]) == "0.5"
+
+
+def test_the_page_is_that_of_the_rows() -> None:
+    rows = read(HERE / "results.csv")
+    assert (STUDIES / "choice-of-tokens.md").read_text() == text(rows, read_mixed())
 
 
 def test_leads() -> None:

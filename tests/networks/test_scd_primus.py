@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from scd_plugin import SCDPrimus
 from scd_plugin.networks.priors import PRIORS
 from scd_plugin.networks.scd_primus import COMPLETION, SAMPLING
+from scd_plugin.ops import restore_tokens
 
 Build = Callable[..., SCDPrimus]
 Stock = Callable[..., nn.Module]
@@ -172,6 +173,23 @@ class TestPruning:
         batch = image()
         torch.testing.assert_close(net(batch), plain(batch), atol=5e-6, rtol=5e-6)
 
+    def test_completion_is_one_more_block(self, small_primus: Build) -> None:
+        """Scaled, and added before the last LayerNorm."""
+        net = small_primus(init_values=0.25, num_register_tokens=2).eval()
+        scale = net.get_parameter("completion.refine.scale.gamma")
+        assert (scale == 0.25).all()
+        nn.init.normal_(net.completion.refine.project.weight)
+        batch = image()
+        encoded = net.encode(batch)
+        normed = [net.eva.norm(tokens) for tokens in encoded.token_sets]
+        added = net.completion(net.eva.norm(encoded.prefix), normed, encoded.grid_idx)
+        tokens = net.eva.norm(restore_tokens(encoded.token_sets, encoded.grid_idx) + added)
+        logits = net.up_projection(tokens.transpose(1, 2).unflatten(2, net.volume_grid))
+        torch.testing.assert_close(net(batch), logits)
+        with torch.no_grad():
+            scale.zero_()
+        assert not torch.allclose(net(batch), logits, atol=1e-2)
+
     @pytest.mark.parametrize("num_register_tokens", [0, 2])
     @pytest.mark.parametrize("prior", PRIORS)
     def test_each_prior_makes_a_choice_of_its_own(
@@ -256,6 +274,12 @@ class TestTraining:
     )
     def test_every_parameter_gets_a_gradient_with(self, small_primus: Build, changes: dict[str, Any]) -> None:
         assert_all_learn(small_primus(**changes))
+
+    def test_mask_tokens_start_calmly(self, small_primus: Build) -> None:
+        # a LayerNorm of zeros would make the gradient a thousand times as large
+        net = small_primus(completion="mask_token")
+        net(image(2)).square().mean().backward()
+        assert 0 < net.get_parameter("completion.refine.project.weight").grad.norm() < 10
 
     def test_after_the_first_step_all_parts_learn(self, small_primus: Build) -> None:
         net, batch = small_primus(), image(2)
