@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -37,17 +36,6 @@ def save(state: dict[str, Any], path: Path) -> None:
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)
-
-
-@contextmanager
-def all_kept(network: Contestant) -> Iterator[None]:
-    """Around a step: no token leaves."""
-    own = [stage.keep_ratio for stage in network.pruning_stages()]
-    network.set_keep_ratio(1.0)
-    try:
-        yield
-    finally:
-        network.set_keep_ratio(own)
 
 
 def train(
@@ -96,15 +84,15 @@ def train(
         losses, seconds = state["losses"], state["seconds"]
     network.train()
     watch = (getattr(network, "probes", None) or StageWatch(network)) if guide else None
-    drawn = DrawnKeepRatio(network, keep_ratios)
+    drawn, whole = DrawnKeepRatio(network, keep_ratios), DrawnKeepRatio(network, [1.0] if late else [])
     saved = time.monotonic()
     for step in range(len(losses), steps):
         start = time.monotonic()
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate(step, steps)
         images, labels = (part.to(device) for part in batches(step))
-        stay = all_kept(network) if step < late * steps else drawn.at(step)
-        with stay, torch.autocast(device.type, torch.bfloat16):
+        ratio = whole if step < late * steps else drawn
+        with ratio.at(step), torch.autocast(device.type, torch.bfloat16):
             logits = network(images)
         loss = criterion(tree_map(Tensor.float, logits), labels)
         if guide and watch:
