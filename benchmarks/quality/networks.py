@@ -211,6 +211,11 @@ NETWORKS: dict[str, Builder] = {
     "primus-shallow-half": partial(primus_shallow, pruned=partial(primus, keep_ratio=0.5)),
     "primus-guided-half-deep": primus_deep,
     "primus-guided-half-late": partial(primus, keep_ratio=0.5),
+    "primus-guided-half-foreground": partial(primus, keep_ratio=0.5),
+    "primus-guided-half-heavy": partial(primus, keep_ratio=0.5),
+    # the paper's controls
+    "primus-guided-half-mask": partial(primus, keep_ratio=0.5, completion="mask_token"),
+    "primus-random-half": partial(primus, keep_ratio=0.5, sampling="random"),
     "primus-guided-gradual": primus_gradual,
     "primus-shallow-gradual": partial(primus_shallow, pruned=primus_gradual),
     "guided-larger": larger,
@@ -221,7 +226,7 @@ NETWORKS: dict[str, Builder] = {
 }
 
 GUIDES = {
-    name: Guide(1.0 if name == "guided-heavy" else 0.3, "foreground" if name == "guided-foreground" else "mixed")
+    name: Guide(1.0 if name.endswith("-heavy") else 0.3, "foreground" if name.endswith("-foreground") else "mixed")
     for name in NETWORKS
     if "guided" in name or name.endswith("-taught")
 }

@@ -118,8 +118,15 @@ def plain() -> list[Run]:
 
 
 def taught() -> list[Run]:
-    """Ask what teaching is worth to Primus without pruning, and pruning without teaching."""
-    networks = ("primus-taught", "primus-pruned-half")
+    """Ask what teaching is worth to Primus without pruning, pruning without teaching, choice, MTA, and other targets."""
+    networks = (
+        "primus-taught",
+        "primus-pruned-half",
+        "primus-random-half",
+        "primus-guided-half-mask",
+        "primus-guided-half-foreground",
+        "primus-guided-half-heavy",
+    )
     tasks = ("left_atrium", "acdc", "lesions")
     return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
 

@@ -14,7 +14,7 @@ COLUMNS = (
     *("batch", "crop", "patch", "layers", "gmacs", "parameters", "seconds_a_step", "loss"),
     *("dice", "dice_by_class", "left_mixed", "left_foreground", "left_background"),
     # what rows did not have from the beginning comes last
-    *("recall_by_size", "false_lesions_a_case", "date", "error", "left_voxels", "lesions_by_size"),
+    *("recall_by_size", "false_lesions_a_case", "date", "error", "left_voxels", "lesions_by_size", "dtype"),
 )
 
 

@@ -48,11 +48,12 @@ def train(
     keep_ratios: Sequence[float] = (),
     late: float = 0.0,
     recipe: Recipe = TRANSFORMER,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> dict[str, float]:
     """Train a network where it is, going on from its checkpoint if there is one.
 
     Args:
-        network: on the device to train on; trained in bfloat16 where autocast allows it.
+        network: on the device to train on.
         batches: images and labels of a step.
         steps: length of the schedule.
         checkpoint: file that a killed run goes on from; removed by nobody here.
@@ -60,6 +61,7 @@ def train(
         keep_ratios: shares of tokens of which each step draws one; none for the network's own.
         late: share of the steps in which all tokens stay.
         recipe: optimizer and learning rate.
+        dtype: bfloat16, which autocast chooses where it may, or float32 everywhere.
 
     Returns:
         seconds a step (the median, which pauses do not change) and the mean loss of the last tenth.
@@ -92,7 +94,7 @@ def train(
             group["lr"] = recipe.learning_rate(step, steps)
         images, labels = (part.to(device) for part in batches(step))
         ratio = whole if step < late * steps else drawn
-        with ratio.at(step), torch.autocast(device.type, torch.bfloat16):
+        with ratio.at(step), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = network(images)
         loss = criterion(tree_map(Tensor.float, logits), labels)
         if guide and watch:
