@@ -51,6 +51,8 @@ NAMES = {
     "primus-guided-half-foreground": "SCD-Primus, a half kept, labels teach: any foreground",
     "primus-guided-half-heavy": "SCD-Primus, a half kept, labels teach with a weight of 1",
     "primus-guided-half-mask": "SCD-Primus, a half kept, labels teach, mask tokens in place of MTA",
+    "primus-guided-half-memory": "SCD-Primus, a half kept that goes on seeing what left, labels teach",
+    "primus-guided-larger": "SCD-Primus, as much kept as that memory costs, labels teach",
     "primus-random-half": "SCD-Primus, a half kept, chance chooses",
     "primus-guided-drawn": "SCD-Primus, ratios drawn, here with a half kept, labels teach",
     "primus-shallow-gradual": "Primus, as many blocks as the three stages cost",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from default_unet import DefaultUNet
+from memories import with_memory
 from probes import TokenProbes
 from stems import with_stem
 from tasks import Task
@@ -107,6 +108,18 @@ def primus_gradual(task: Task, size: dict[str, int]) -> SCDPrimus:
 def primus_shallow(task: Task, size: dict[str, int], pruned: Callable[..., SCDPrimus]) -> SCDPrimus:
     """Build Primus with fewer blocks, whose cost is nearest to that of an SCD-Primus."""
     return _as_cheap_as(pruned(task, size), size, lambda fewer: primus(task, fewer))
+
+
+def primus_memory(task: Task, size: dict[str, int]) -> SCDPrimus:
+    """Build SCD-Primus that keeps a half, which goes on seeing the other half."""
+    return with_memory(primus(task, size, 0.5))
+
+
+def primus_larger(task: Task, size: dict[str, int]) -> SCDPrimus:
+    """Build the control of `primus_memory`: SCD-Primus that keeps as much more as the memory costs."""
+    with torch.device("meta"):
+        target = gmacs(primus_memory(task, size))
+    return _nearest(target, 0.5, 1.0, lambda ratio: primus(task, size, ratio))
 
 
 def _as_cheap_as(pruned: Network, size: dict[str, int], make: Callable[[dict[str, int]], Network]) -> Network:
@@ -213,6 +226,8 @@ NETWORKS: dict[str, Builder] = {
     "primus-guided-half-late": partial(primus, keep_ratio=0.5),
     "primus-guided-half-foreground": partial(primus, keep_ratio=0.5),
     "primus-guided-half-heavy": partial(primus, keep_ratio=0.5),
+    "primus-guided-half-memory": primus_memory,
+    "primus-guided-larger": primus_larger,
     # the paper's controls
     "primus-guided-half-mask": partial(primus, keep_ratio=0.5, completion="mask_token"),
     "primus-random-half": partial(primus, keep_ratio=0.5, sampling="random"),

@@ -78,8 +78,9 @@ def dial() -> list[Run]:
 def memory() -> list[Run]:
     """Ask whether survivors should see what left, against keeping more at the same cost, and against more depth."""
     memories = [f"{start}-{kind}" for start in ("guided", "published") for kind in ("tokens", "pooled")]
-    networks = ("guided", "published", *memories, "guided-larger", "deep", "guided-deep")
-    tasks = ("left_atrium", "lesions", "hippocampus")
+    unetr = ("guided", "published", *memories, "guided-larger", "deep", "guided-deep")
+    networks = ("primus-guided-half-memory", "primus-guided-larger", *unetr)
+    tasks = ("left_atrium", "lesions", "hippocampus", "acdc")
     return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]
 
 
