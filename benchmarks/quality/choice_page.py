@@ -39,6 +39,7 @@ prunes once, or "in three stages". Mixed tokens hold more than one class. Chance
 quarter stays, 50 % where a half does, 40 % in three stages. What a perfect choice loses is that of stage 1. GMACs are
 billions of multiply-accumulates of a crop. "MTA behind the last LayerNorm" is SCD-Primus as it was until 30 November
 2026; [what changed](../explanation/scd-primus.md#it-is-primus).
+Trainings are in bfloat16; those "in float32" ran on a processor that has no instructions for it.
 "Labels teach" are networks with [guidance](../explanation/training.md#which-tokens-leave). Voxels that leave were
 counted later than the rest: where a network's weights were gone, there are fewer seeds of them, or none.
 """
@@ -89,7 +90,11 @@ def table(rows: Sequence[Row]) -> str:
     order = {name: place for place, name in enumerate(NAMES)}
     for network in sorted({row["network"] for row in rows}, key=lambda name: (order.get(name, len(order)), name)):
         mine = [row for row in rows if row["network"] == network]
-        cells = [words(network), mine[0]["layers"], f"{float(mine[0]['gmacs']):.1f}", str(len(mine))]
+        plain = sum(row["dtype"] == "float32" for row in mine)
+        seeds = (
+            f"{len(mine)}, {plain} in float32" if 0 < plain < len(mine) else str(len(mine)) + ", float32" * bool(plain)
+        )
+        cells = [words(network), mine[0]["layers"], f"{float(mine[0]['gmacs']):.1f}", seeds]
         cells.append(spread([100 * float(row["dice"]) for row in mine]))
         for column in ("left_mixed", "left_foreground", "left_voxels"):
             left = [100 * numbers(row, column)[0] for row in mine if row[column]]

@@ -50,6 +50,7 @@ NAMES = {
     "primus-guided-half-late": "SCD-Primus, a half kept from 40 % of the training on, labels teach",
     "primus-guided-half-foreground": "SCD-Primus, a half kept, labels teach: any foreground",
     "primus-guided-half-heavy": "SCD-Primus, a half kept, labels teach with a weight of 1",
+    "primus-guided-half-fading": "SCD-Primus, a half kept, labels teach with a weight that falls to 0",
     "primus-guided-half-mask": "SCD-Primus, a half kept, labels teach, mask tokens in place of MTA",
     "primus-guided-half-memory": "SCD-Primus, a half kept that goes on seeing what left, labels teach",
     "primus-guided-larger": "SCD-Primus, as much kept as that memory costs, labels teach",

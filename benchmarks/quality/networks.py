@@ -32,6 +32,12 @@ class Guide(NamedTuple):
 
     weight: float
     target: str
+    fades: bool = False
+    """whether the weight falls to zero until the end of the training"""
+
+    def at(self, share: float) -> float:
+        """Weight when a share of the training is done."""
+        return self.weight * (1 - share) if self.fades else self.weight
 
 
 Network = TypeVar("Network", bound=SCDNetwork)
@@ -226,6 +232,7 @@ NETWORKS: dict[str, Builder] = {
     "primus-guided-half-late": partial(primus, keep_ratio=0.5),
     "primus-guided-half-foreground": partial(primus, keep_ratio=0.5),
     "primus-guided-half-heavy": partial(primus, keep_ratio=0.5),
+    "primus-guided-half-fading": partial(primus, keep_ratio=0.5),
     "primus-guided-half-memory": primus_memory,
     "primus-guided-larger": primus_larger,
     # the paper's controls
@@ -241,7 +248,11 @@ NETWORKS: dict[str, Builder] = {
 }
 
 GUIDES = {
-    name: Guide(1.0 if name.endswith("-heavy") else 0.3, "foreground" if name.endswith("-foreground") else "mixed")
+    name: Guide(
+        1.0 if name.endswith("-heavy") else 0.3,
+        "foreground" if name.endswith("-foreground") else "mixed",
+        fades=name.endswith("-fading"),
+    )
     for name in NETWORKS
     if "guided" in name or name.endswith("-taught")
 }

@@ -119,7 +119,7 @@ def plain() -> list[Run]:
 
 
 def taught() -> list[Run]:
-    """Ask what teaching is worth to Primus without pruning, pruning without teaching, choice, MTA, and other targets."""
+    """Ask what SCD-Primus owes to teaching, to the choice, to MTA and to what is taught."""
     networks = (
         "primus-taught",
         "primus-pruned-half",
@@ -127,6 +127,7 @@ def taught() -> list[Run]:
         "primus-guided-half-mask",
         "primus-guided-half-foreground",
         "primus-guided-half-heavy",
+        "primus-guided-half-fading",
     )
     tasks = ("left_atrium", "acdc", "lesions")
     return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in tasks for name in networks]

@@ -99,7 +99,7 @@ def train(
         loss = criterion(tree_map(Tensor.float, logits), labels)
         if guide and watch:
             held = token_labels(labels, network.grid_size)
-            loss = loss + guide.weight * guidance_loss(watch.take(), held, target=guide.target)
+            loss = loss + guide.at(step / steps) * guidance_loss(watch.take(), held, target=guide.target)
         losses.append(loss.item())
         if not torch.isfinite(loss):
             msg = f"loss is {losses[-1]} at step {step}"

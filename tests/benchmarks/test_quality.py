@@ -15,10 +15,11 @@ from dial import COLUMNS as COLUMNS_OF_DIAL
 from evaluation import AUDIT_CROPS, evaluate, leaving, lesions_found, token_kinds
 from leads import hopes, in_short, lead
 from lesions import lesion_volume
+from memories import Memory
 from mixed_tokens import COLUMNS, mixed_shares, must_leave
 from monai.data import get_track_meta, set_track_meta
 from names import NNUNET, PRIMUS, family
-from networks import LATE, blocks, build, gmacs
+from networks import GUIDES, LATE, blocks, build, gmacs
 from patient_splits import patient_splits
 from plans import EQUAL_TIME, PLANS, STEPS, Run
 from recipes import NNUNET as NNUNETS_RECIPE
@@ -38,6 +39,7 @@ def _metadata_as_before() -> Iterator[None]:
     set_track_meta(before)
 
 
+DTYPES = ("bfloat16", "float32")
 RUN = Run("lesions", "guided", 1, 1000, "small")
 
 
@@ -230,6 +232,29 @@ def test_late(tmp_path: Path) -> None:
     assert kept == [1.0, 1.0, 0.5, 0.5, 0.5]
 
 
+def test_what_labels_teach() -> None:
+    guides = {kind: GUIDES[f"primus-guided-half{kind}"] for kind in ("", "-heavy", "-foreground", "-fading")}
+    assert [guide.target for guide in guides.values()] == ["mixed", "mixed", "foreground", "mixed"]
+    assert [guide.at(0) for guide in guides.values()] == [0.3, 1.0, 0.3, 0.3]
+    assert [guide.at(0.9) for guide in guides.values()] == pytest.approx([0.3, 1.0, 0.3, 0.03])
+    assert "primus-random-half" not in GUIDES
+
+
+def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens that stay see what left; where nothing is remembered, the network is what it is without."""
+    task = TASKS["lesions"]
+    plain, remembering = (build(f"primus-guided-half{kind}", task, "small").eval() for kind in ("", "-memory"))
+    plain.load_state_dict({name.replace(".block.", "."): value for name, value in remembering.state_dict().items()})
+    image = torch.randn(1, *plain.image_shape)
+    with torch.inference_mode():
+        assert not torch.allclose(remembering(image), plain(image), atol=1e-3)
+        keep = Memory.keep
+        nothing = {name: torch.zeros(1, 0, 192) for name in ("left", "left_raw")}
+        nothing["left_idx"] = torch.zeros(1, 0, dtype=torch.int64)
+        monkeypatch.setattr(Memory, "keep", lambda self, pruned: keep(self, pruned._replace(**nothing)))
+        torch.testing.assert_close(remembering(image), plain(image))
+
+
 def test_rows(tmp_path: Path) -> None:
     file = tmp_path / "results.csv"
     assert finished(file) == set()
@@ -246,9 +271,9 @@ def test_page() -> None:
          "recall_by_size": "0.1 0.2 0.3 0.4", "lesions_by_size": "30 10 20 5"}
         for dice in ("0.5", "0.52")
     ]  # fmt: skip
-    rows = [{**row, "seed": str(seed)} for seed, row in enumerate(rows)]
+    rows = [{**row, "seed": str(seed), "dtype": dtype} for seed, (row, dtype) in enumerate(zip(rows, DTYPES))]
     line = table(rows).splitlines()[2]
-    assert line.startswith("| SCD-UNETR, labels teach | 8 | 4.8 | 2 | 51.0 ± 1.0 | 10.0 ± 0.0 % |")
+    assert line.startswith("| SCD-UNETR, labels teach | 8 | 4.8 | 2, 1 in float32 | 51.0 ± 1.0 | 10.0 ± 0.0 % |")
     # 3 + 2 + 6 of 60: not the mean of three shares
     assert line.endswith("| 18.3 ± 0.0 % |")
     counted = dict(zip(COLUMNS, ("lesions", "80", "0.0249", "0.0513", "0.0123", "0")))
