@@ -273,8 +273,9 @@ def audit(
     model: Annotated[Path, typer.Argument(help="TRAINER__PLANS__CONFIGURATION in nnUNet_results, or a bundle.")],
     data: Annotated[Path, typer.Argument(help="Labelled cases: a raw data set of nnU-Net, or the bundle's data.")],
     fold: Annotated[str | None, typer.Option(help="Whose validation cases (default: 0, a bundle's own).")] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder for token_audit.csv and .png (default: none is written).")
+    output: Annotated[Path | None, typer.Option(help="Folder for token_audit.csv and .png (default: none).")] = None,
+    keep: Annotated[
+        float | None, typer.Option(help="Share of tokens kept at each stage, in (0, 1] (default: the model's own).")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
     trust: Trust = False,
@@ -283,8 +284,7 @@ def audit(
 
     And what that does to the segmentation. Of a bundle it runs the configs, which are code.
     """
-    bundle = is_bundle(model)
-    if bundle:
+    if bundle := is_bundle(model):
         check_auditable(model, fold)
         check_labelled(data)
     else:
@@ -296,16 +296,16 @@ def audit(
     from scd_plugin.measure.audit_table import audit_table
 
     free = None if output is None else check_free(output)
-    chosen = PredictSettings(device=device).torch_device
+    how: dict[str, Any] = {"keep": keep, "device": PredictSettings(device=device, keep=keep).torch_device}
     if bundle:
         from scd_plugin.monai.audit import audit_bundle
 
-        counted = audit_bundle(model, data, device=chosen, fold=fold)
+        counted = audit_bundle(model, data, fold=fold, **how)
     else:
         from scd_plugin.nnunet.predict.audit import audit_model
 
-        how: dict[str, Any] = {"fold": fold or "0", "trust": trust, "say": lambda note: typer.echo(note, err=True)}
-        counted = audit_model(model, data / "imagesTr", data / "labelsTr", device=chosen, **how)
+        how |= {"fold": fold or "0", "trust": trust, "say": lambda note: typer.echo(note, err=True)}
+        counted = audit_model(model, data / "imagesTr", data / "labelsTr", **how)
     Console().print(audit_table(counted))
     if free is not None:
         save_audit(free, counted)

@@ -19,8 +19,12 @@ from scd_plugin.monai.weights import load_weights
 __all__ = ["audit_bundle"]
 
 
-def audit_bundle(folder: Path, data: Path, *, device: torch.device, fold: str | None = None) -> Audit:
+def audit_bundle(
+    folder: Path, data: Path, *, device: torch.device, fold: str | None = None, keep: float | None = None
+) -> Audit:
     """Count which tokens leave where in the validation cases of a fold, by default that of the training.
+
+    With `keep` another share of the tokens than in the training stays at each stage.
 
     Raises:
         ValueError: if the bundle has no weights, none that fit, or no config for training, as bundles moved
@@ -42,6 +46,8 @@ def audit_bundle(folder: Path, data: Path, *, device: torch.device, fold: str | 
     network = built(parser, "network_def")
     load_weights(network, weights)
     images = ImageAudit(network.to(device), regions=parser.get_parsed_content("guided_loss#regions", default=False))
+    if keep is not None:
+        network.set_keep_ratio(keep)
     for batch in tqdm(built(parser, "validate#dataloader"), desc="cases", leave=False):
         image, label = (convert_to_tensor(batch[key], track_meta=False) for key in ("image", "label"))
         images.add(image, label)

@@ -92,6 +92,11 @@ def test_audit(trained: Any, tmp_path: Path) -> None:
     assert {**row, "epoch": ""} in [{**other, "epoch": ""} for other in validations]
 
 
+def test_audit_at_another_ratio(trained: Any) -> None:
+    audit = audit_bundle(trained.root, trained.data, device=torch.device("cpu"), keep=0.25)
+    assert audit.tokens.shares("chance")[0] == pytest.approx(0.75, abs=0.1)
+
+
 def test_audit_without_labels(trained: Any, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     result = CliRunner().invoke(app, ["audit", str(trained.root), str(tmp_path), "--device", "cpu"])

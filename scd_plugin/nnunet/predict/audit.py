@@ -33,6 +33,7 @@ def audit_model(
     *,
     device: torch.device,
     fold: str = "0",
+    keep: float | None = None,
     trust: bool = False,
     say: Callable[[str], object] | None = None,
 ) -> Audit:
@@ -44,6 +45,7 @@ def audit_model(
         labels: folder of NAME.
         device: of the network.
         fold: whose checkpoint is taken.
+        keep: share of the tokens that stays at each stage, None for the model's own.
         trust: whether plans may name code of any package.
         say: told where all cases are counted, since those that were trained on may be among them.
 
@@ -63,6 +65,8 @@ def audit_model(
         )
         raise ValueError(msg)
     audit = ImageAudit(network.to(device), regions=recipe.labels.has_regions)
+    if keep is not None:
+        network.set_keep_ratio(keep)
     cases = _cases(images, labels, recipe.file_ending)
     validated = _validated(folder / f"fold_{fold}" / "validation", recipe.file_ending)
     chosen = [name for name in cases if name in validated]

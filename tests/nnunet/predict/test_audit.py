@@ -104,12 +104,22 @@ def test_regions_and_ignored_voxels(
 
 def test_command(make_model: Callable[..., Path], make_data: Callable[..., Path], tmp_path: Path) -> None:
     words = ["audit", str(make_model(trainer=TRAINER)), str(make_data(("a",))), "--output", str(tmp_path / "out")]
-    result = CliRunner().invoke(app, [*words, "--device", "cpu"])
+    result = CliRunner().invoke(app, [*words, "--device", "cpu", "--keep", "0.5"])
     assert result.exit_code == 0, result.output
     assert "more than one class" in result.output
     header, row = (tmp_path / "out" / "token_audit.csv").read_text().splitlines()
-    assert dict(zip(header.split(","), row.split(",")))["components_65_512"] == "1.0000"
+    counted = dict(zip(header.split(","), row.split(",")))
+    assert counted["components_65_512"] == "1.0000"
+    # the trainer has three quarters leave
+    assert float(counted["chance_left_at_1"]) == pytest.approx(0.5, abs=0.05)
     assert (tmp_path / "out" / "token_audit.png").is_file()
+
+
+def test_command_refuses(make_model: Callable[..., Path], make_data: Callable[..., Path]) -> None:
+    words = ["audit", str(make_model(trainer=TRAINER)), str(make_data(("a",))), "--keep", "0"]
+    result = CliRunner().invoke(app, words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "error: keep must be in (0, 1], the share of tokens kept at each stage; got 0.0\n"
 
 
 class TestRefused:
