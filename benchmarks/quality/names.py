@@ -48,6 +48,7 @@ NAMES = {
     "primus-guided-half": "SCD-Primus, a half kept, labels teach",
     "primus-guided-half-deep": "SCD-Primus, a half kept, as many blocks as Primus's cost pays for, labels teach",
     "primus-guided-half-late": "SCD-Primus, a half kept from 40 % of the training on, labels teach",
+    "primus-guided-half-again": "SCD-Primus, a half kept, labels teach, the first seed trained again",
     "primus-guided-half-foreground": "SCD-Primus, a half kept, labels teach: any foreground",
     "primus-guided-half-heavy": "SCD-Primus, a half kept, labels teach with a weight of 1",
     "primus-guided-half-fading": "SCD-Primus, a half kept, labels teach with a weight that falls to 0",

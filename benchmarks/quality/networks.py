@@ -230,6 +230,7 @@ NETWORKS: dict[str, Builder] = {
     "primus-shallow-half": partial(primus_shallow, pruned=partial(primus, keep_ratio=0.5)),
     "primus-guided-half-deep": primus_deep,
     "primus-guided-half-late": partial(primus, keep_ratio=0.5),
+    "primus-guided-half-again": partial(primus, keep_ratio=0.5),
     "primus-guided-half-foreground": partial(primus, keep_ratio=0.5),
     "primus-guided-half-heavy": partial(primus, keep_ratio=0.5),
     "primus-guided-half-fading": partial(primus, keep_ratio=0.5),

@@ -125,6 +125,8 @@ def taught() -> list[Run]:
         "primus-pruned-half",
         "primus-random-half",
         "primus-guided-half-mask",
+        # the same once more, to see how far runs differ
+        "primus-guided-half-again",
         "primus-guided-half-foreground",
         "primus-guided-half-heavy",
         "primus-guided-half-fading",

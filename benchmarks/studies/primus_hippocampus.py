@@ -152,7 +152,10 @@ def _trained_side_by_side(
     here, epochs = machine("cpu"), len(curves["Primus"].running)
     return f"""# Primus, pruned: hippocampus MR
 
-Made by `benchmarks/studies/primus_hippocampus.py`; [what SCD-Primus is](../explanation/scd-primus.md). All networks
+Made by `benchmarks/studies/primus_hippocampus.py`; [what SCD-Primus
+is](../explanation/scd-primus.md). It was trained as
+it was until 30 November 2026, with MTA [behind the last
+LayerNorm](../explanation/scd-primus.md#it-is-primus). All networks
 have about half the width of Primus S ({primus_study.WIDTH}), {primus_study.DEPTH} blocks and tokens of
 {primus_study.PATCH} voxels, of which nnU-Net's crop of this task has 1400. One run each: {epochs} epochs of
 {primus_study.STEPS_PER_EPOCH} steps of 2 crops, where nothing else is said, nnU-Net's split (fold 0) and

@@ -22,8 +22,8 @@ NAMED: dict[str, dict[str, Any]] = {
 ALLOWED = {"dtype": ("float32", "bfloat16", "float16"), "device": ("cpu", "cuda"), "modes": ("forward", "train")}
 
 KEEP_RATIO = (
-    "Share of tokens kept at each stage by scd and scd-primus-* that name neither a keep_ratio nor a size, since a "
-    "size is a preset with ratios of its own."
+    "Share of tokens kept at each stage by scd, scd-plain and scd-primus-* that name neither a keep_ratio nor a size, "
+    "since a size is a preset with ratios of its own."
 )
 KEEP_MEMORY = "On a CPU: freed memory stays in the process (the default), or goes back to the system."
 

@@ -53,7 +53,7 @@ def prune_primus(
             tokens; wrappers of DDP and `torch.compile` are looked through. Not changed.
         prior: the score, see `scd_plugin.networks.priors`.
         prune_after: 1-based blocks; None for a quarter, half and three quarters of the depth, which a network that was
-            not trained for it bears better than one early stage, down to a share of a half.
+            not trained for it bore better than one early stage at a share of a half, and as well or worse at others.
         changes: further arguments of the pruning, such as `keep_ratio`.
 
     Returns:

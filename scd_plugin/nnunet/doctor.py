@@ -95,9 +95,9 @@ def _cudnn() -> list[Finding]:
     if found is None or not BYPASSED_CUDNN[0] <= found < BYPASSED_CUDNN[1]:
         return []
     number = f"{found // 10000}.{found % 10000 // 100}.{found % 100}"
-    detail = f"{number}: PyTorch from 2.9 on computes 3-D convolutions in half precision without cuDNN 9.8 to 9.14"
+    detail = f"{number}: PyTorch from 2.9 on does not use cuDNN 9.8 to 9.14 for 3-D convolutions in half precision"
     package = f"nvidia-cudnn-cu{(torch.version.cuda or '12').split('.')[0]}"
-    return [Finding("cuDNN", f"{detail}, slower and in more memory", f"pip install '{package}>=9.15'")]
+    return [Finding("cuDNN", f"{detail}, which take longer and more memory", f"pip install '{package}>=9.15'")]
 
 
 def _cuda_graphs() -> Finding:
