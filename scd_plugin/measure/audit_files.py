@@ -22,10 +22,13 @@ __all__ = ["audit_figure", "check_free", "draw_audit", "read_audit", "save_audit
 TABLE, PICTURE = "token_audit.csv", "token_audit.png"
 
 
-def write_audit(folder: Path, epoch: int, audit: Audit) -> None:
-    """Add an epoch's row; rows of this and later epochs, of a training that went back to a checkpoint, give way."""
+def write_audit(folder: Path, epoch: int, audit: Audit, *, anew: bool = False) -> None:
+    """Add an epoch's row; rows of this and later epochs, of a training that went back to a checkpoint, give way.
+
+    With `anew` all rows do, which are of another training.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [row for row in _whole_rows(folder) if int(row["epoch"]) < epoch]
+    rows = [] if anew else [row for row in _whole_rows(folder) if int(row["epoch"]) < epoch]
     rows.append({"epoch": str(epoch), **{name: f"{value:.4f}" for name, value in audit.row().items()}})
     written = io.StringIO(newline="")
     table = csv.DictWriter(written, fieldnames=list(rows[-1]), extrasaction="ignore", restval="nan")

@@ -29,7 +29,8 @@ class ImageAudit:
     """
 
     def __init__(self, network: SCDNetwork, *, regions: bool = False) -> None:
-        if not network.pruning_stages():
+        # bundles may have any network
+        if not isinstance(network, SCDNetwork) or not network.pruning_stages():
             msg = f"the network, {type(network).__name__}, prunes no tokens, so there is nothing to audit"
             raise ValueError(msg)
         self._network, self._regions = network, regions

@@ -24,7 +24,7 @@ def audit_bundle(
 ) -> Audit:
     """Count which tokens leave where in the validation cases of a fold, by default that of the training.
 
-    With `keep` another share of the tokens than in the training stays at each stage.
+    At the evaluation's keep ratio; with `keep` that share of the tokens stays at each stage.
 
     Raises:
         ValueError: if the bundle has no weights, none that fit, or no config for training, as bundles moved
@@ -42,12 +42,14 @@ def audit_bundle(
     # where cases were added since, those that were trained on are left out, with a warning
     parser["skip_trained"] = True
     # nothing is looked at twice
-    parser["validate#dataset#cache_rate"] = 0.0
+    if "validate#dataset#cache_rate" in parser:
+        parser["validate#dataset#cache_rate"] = 0.0
     network = built(parser, "network_def")
     load_weights(network, weights)
     images = ImageAudit(network.to(device), regions=parser.get_parsed_content("guided_loss#regions", default=False))
-    if keep is not None:
-        network.set_keep_ratio(keep)
+    own = parser.get_parsed_content("keep_ratio") if "keep_ratio" in ConfigParser.load_config_file(configs[1]) else None
+    if (ratio := own if keep is None else keep) is not None:
+        network.set_keep_ratio(ratio)
     for batch in tqdm(built(parser, "validate#dataloader"), desc="cases", leave=False):
         image, label = (convert_to_tensor(batch[key], track_meta=False) for key in ("image", "label"))
         images.add(image, label)

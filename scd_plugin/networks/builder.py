@@ -22,7 +22,7 @@ NETWORKS: Mapping[str, type[SCDNetwork]] = {"SCDUNETR": SCDUNETR, "SCDPrimus": S
 # what a preset leaves to data and host
 _OPEN = (
     *("in_channels", "out_channels", "img_size", "patch_size", "spatial_dims"),
-    *("strides", "pool_stride", "deep_supervision"),
+    *("strides", "pool_stride", "deep_supervision", "regions"),
 )
 _LOGGER = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def build_network(
         img_size: crop in voxels per axis.
         patch_size: token in voxels per axis.
         keep_ratio: share of the tokens kept at each stage; None for the preset's.
-        changes: any other argument of the network's class, in place of the preset's.
+        changes: any other argument of the network's class, in place of the preset's; `regions` any preset takes.
 
     Raises:
         ValueError: if there is no such preset, or its network takes no such argument or value.
@@ -67,11 +67,13 @@ def network_arguments(
     keep_ratio: Sequence[float] | float | None = None,
     strides: Sequence[Sequence[int]] | None = None,
     pool_stride: Sequence[int] | None = None,
+    regions: bool = False,
     **changes: Any,
 ) -> tuple[str, dict[str, Any]]:
     """Class name of a preset's network, and its arguments without channels and classes; see `build_network`.
 
     `strides` and `pool_stride` are arguments of `SCDUNETR`. `SCDPrimus`, whose steps are all of 2, is given none.
+    `regions` is one of `SCDPrimus`; `SCDUNETR`, which does not look at its own prediction, is not given it.
     """
     kind, arguments = get_preset(preset)
     if not isinstance(img_size, int):
@@ -79,6 +81,8 @@ def network_arguments(
     arguments |= {"img_size": img_size, "patch_size": patch_size}
     if kind == "SCDUNETR":
         arguments |= {"strides": strides, "pool_stride": pool_stride}
+    else:
+        arguments["regions"] = regions
     if keep_ratio is not None:
         changes["keep_ratio"] = keep_ratio
     if unknown := sorted(set(changes) - set(inspect.signature(NETWORKS[kind]).parameters)):

@@ -42,20 +42,25 @@ class DrawnKeepRatio:
             raise ValueError(msg)
         self.network = network
         self.keep_ratios = keep_ratios
+        self._own: list[float] | None = None
         if keep_ratios:
-            self.own = [stage.keep_ratio for stage in network.pruning_stages()]
             # refuses a network that prunes nothing
+            self.draw(0)
             self.reset()
 
     def draw(self, step: int) -> None:
         """Keep the share of a step, by its number since the training began."""
         if self.keep_ratios:
+            if self._own is None:
+                # now, since a checkpoint may have changed it
+                self._own = [stage.keep_ratio for stage in self.network.pruning_stages()]
             self.network.set_keep_ratio(drawn_ratio(self.keep_ratios, step))
 
     def reset(self) -> None:
-        """Keep the network's own share."""
-        if self.keep_ratios:
-            self.network.set_keep_ratio(self.own)
+        """Keep the network's own share again, that from before the first `draw` since."""
+        if self._own is not None:
+            self.network.set_keep_ratio(self._own)
+            self._own = None
 
     @contextmanager
     def at(self, step: int) -> Iterator[None]:

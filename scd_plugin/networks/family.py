@@ -104,6 +104,9 @@ class SCDNetwork(nn.Module):
             told = [of_block.get(block, 1.0) for block in (blocks if planned is None else planned)]
             self.arguments = {**self.arguments, "keep_ratio": told[0] if len(set(told)) == 1 else told}
 
+    def set_regions(self, regions: bool) -> None:
+        """Say whether outputs are regions, which may overlap, or classes; only networks that ask act on it."""
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Self":
         # to(memory_format=...) takes all tensors of 4 or 5 axes for maps: those that are none of this network's go flat
         axes = len(self.image_shape) + 1

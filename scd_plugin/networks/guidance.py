@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -59,6 +60,14 @@ class StageWatch:
         self._network = network
         self._hooks = self._listen()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> StageWatch:
+        """Copied with its network, as for a moving average, it has seen nothing: what it saw has gradients."""
+        copied = object.__new__(type(self))
+        memo[id(self)] = copied
+        kept = {name: value for name, value in vars(self).items() if name not in ("seen", "_scores")}
+        vars(copied).update(deepcopy(kept, memo), seen=[], _scores=[])
+        return copied
+
     def _listen(self) -> list[RemovableHandle]:
         hooks = []
         for number, stage in enumerate(self._network.pruning_stages()):
@@ -94,7 +103,8 @@ class StageWatch:
         if number == 0:
             # of passes that nobody asked about
             self.seen = []
-        grid_idx, prior = args[1], args[3] if len(args) > 3 else kwargs.get("prior")
+        grid_idx = args[1] if len(args) > 1 else kwargs["grid_idx"]
+        prior = args[3] if len(args) > 3 else kwargs.get("prior")
         scores = self._scores.pop() if self._scores else None
         if scores is not None and prior is not None:
             scores = scores + prior
@@ -112,7 +122,7 @@ def guide_weight(network: SCDNetwork, guide: float | None, *, name: str = "guide
     Raises:
         ValueError: if the weight is negative, or more than 0 for a network that learns no choice of tokens.
     """
-    learns = any(stage.score is not None for stage in network.pruning_stages())
+    learns = isinstance(network, SCDNetwork) and any(stage.score is not None for stage in network.pruning_stages())
     if guide is None:
         return GUIDE if learns else 0.0
     if not guide >= 0:

@@ -54,7 +54,7 @@ def prune_primus(
         prior: the score, see `scd_plugin.networks.priors`.
         prune_after: 1-based blocks; None for a quarter, half and three quarters of the depth, which a network that was
             not trained for it bore better than one early stage at a share of a half, and as well or worse at others.
-        changes: further arguments of the pruning, such as `keep_ratio`.
+        changes: further arguments of the pruning, such as `keep_ratio`, or `regions` for a network of regions.
 
     Returns:
         The network, on the same device, in the same precision and mode, with weights of its own; not compiled.

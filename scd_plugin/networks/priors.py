@@ -33,6 +33,7 @@ def prior_scores(
     next_block: EvaBlock,
     rope: Tensor,
     decode: Callable[[Tensor], Tensor],
+    regions: bool = False,
 ) -> Tensor:
     """Scores (B, N), float32, of the tokens behind a block, with mean 0 and standard deviation 1 in each sample.
 
@@ -49,6 +50,7 @@ def prior_scores(
         next_block: the EVA block that follows.
         rope: rotary positions of the N tokens, as that block takes them.
         decode: (B, N, D) to (B, classes, N, V), logits of some voxels of each token.
+        regions: whether these are logits of regions, which may overlap, instead of classes.
     """
     if kind == "neighbors":
         scores = neighbor_distance(after[:, num_prefix:], grid_idx, grid_size)
@@ -60,5 +62,5 @@ def prior_scores(
         query, key = query_and_key(next_block.attn, next_block.norm1(after), rope).unbind(0)
         scores = attention_received(query, key, num_prefix)
     else:
-        scores = prediction_entropy(decode(after[:, num_prefix:]))
+        scores = prediction_entropy(decode(after[:, num_prefix:]), regions=regions)
     return standardized(scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from math import prod
 
@@ -68,6 +69,7 @@ class SCDPrimus(SCDNetwork):
             scores); `"prior"` for the scores of `prior` alone, with no score predictor.
         prior: a score that is not learned, see `scd_plugin.networks.priors`. The learned score is added to it and
             starts at zero. None for learned scores alone.
+        regions: whether outputs are regions, which may overlap, instead of classes; the prior `"entropy"` asks.
         completion: `"assembly"` (MTA, the method), `"assembly_to_kept"` (cheaper, see `SCDUNETR`), `"mask_token"` (the
             paper's control) or `"restore"`: the tokens as they left and nothing else. With the last and
             `sampling="prior"` there is no parameter that Primus has not.
@@ -118,6 +120,7 @@ class SCDPrimus(SCDNetwork):
         tau: float = 1.0,
         sampling: str = "topk",
         prior: str | None = "entropy",
+        regions: bool = False,
         completion: str = "assembly",
         completion_hidden_size: int | None = None,
         completion_num_layers: int = 1,
@@ -202,6 +205,7 @@ class SCDPrimus(SCDNetwork):
             **completing,
         )
         self.prior = None if sampling == "random" else prior
+        self.regions = regions
         self.keeps_left = completion != "mask_token"
         self.image_shape = [in_channels, *image]
         self.out_channels = out_channels
@@ -268,6 +272,11 @@ class SCDPrimus(SCDNetwork):
         weight, bias = weights[f"{last}.weight"], weights[f"{last}.bias"]
         return {**weights, f"{last}.weight": weight[:, chosen], f"{last}.bias": bias[chosen]}
 
+    def set_regions(self, regions: bool) -> None:
+        """As the argument; `arguments` follow."""
+        self.regions = regions
+        self.arguments = {**self.arguments, "regions": regions}
+
     def why_not(self, weights: Mapping[str, Tensor]) -> str:
         """Say whether the tokens have another size: stems of V2 and V3 have the same shapes for several sizes."""
         found, wanted = _decoded_edges(weights), _decoded_edges(self.state_dict())
@@ -280,18 +289,20 @@ class SCDPrimus(SCDNetwork):
         self, kind: str, i: int, before: Tensor, tokens: Tensor, rope: Tensor, grid_idx: Tensor
     ) -> Tensor:
         """Training-free scores of the tokens behind block i, 0-based."""
-        return prior_scores(
-            kind,
-            before=before,
-            after=tokens,
-            num_prefix=self.eva.num_prefix_tokens,
-            grid_idx=grid_idx,
-            grid_size=self.volume_grid,
-            # behind the last block there is none, and it stands in for the next one
-            next_block=self.eva.blocks[min(i + 1, len(self.eva.blocks) - 1)],
-            rope=rope,
-            decode=lambda kept: decode_octants(self.up_projection, self.eva.norm(kept)),
-        )
+        with _uncached_autocast(tokens.device.type) if self.training else nullcontext():
+            return prior_scores(
+                kind,
+                before=before,
+                after=tokens,
+                num_prefix=self.eva.num_prefix_tokens,
+                grid_idx=grid_idx,
+                grid_size=self.volume_grid,
+                # behind the last block there is none, and it stands in for the next one
+                next_block=self.eva.blocks[min(i + 1, len(self.eva.blocks) - 1)],
+                rope=rope,
+                decode=lambda kept: decode_octants(self.up_projection, self.eva.norm(kept)),
+                regions=self.regions,
+            )
 
 
 def _decoded_edges(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
@@ -307,6 +318,18 @@ def _rotary_positions(channels: int, grid: Sequence[int]) -> Tensor:
     """Those that `Eva` gives its blocks."""
     rope = RotaryEmbeddingCat(channels, in_pixels=False, feat_shape=list(grid), ref_feat_shape=list(grid))
     return rope.get_embed()
+
+
+def _uncached_autocast(device: str) -> AbstractContextManager[object]:
+    """Autocast as it is, but what it casts is not kept.
+
+    Before its fix (pytorch#165068) PyTorch kept weights that were cast without gradients, and took them where gradients
+    were wanted.
+    """
+    eager = torch.amp.is_autocast_available(device) and not torch.compiler.is_compiling()
+    if not (eager and torch.is_autocast_enabled(device)):
+        return nullcontext()
+    return torch.autocast(device, torch.get_autocast_dtype(device), cache_enabled=False)
 
 
 def _check_pruning_options(sampling: str, prior: str | None, completion: str) -> None:

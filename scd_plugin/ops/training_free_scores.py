@@ -41,7 +41,8 @@ def neighbor_distance(tokens: Tensor, grid_idx: Tensor, grid_size: Sequence[int]
     places = places.scatter(1, grid_idx.unsqueeze(-1).expand_as(marked), marked)
     volume = places.transpose(1, 2).unflatten(2, list(grid_size))  # type: ignore[no-untyped-call]
     # sums over the 27 places, the token itself among them; the last channel counts
-    sums = F.avg_pool3d(volume, kernel_size=3, stride=1, padding=1) * 27
+    # padded by hand: pooling refuses a grid with fewer places than its kernel
+    sums = F.avg_pool3d(F.pad(volume, (1,) * 6), kernel_size=3, stride=1) * 27
     around = take_tokens(sums.flatten(2).transpose(1, 2), grid_idx) - marked
     number = around[:, :, -1:].round()
     mean = torch.where(number > 0, around[:, :, :-1] / number.clamp_min(1), tokens.mean(dim=1, keepdim=True))
@@ -74,12 +75,16 @@ def attention_received(query: Tensor, key: Tensor, num_prefix: int = 0) -> Tenso
     return attention.mean(dim=(1, 2))[:, num_prefix:]
 
 
-def prediction_entropy(logits: Tensor) -> Tensor:
+def prediction_entropy(logits: Tensor, *, regions: bool = False) -> Tensor:
     """Entropy of the class probabilities in nats, averaged over a token's voxels: high where the network is unsure.
 
-    Logits are an early prediction (B, classes, N, V) for V voxels of each token.
+    Logits are an early prediction (B, classes, N, V) for V voxels of each token. Of `regions`, each of which is there
+    or not whatever the others are, it is the sum of their entropies.
     """
-    log_share = logits.float().log_softmax(dim=1)
+    logits = logits.float()
+    if regions:
+        return (F.softplus(logits) - logits * logits.sigmoid()).sum(dim=1).mean(dim=2)
+    log_share = logits.log_softmax(dim=1)
     return -(log_share.exp() * log_share).sum(dim=1).mean(dim=2)
 
 

@@ -220,7 +220,9 @@ class TestBundle:
         assert given["trained_on"] == {"fold": 3, "seed": 7, "training": ["a"]}
         assert (given["channels"], list(given["labels"])) == KINDS[folder.name]
 
-    @pytest.mark.parametrize("names", [["train"], ["train", "evaluate"], ["inference"]], ids="-".join)
+    @pytest.mark.parametrize(
+        "names", [["train"], ["train", "multi_gpu_train"], ["train", "evaluate"], ["inference"]], ids="-".join
+    )
     def test_freed_memory_is_kept(self, folder: Path, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         """Not in `initialize`, since whoever loads a bundle into a program of theirs decides for that program."""
         asked: list[torch.device] = []
@@ -298,6 +300,14 @@ class TestRegions:
         share = sum(bool(label[0].any()) for label in labels) / len(labels)
         # two of three crops have a labelled voxel in their middle
         assert 0.55 < share < 0.8
+
+    @pytest.mark.parametrize(("order", "regions"), [([1, 2], True), ([], False)])
+    def test_the_network_knows(self, order: list[int], regions: bool) -> None:
+        description = {**self.DESCRIPTION, "regions_order": order, "img_size": [16, 16, 16]}
+        values = {"description": description, "size": "primus-s", "device": "cpu"}
+        parser = ConfigParser({**config(BUNDLES / "scd_unetr_segmentation", "train"), **values})
+        with torch.device("meta"):
+            assert parser.get_parsed_content("network_def").regions is regions
 
     def test_validation_sees_regions(self, volumes: Any, tmp_path: Path) -> None:
         label = self.preprocessed(volumes, tmp_path, "validate")["label"]

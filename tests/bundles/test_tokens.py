@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,19 @@ def test_audit(trained: Any, tmp_path: Path) -> None:
     assert {**row, "epoch": ""} in [{**other, "epoch": ""} for other in validations]
 
 
-def test_audit_at_another_ratio(trained: Any) -> None:
-    audit = audit_bundle(trained.root, trained.data, device=torch.device("cpu"), keep=0.25)
-    assert audit.tokens.shares("chance")[0] == pytest.approx(0.75, abs=0.1)
+def test_audit_at_another_ratio(trained: Any, tmp_path: Path) -> None:
+    audit = partial(audit_bundle, data=trained.data, device=torch.device("cpu"))
+    assert audit(trained.root, keep=0.25).tokens.shares("chance")[0] == pytest.approx(0.75, abs=0.1)
+    # as the evaluation's config says, and of a validation that caches nothing
+    root = shutil.copytree(trained.root, tmp_path / "bundle")
+    evaluate, train = (root / "configs" / f"{name}.json" for name in ("evaluate", "train"))
+    evaluate.write_text(evaluate.read_text().replace('"keep_ratio": null', '"keep_ratio": 0.1'))
+    config = json.loads(train.read_text())
+    config["validate"]["dataset"] = {
+        name: value for name, value in config["validate"]["dataset"].items() if name in ("data", "transform")
+    } | {"_target_": "Dataset"}
+    train.write_text(json.dumps(config))
+    assert audit(root).tokens.shares("chance")[0] == pytest.approx(0.9, abs=0.05)
 
 
 def test_audit_without_labels(trained: Any, tmp_path: Path) -> None:

@@ -70,6 +70,11 @@ def test_slices_of_a_network_in_2d() -> None:
     assert tokens(audit, 1) == 16 + 4
 
 
+def test_a_network_of_others_is_refused() -> None:
+    with pytest.raises(ValueError, match="the network, Conv3d, prunes no tokens, so there is nothing to audit"):
+        ImageAudit(torch.nn.Conv3d(1, 2, 1))
+
+
 def test_a_dense_network_is_refused(small: Callable[..., SCDUNETR]) -> None:
     with pytest.raises(ValueError, match="the network, SCDUNETR, prunes no tokens, so there is nothing to audit"):
         ImageAudit(small(keep_ratio=1.0))

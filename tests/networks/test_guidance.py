@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -91,6 +92,24 @@ class TestWatch:
         assert watch.take() == []
         net(image)
         assert len(watch.take()) == 3
+
+    def test_copied_with_a_network_in_training(self, small: Callable[..., SCDUNETR]) -> None:
+        net = small().train()
+        watch = StageWatch(net)
+        net(torch.randn(1, *net.image_shape))
+        copied = deepcopy(net)
+        assert len(watch.take()) == 3
+        copied(torch.randn(1, *net.image_shape))
+        # the copy has a watch of its own
+        assert watch.take() == []
+
+    def test_places_by_name(self, small: Callable[..., SCDUNETR]) -> None:
+        net = small()
+        watch = StageWatch(net)
+        stage = net.pruning_stages()[0]
+        places = torch.arange(8)[None]
+        stage(torch.randn(1, 8, net.arguments["hidden_size"]), grid_idx=places)
+        assert torch.equal(watch.take()[0].grid_idx, places)
 
     def test_prior_is_part_of_the_score(self, small_primus: Any) -> None:
         # the learned part starts at zero, and the prior has mean 0 and deviation 1

@@ -144,6 +144,15 @@ class TestDrawn:
             raise KeyError
         assert ratios(net) == [0.5, 0.4, 0.3]
 
+    def test_a_ratio_that_is_set_later(self, build: Callable[..., SCDNetwork]) -> None:
+        net = build("small", keep_ratio=0.5)
+        drawn = DrawnKeepRatio(net, (0.25, 0.75))
+        net.set_keep_ratio(0.4)
+        drawn.draw(0)
+        drawn.draw(1)
+        drawn.reset()
+        assert ratios(net) == [0.4] * 3
+
     def test_none_to_draw_from(self, build: Callable[..., SCDNetwork]) -> None:
         dense = build("small", keep_ratio=1)
         with DrawnKeepRatio(dense, ()).at(0):

@@ -112,6 +112,12 @@ class TestBuilder:
         with pytest.raises(ValueError, match=f"{network}, the network of preset {preset}, takes no argument depth"):
             build(preset, depth=3)
 
+    @pytest.mark.parametrize(("preset", "asks"), [("tiny", False), ("primus-s", True)])
+    def test_regions_are_for_networks_that_ask(self, preset: str, asks: bool) -> None:
+        with torch.device("meta"):
+            network = build_network(preset, 1, 2, 32, 8, regions=True)
+        assert network.arguments.get("regions", False) is asks
+
     def test_strides_are_not_for_primus(self) -> None:
         kind, arguments = network_arguments("primus-s", (64, 64), (8, 8), strides=[(2, 2)] * 3, pool_stride=(2, 2))
         assert kind == "SCDPrimus"

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from scd_plugin import SCDPrimus
+from scd_plugin.blocks.primus import decode_octants
+from scd_plugin.networks import scd_primus
 from scd_plugin.networks.priors import PRIORS
 from scd_plugin.networks.scd_primus import COMPLETION, SAMPLING
 from scd_plugin.ops import restore_tokens
@@ -203,6 +205,15 @@ class TestPruning:
         assert not torch.equal(stages[0], stages[1])
         assert (stages[0].flatten()[:8] < 3).any()
 
+    def test_prior_of_regions(self, small_primus: Build) -> None:
+        """Where classes and regions are equally likely, only the order of the outputs' sureness decides."""
+        net = small_primus(regions=True, sampling="prior", out_channels=2)
+        image = torch.randn(1, *net.image_shape)
+        of_regions = net.exit_stages(image)
+        net.set_regions(False)
+        assert net.arguments["regions"] is False
+        assert not torch.equal(net.exit_stages(image), of_regions)
+
     def test_choices_differ_between_priors(self, small_primus: Build) -> None:
         batch, chosen = image(), set()
         net = small_primus().eval()
@@ -239,9 +250,9 @@ class TestShapes:
         net = small_primus(img_size=img_size, patch_size=patch_size, version=version)
         assert net(image(1, *img_size)).shape == (1, 3, *img_size)
 
-    @pytest.mark.parametrize("version", [1, 2, 3])
-    def test_2d(self, small_primus: Build, version: int) -> None:
-        net = small_primus(spatial_dims=2, img_size=(24, 40), patch_size=(4, 8), version=version)
+    @pytest.mark.parametrize(("version", "prior"), [*((version, "entropy") for version in (1, 2, 3)), (1, "neighbors")])
+    def test_2d(self, small_primus: Build, version: int, prior: str) -> None:
+        net = small_primus(spatial_dims=2, img_size=(24, 40), patch_size=(4, 8), version=version, prior=prior)
         assert net(image(2, 24, 40)).shape == (2, 3, 24, 40)
         assert net.exit_stages(image(2, 24, 40)).shape == (2, 6, 5)
 
@@ -297,6 +308,25 @@ class TestTraining:
             logits = net(image())
         logits.float().square().mean().backward()
         assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters())
+
+    def test_an_early_look_leaves_nothing_that_was_cast(
+        self, small_primus: Build, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Autocast of older versions of PyTorch would take it, without gradients, for the pass itself."""
+        kept: list[bool] = []
+
+        def look(*inputs: Any) -> torch.Tensor:
+            kept.append(torch.is_autocast_cache_enabled())
+            return decode_octants(*inputs)
+
+        monkeypatch.setattr(scd_primus, "decode_octants", look)
+        net = small_primus(keep_ratio=0.5)
+        with torch.autocast("cpu", torch.bfloat16):
+            net.train()(torch.randn(1, *net.image_shape))
+            assert torch.is_autocast_cache_enabled()
+            net.eval()(torch.randn(1, *net.image_shape))
+        stages = len(net.stages)
+        assert kept == [False] * stages + [True] * stages
 
     @pytest.mark.parametrize("prior", PRIORS)
     def test_flat_background_gives_finite_logits(self, small_primus: Build, prior: str) -> None:

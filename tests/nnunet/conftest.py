@@ -32,6 +32,7 @@ def make_trainer() -> Callable[..., Any]:
         architecture: dict[str, Any] | None = None,
         device: str = "cpu",
         initialize: bool = False,
+        regions: dict[str, Any] | None = None,
     ) -> Any:
         configuration = {
             "patch_size": [edge, edge, edge],
@@ -54,11 +55,12 @@ def make_trainer() -> Callable[..., Any]:
             "configurations": {"3d_fullres": configuration},
             "continue_training": False,
         }
-        labels = {"background": 0, **{f"organ_{i}": i for i in range(1, num_classes + 1)}}
+        labels = {"background": 0, **(regions or {f"organ_{i}": i for i in range(1, num_classes + 1)})}
         dataset = {
             "channel_names": {str(i): "CT" for i in range(num_channels)},
             "labels": labels,
             "file_ending": ".nii.gz",
+            **({"regions_class_order": list(range(1, len(regions) + 1))} if regions else {}),
         }
         made = trainer(plans, "3d_fullres", 0, dataset, torch.device(device))
         if initialize:

@@ -50,6 +50,15 @@ class TestNeighborDistance:
             neighbor_distance(1000 * tokens, places(2), GRID), neighbor_distance(tokens, places(2), GRID)
         )
 
+    @pytest.mark.parametrize("grid", [(1, 8, 8), (2, 4, 4)])
+    def test_a_grid_with_fewer_places_than_neighbours(self, grid: tuple[int, ...]) -> None:
+        number = math.prod(grid)
+        tokens = torch.ones(1, number, 8)
+        tokens[0, 1] = -1.0
+        scores = neighbor_distance(tokens, torch.arange(number)[None], grid)
+        assert scores.argmax().item() == 1
+        assert scores[0, 1].item() == pytest.approx(2.0)
+
     def test_zeros_give_zeros(self) -> None:
         assert torch.equal(neighbor_distance(torch.zeros(1, 60, 8), places(), GRID), torch.zeros(1, 60))
 
@@ -91,6 +100,16 @@ def test_prediction_entropy_is_that_of_each_tokens_voxels() -> None:
     logits[:, 0, 1] = 50.0
     logits[:, 0, 2, :2] = 50.0
     assert prediction_entropy(logits)[0].tolist() == pytest.approx([math.log(2), 0.0, math.log(2) / 2], abs=1e-6)
+
+
+def test_prediction_entropy_of_regions() -> None:
+    """A voxel within all regions is as sure as one of none; one that may be in a region is not."""
+    logits = torch.full((1, 3, 4, 2), -50.0)
+    logits[:, :, 1] = 50.0
+    logits[:, 0, 2] = 0.0
+    logits[:, :, 3] = 0.0
+    expected = [0.0, 0.0, math.log(2), 3 * math.log(2)]
+    assert prediction_entropy(logits, regions=True)[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_standardized() -> None:

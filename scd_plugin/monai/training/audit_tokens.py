@@ -31,16 +31,18 @@ class AuditTokens:
         network: without a wrapper, such as that for several processes.
         output_dir: folder of `token_audit.csv` and `token_audit.png`.
         regions: whether labels are regions, which may overlap, instead of class numbers.
+        anew: whether a table that is there is of another training, and gives way to the first row.
     """
 
-    def __init__(self, network: SCDNetwork, output_dir: str, *, regions: bool = False) -> None:
+    def __init__(self, network: SCDNetwork, output_dir: str, *, regions: bool = False, anew: bool = False) -> None:
         self.folder = Path(output_dir)
         self._network = network
         self._regions = regions
+        self._anew = anew
 
     def attach(self, engine: Engine) -> None:
         """Called by ignite."""
-        if self._network.pruning_stages():
+        if isinstance(self._network, SCDNetwork) and self._network.pruning_stages():
             images = ImageAudit(self._network, regions=self._regions)
             engine.add_event_handler(Events.STARTED, images.begin)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._add, images)
@@ -60,5 +62,6 @@ class AuditTokens:
             return
         _LOGGER.info(audit.in_one_line())
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_audit(self.folder, engine.state.epoch, audit)
+        write_audit(self.folder, engine.state.epoch, audit, anew=self._anew)
+        self._anew = False
         draw_audit(self.folder)

@@ -29,8 +29,8 @@ class BestModel:
 
     Writes models/model.pt (flat state dict), models/best.json (metric, epoch, preset), models/trained_on.json (fold,
     seed, names of the cases) and, where they differ from what the configs hold, the network's settings and the data
-    set's description into configs/inference.json and configs/metadata.json. Its state, the best value and the cases so
-    far, belongs into the checkpoint: models/best.json may be of an earlier training.
+    set's description into configs/inference.json and configs/metadata.json. Its state, the best value, the cases so far
+    and the keep ratio, belongs into the checkpoint: models/best.json may be of an earlier training.
 
     Args:
         network: without a wrapper, such as that for several processes.
@@ -77,10 +77,10 @@ class BestModel:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a training that goes on must know."""
-        return {"value": self.best, "trained_on": self.trained_on}
+        return {"value": self.best, "trained_on": self.trained_on, "keep_ratio": self._keep_ratio()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from the state of a checkpoint.
+        """Go on from the state of a checkpoint, at the keep ratio that it was trained with.
 
         Raises:
             ValueError: if a case to validate was trained on before.
@@ -97,6 +97,17 @@ class BestModel:
         self.best = state["value"]
         training = sorted({*others, *own})
         self.trained_on = {**self.trained_on, "training": training}
+        # weights do not tell, and checkpoints of earlier versions do not say it
+        trained, asked = state.get("keep_ratio", self._keep_ratio()), self._keep_ratio()
+        if trained != asked:
+            _LOGGER.warning(
+                "the checkpoint was trained with keep_ratio %s, which is %s in these settings; it stays at %s",
+                *(trained, asked, trained),
+            )
+            self.network.set_keep_ratio(trained)
+
+    def _keep_ratio(self) -> list[float]:
+        return [stage.keep_ratio for stage in self.network.pruning_stages()]
 
     def attach(self, engine: Engine) -> None:
         """Called by ignite."""

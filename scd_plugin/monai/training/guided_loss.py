@@ -46,7 +46,7 @@ class GuidedLoss(nn.Module):
             raise ValueError(msg)
         self.guide = guide_weight(network, guide)
         self.loss, self.target, self.regions = loss, target, regions
-        self._grid_size = network.grid_size
+        self._grid_size = network.grid_size if self.guide else []
         self._watch = StageWatch(network) if self.guide else None
         if self.guide:
             _LOGGER.info("labels teach which tokens stay, weight %g; --guide 0 turns that off", self.guide)

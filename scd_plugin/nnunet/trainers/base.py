@@ -19,7 +19,6 @@ from typing import Any, cast
 import torch
 from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimus
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
-from torch import Tensor, nn
 
 from scd_plugin.freed_memory import keep_freed_memory
 from scd_plugin.measure.audit_files import draw_audit, write_audit
@@ -35,6 +34,7 @@ from scd_plugin.nnunet.planning.planned_network import TRAINED_BY, planned_netwo
 from scd_plugin.nnunet.planning.token_sizes import token_geometry
 from scd_plugin.nnunet.trainers.contradictions import explicit_settings, refuse_contradiction
 from scd_plugin.nnunet.trainers.epoch_progress import EpochProgress
+from scd_plugin.nnunet.trainers.float32_logits import logits_in_float32
 from scd_plugin.nnunet.trainers.inner_network import unwrapped
 from scd_plugin.nnunet.trainers.nonfinite import NonFiniteWatch
 from scd_plugin.nnunet.trainers.recorded_training import RecordedTraining
@@ -44,7 +44,7 @@ from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss
 from scd_plugin.processor import slow_bfloat16_note
 from scd_plugin.stopping import children_end_with_us, say_when_stopped
 
-__all__ = ["PruningTrainer", "logits_in_float32"]
+__all__ = ["PruningTrainer"]
 
 # as they are called, installed and by python -m
 _COMMANDS = ("nnUNetv2_train", "run_training")
@@ -52,11 +52,6 @@ _CPU_DTYPES = ("float32", "bfloat16")
 _AUGMENT_ON = ("cpu", "device")
 _OF_TRAINING = ("current_epoch", "logging", "_best_ema", "grad_scaler_state")
 _CHECKPOINT_ENTRIES = ("network_weights", "optimizer_state", "init_args", *_OF_TRAINING)
-
-
-def logits_in_float32(_network: nn.Module, _inputs: object, output: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-    """Forward hook that returns float32: losses sum a million voxels, of which bfloat16 would lose most."""
-    return [logits.float() for logits in output] if isinstance(output, list) else output.float()
 
 
 class PruningTrainer(RecordedTraining):
@@ -179,10 +174,13 @@ class PruningTrainer(RecordedTraining):
 
     def initialize(self) -> None:
         super().initialize()
+        network = unwrapped(self.network)
+        if isinstance(network, SCDNetwork):
+            network.set_regions(self.label_manager.has_regions)
         self._log_network()
         self._draw_keep_ratios()
         if self.computes_in_bfloat16:
-            unwrapped(self.network).register_forward_hook(logits_in_float32)
+            network.register_forward_hook(logits_in_float32)
 
     def _draw_keep_ratios(self) -> None:
         self.drawn = DrawnKeepRatio(cast("SCDNetwork", unwrapped(self.network)), self.scd_keep_ratios)
@@ -294,7 +292,6 @@ class PruningTrainer(RecordedTraining):
         plans, name = checkpoint["init_args"].get("plans"), self.configuration_name
         if line := as_trained(unwrapped(self.network), plans, name, f"checkpoint {source}"):
             self.print_to_log_file(line)
-            self._draw_keep_ratios()
         with trusted_checkpoint_types():
             super().load_checkpoint(source)
 

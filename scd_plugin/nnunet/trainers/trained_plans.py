@@ -6,6 +6,7 @@ since. nnU-Net predicts all folds of a model folder with one network, and keeps 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def trained_plans(plans: Mapping[str, Any], configuration: str, network: nn.Modu
 def as_trained(network: nn.Module, plans: object, configuration: str, source: str) -> str:
     """Give a network the keep ratio with which a checkpoint was trained; return what is to be said of it, if anything.
 
+    And the reading of its outputs as regions or classes.
+
     Args:
         network: changed in place where it differs.
         plans: those in the checkpoint.
@@ -45,14 +48,18 @@ def as_trained(network: nn.Module, plans: object, configuration: str, source: st
     changed = _changed(network, plans, configuration)
     if changed is None:
         return _not_known(f"{source} does not say with which keep ratio it was trained", network)
-    ratio = changed.pop("keep_ratio", None)
+    ratio, regions = (changed.pop(name, None) for name in ("keep_ratio", "regions"))
     if changed:
         msg = (
             f"{source} was trained with {_in_words(changed)} in this training; go on with the settings that it was "
             "trained with, or start a new training"
         )
         raise ValueError(msg)
-    if ratio is None or not isinstance(network, SCDNetwork):
+    if not isinstance(network, SCDNetwork):
+        return ""
+    if regions is not None:
+        network.set_regions(regions[0])
+    if ratio is None:
         return ""
     # stages that keep all were left out when the network was built
     network.set_keep_ratio([one for one in ratio[0] if one < 1] if isinstance(ratio[0], list) else ratio[0])
@@ -106,7 +113,7 @@ def _changed(network: nn.Module, plans: object, configuration: str) -> dict[str,
     """
     try:
         trained = PlansManager(plans).get_configuration(configuration).configuration["architecture"]
-        then, door = trained["arch_kwargs"], trained["network_class_name"]
+        then, door = dict(trained["arch_kwargs"]), trained["network_class_name"]
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         # whatever else is in a file of nnU-Net's that is not needed here
         return None
@@ -114,6 +121,9 @@ def _changed(network: nn.Module, plans: object, configuration: str) -> dict[str,
     if own is None or own["network_class_name"] != door:
         return None
     now, stages = own["arch_kwargs"], len(own["arch_kwargs"].get("prune_after") or (0,))
+    # what plans of earlier versions do not name was as it is by default
+    parameters = inspect.signature(type(network)).parameters
+    then = {name: parameters[name].default for name in now if name in parameters} | then
     return {
         name: (plain_value(value), plain_value(now[name]))
         for name, value in then.items()

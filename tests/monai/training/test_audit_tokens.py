@@ -15,7 +15,7 @@ from scd_plugin import SCDUNETR
 from scd_plugin.monai import AuditTokens
 
 
-def evaluator(network: SCDUNETR, folder: Path, *, foreground: int = 1) -> SupervisedEvaluator:
+def evaluator(network: SCDUNETR, folder: Path, *, foreground: int = 1, **options: bool) -> SupervisedEvaluator:
     label = torch.zeros(1, 40, 32, 32)
     label[:, 4:12] = foreground
     cases = [{"image": torch.randn(2, 40, 32, 32), "label": label} for _ in range(2)]
@@ -24,7 +24,7 @@ def evaluator(network: SCDUNETR, folder: Path, *, foreground: int = 1) -> Superv
         val_data_loader=DataLoader(cases, batch_size=1),  # type: ignore[arg-type]
         network=network,
         inferer=SlidingWindowInferer(roi_size=(32, 32, 32), overlap=0.5),
-        val_handlers=[AuditTokens(network, str(folder))],
+        val_handlers=[AuditTokens(network, str(folder), **options)],
     )
 
 
@@ -43,6 +43,16 @@ def test_a_row_and_a_line_a_validation(
     assert engine.state.metrics["mixed_left_at_1"] == pytest.approx(float(rows[0]["mixed_left_at_1"]), abs=1e-4)
     assert (tmp_path / "eval" / "token_audit.png").is_file()
     assert len([line for line in caplog.messages if line.startswith("tokens that left at stage 1, 2, 3")]) == 2
+
+
+def test_a_table_of_another_training(small: Callable[..., SCDUNETR], tmp_path: Path) -> None:
+    network = small()
+    evaluator(network, tmp_path / "eval").run(2)
+    engine = evaluator(network, tmp_path / "eval", anew=True)
+    engine.run(5)
+    engine.run(10)
+    rows = csv.DictReader((tmp_path / "eval" / "token_audit.csv").open())
+    assert [row["epoch"] for row in rows] == ["5", "10"]
 
 
 def test_nothing_to_count_is_no_metric(small: Callable[..., SCDUNETR], tmp_path: Path) -> None:

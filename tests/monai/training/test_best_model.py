@@ -80,6 +80,24 @@ class TestBestModel:
         }
         assert recorded(str(bundle), "network_def")["hidden_size"] == 48
 
+    def test_a_training_goes_on_at_its_keep_ratio(
+        self, bundle: Path, network: SCDNetwork, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        network.set_keep_ratio(0.5)
+        state = BestModel(network, str(bundle)).state_dict()
+        network.set_keep_ratio(0.25)
+        BestModel(network, str(bundle)).load_state_dict(state)
+        assert [stage.keep_ratio for stage in network.pruning_stages()] == [0.5] * 3
+        assert caplog.messages == [
+            "the checkpoint was trained with keep_ratio [0.5, 0.5, 0.5], which is [0.25, 0.25, 0.25] in these "
+            "settings; it stays at [0.5, 0.5, 0.5]"
+        ]
+        # of an earlier version
+        del state["keep_ratio"]
+        network.set_keep_ratio(0.25)
+        BestModel(network, str(bundle)).load_state_dict(state)
+        assert [stage.keep_ratio for stage in network.pruning_stages()] == [0.25] * 3
+
     def test_cases_and_spacing_are_recorded(self, bundle: Path, network: SCDNetwork) -> None:
         handler = BestModel(
             network, str(bundle), spacing=[1, 1, 3], training=cases("b", "a"), validation=cases("c"), fold=2, seed=7

@@ -49,6 +49,13 @@ def test_regions(small: Callable[..., SCDUNETR]) -> None:
     assert torch.isfinite(guided(network(image), label))
 
 
+def test_a_network_of_others() -> None:
+    loss = GuidedLoss(torch.nn.L1Loss(), torch.nn.Conv3d(1, 2, 1))
+    assert loss(torch.ones(1, 1, 4, 4, 4), torch.zeros(1, 1, 4, 4, 4)) == 1
+    with pytest.raises(ValueError, match=r"guide must be 0 for this Conv3d, which learns no choice of tokens; got 0.3"):
+        GuidedLoss(torch.nn.L1Loss(), torch.nn.Conv3d(1, 2, 1), guide=0.3)
+
+
 def test_without_guidance_the_loss_is_as_it_was(small: Callable[..., SCDUNETR]) -> None:
     network = small(keep_ratio=1.0)
     own = DiceCELoss(to_onehot_y=True, softmax=True)

@@ -13,7 +13,7 @@ from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimu
 
 from scd_plugin import processor
 from scd_plugin.nnunet import trainers
-from scd_plugin.nnunet.trainers.base import logits_in_float32
+from scd_plugin.nnunet.trainers.float32_logits import logits_in_float32
 
 MakeTrainer = Callable[..., Any]
 

@@ -17,6 +17,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from scd_plugin import SCDPrimus
 from scd_plugin.nnunet import trainers
+from scd_plugin.nnunet.trainers.inner_network import unwrapped
+from scd_plugin.nnunet.trainers.trained_plans import trained_plans
 
 MakeTrainer = Callable[..., Any]
 NAMES = [f"{version}{size}" for version in ("", "V2", "V3") for size in "SBML"]
@@ -130,6 +132,15 @@ def test_narrow_completion() -> None:
 def test_completion_that_there_is_not(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(type("Wrong", (trainers.nnUNetTrainerSCDPrimusS,), settings))
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_regions(make_trainer: MakeTrainer, regions: bool) -> None:
+    """The score that is not learned, the entropy of an early look, is that of regions where labels are."""
+    trainer = make_trainer(Quick, initialize=True, regions={"whole": [1, 2], "core": 2} if regions else None)
+    assert unwrapped(trainer.network).regions is regions
+    plans = trained_plans(trainer.plans_manager.plans, "3d_fullres", trainer.network, "Quick")
+    assert plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["regions"] is regions
 
 
 @pytest.mark.parametrize("kind", ["V2S", "V3S", "S"])
