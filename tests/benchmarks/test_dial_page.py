@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from choice_page import STUDIES
-from dial_page import draw, losses, read, table, text, with_own
+from dial_page import draw, losses, read, seconds, table, text, with_own
 
 
 def rows(network: str, dice: dict[tuple[str, str], float], gmacs: str = "3.075") -> list[dict[str, str]]:
@@ -49,6 +49,12 @@ def test_networks_that_were_judged_at_their_own_ratio() -> None:
     assert table(found).splitlines()[2] == "| 0.25 | 3.1 | 0.21 | 78.0 | **79.5** | 70.0 |"
 
 
+def test_seconds_are_those_of_the_fastest() -> None:
+    slow = [{**row, "seconds_a_crop": "0.4"} for row in HALF]
+    assert seconds(slow + DRAWN + rows("primus-guided", {("0.1", "0"): 0.7})) == {0.1: 0.21, 0.25: 0.21, 0.5: 0.21}
+    assert table(slow + DRAWN).splitlines()[2].startswith("| 0.25 | 3.1 | 0.21 |")
+
+
 def test_losses_on_seeds_that_both_have() -> None:
     said = "Points of Dice of drawn ratios, at that ratio, against: trained at 0.5 -0.8 (-1.0 to -0.5)."
     assert losses(DRAWN + HALF) == said
@@ -60,7 +66,7 @@ def test_page_and_picture(drawn: list[dict[str, str]]) -> None:
     page = text(drawn + HALF)
     assert "## Left atrium\n\n| Kept |" in page
     assert ("Points of Dice" in page) is bool(drawn)
-    dice, seconds = draw(drawn + HALF).axes
-    assert len(dice.lines) == len(seconds.lines) == 1 + bool(drawn)
+    dice, passes = draw(drawn + HALF).axes
+    assert (len(dice.lines), len(passes.lines)) == (1 + bool(drawn), 1)
     assert dice.lines[-1].get_xydata().round(2).tolist() == [[0.25, 70.0], [0.5, 84.17]]
-    assert seconds.lines[-1].get_xydata().tolist() == [[0.25, 0.21], [0.5, 0.21]]
+    assert passes.lines[-1].get_xydata().tolist() == [[0.25, 0.21], [0.5, 0.21]]
