@@ -22,6 +22,9 @@ from scd_plugin.nnunet.trainers.contradictions import OF_TRAINING, same_setting
 
 __all__ = ["as_trained", "trained_plans", "with_other_folds"]
 
+_ADOPTED = ("keep_ratio", "regions")
+"""What a training takes from the checkpoint that it goes on from, whatever the settings say."""
+
 
 def trained_plans(plans: Mapping[str, Any], configuration: str, network: nn.Module, trainer: str) -> dict[str, Any]:
     """Return plans whose configuration names the network and its trainer; as they are for networks of others."""
@@ -32,9 +35,7 @@ def trained_plans(plans: Mapping[str, Any], configuration: str, network: nn.Modu
 
 
 def as_trained(network: nn.Module, plans: object, configuration: str, source: str) -> str:
-    """Give a network the keep ratio with which a checkpoint was trained; return what is to be said of it, if anything.
-
-    And the reading of its outputs as regions or classes.
+    """Give a network what `_ADOPTED` names as a checkpoint was trained with it; return what is to be said, if anything.
 
     Args:
         network: changed in place where it differs.
@@ -48,22 +49,23 @@ def as_trained(network: nn.Module, plans: object, configuration: str, source: st
     changed = _changed(network, plans, configuration)
     if changed is None:
         return _not_known(f"{source} does not say with which keep ratio it was trained", network)
-    ratio, regions = (changed.pop(name, None) for name in ("keep_ratio", "regions"))
+    adopted: dict[str, Any] = {name: changed.pop(name) for name in _ADOPTED if name in changed}
     if changed:
         msg = (
             f"{source} was trained with {_in_words(changed)} in this training; go on with the settings that it was "
             "trained with, or start a new training"
         )
         raise ValueError(msg)
-    if not isinstance(network, SCDNetwork):
+    if not adopted or not isinstance(network, SCDNetwork):
         return ""
-    if regions is not None:
-        network.set_regions(regions[0])
-    if ratio is None:
-        return ""
-    # stages that keep all were left out when the network was built
-    network.set_keep_ratio([one for one in ratio[0] if one < 1] if isinstance(ratio[0], list) else ratio[0])
-    return f"{source} was trained with {_in_words({'keep_ratio': ratio})} in these settings; it stays at {ratio[0]}"
+    trained = {name: then for name, (then, _) in adopted.items()}
+    if "regions" in trained:
+        network.set_regions(trained["regions"])
+    if ratio := trained.get("keep_ratio"):
+        # stages that keep all were left out when the network was built
+        network.set_keep_ratio([one for one in ratio if one < 1] if isinstance(ratio, list) else ratio)
+    stays = ", ".join(map(str, trained.values()))
+    return f"{source} was trained with {_in_words(adopted)} in these settings; it stays at {stays}"
 
 
 def with_other_folds(fold: Path, configuration: str, network: nn.Module) -> str:

@@ -147,7 +147,9 @@ def test_plans_from_before_regions_were_known() -> None:
     del plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["regions"]
     assert as_trained(network, plans, "3d_fullres", "checkpoint a") == ""
     network.set_regions(True)
-    assert as_trained(network, plans, "3d_fullres", "checkpoint a") == ""
+    assert as_trained(network, plans, "3d_fullres", "checkpoint a") == (
+        "checkpoint a was trained with regions False, which is True in these settings; it stays at False"
+    )
     assert (network.regions, network.arguments["regions"]) == (False, False)
 
 
