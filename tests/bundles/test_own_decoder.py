@@ -33,7 +33,8 @@ def test_trains_and_infers(
     bundle = untrained(data)
     config = json.loads((bundle.configs / "train.json").read_text())
     config["network_def"]["_target_"] = "my_file.MyNetwork"
-    del config["network_def"]["preset"], config["network_def"]["keep_ratio"]
+    for name in ("preset", "keep_ratio", "regions"):
+        del config["network_def"][name]
     (bundle.configs / "train.json").write_text(json.dumps(config))
 
     bundle.run("train", epochs=1, val_interval=1, num_workers=0)
