@@ -188,7 +188,7 @@ def test_cudnn_that_pytorch_bypasses(
     assert len(found) == bool(named)
     for finding in found:
         assert (finding.mark, finding.remedy) == ("note", "pip install 'nvidia-cudnn-cu13>=9.15'")
-        assert finding.detail.startswith(f"{named}: PyTorch from 2.9 on does not use cuDNN 9.8 to 9.14 for 3-D convolut")
+        assert finding.detail.startswith(f"{named}: PyTorch from 2.9 on does not use cuDNN 9.8 to 9.14 for 3-D")
 
 
 def test_cudnn_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
