@@ -93,10 +93,8 @@ def table(rows: Sequence[Row]) -> str:
     for network in sorted({row["network"] for row in rows}, key=lambda name: (order.get(name, len(order)), name)):
         mine = [row for row in rows if row["network"] == network]
         plain = sum(row["dtype"] == "float32" for row in mine)
-        seeds = (
-            f"{len(mine)}, {plain} in float32" if 0 < plain < len(mine) else str(len(mine)) + ", float32" * bool(plain)
-        )
-        cells = [words(network), mine[0]["layers"], f"{float(mine[0]['gmacs']):.1f}", seeds]
+        computed = {0: "", len(mine): ", float32"}.get(plain, f", {plain} in float32")
+        cells = [words(network), mine[0]["layers"], f"{float(mine[0]['gmacs']):.1f}", f"{len(mine)}{computed}"]
         cells.append(spread([100 * float(row["dice"]) for row in mine]))
         for column in ("left_mixed", "left_foreground", "left_voxels"):
             left = [100 * numbers(row, column)[0] for row in mine if row[column]]

@@ -70,11 +70,12 @@ def table(rows: Sequence[Row]) -> str:
     networks = [name for name in TRAINED if name in {row["network"] for row in rows}]
     columns = ["Kept", "GMACs", "Seconds a crop", *(f"{TRAINED[name]} ({_seeds(rows, name)})" for name in networks)]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    passes = seconds(rows)
     for ratio in sorted({row["keep_ratio"] for row in rows}, key=float):
         mine = [row for row in rows if row["keep_ratio"] == ratio]
         # all have the same operations
         first = next(row for row in mine if row.get("seconds_a_crop"))
-        cells = [ratio, f"{float(first['gmacs']):.1f}", f"{seconds(rows)[float(ratio)]:.2f}"]
+        cells = [ratio, f"{float(first['gmacs']):.1f}", f"{passes[float(ratio)]:.2f}"]
         for name in networks:
             dice = [100 * float(row["dice"]) for row in mine if row["network"] == name]
             # where it was trained

@@ -42,7 +42,7 @@ class RememberingStage(SoftTopKPruning):
 class RememberingBlock(nn.Module):
     """Primus's block, in which tokens have keys and values of a memory to attend to as well.
 
-    Source: keys and values of tokens that halted, HRViT, MICCAI 2025, as its paper describes them.
+    Source: the idea that survivors look at what left, HRViT, MICCAI 2025; there by deformable attention to a snapshot.
     """
 
     def __init__(self, block: PrimusBlock, memory: Memory) -> None:

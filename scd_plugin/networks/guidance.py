@@ -111,7 +111,7 @@ class StageWatch:
         self.seen.append(SeenStage(scores, grid_idx, pruned.left_idx, pruned.kept_idx))
 
 
-def guide_weight(network: SCDNetwork, guide: float | None, *, name: str = "guide") -> float:
+def guide_weight(network: nn.Module, guide: float | None, *, name: str = "guide") -> float:
     """Decide how much labels teach a network's scores.
 
     Args:

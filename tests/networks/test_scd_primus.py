@@ -206,7 +206,7 @@ class TestPruning:
         assert (stages[0].flatten()[:8] < 3).any()
 
     def test_prior_of_regions(self, small_primus: Build) -> None:
-        """Where classes and regions are equally likely, only the order of the outputs' sureness decides."""
+        """The same outputs, read as classes and as regions, are unsure of other tokens."""
         net = small_primus(regions=True, sampling="prior", out_channels=2)
         image = torch.randn(1, *net.image_shape)
         of_regions = net.exit_stages(image)

@@ -178,12 +178,9 @@ class PruningTrainer(RecordedTraining):
         if isinstance(network, SCDNetwork):
             network.set_regions(self.label_manager.has_regions)
         self._log_network()
-        self._draw_keep_ratios()
+        self.drawn = DrawnKeepRatio(cast("SCDNetwork", network), self.scd_keep_ratios)
         if self.computes_in_bfloat16:
             network.register_forward_hook(logits_in_float32)
-
-    def _draw_keep_ratios(self) -> None:
-        self.drawn = DrawnKeepRatio(cast("SCDNetwork", unwrapped(self.network)), self.scd_keep_ratios)
 
     def _log_network(self) -> None:
         """Log where the network comes from, and how it differs from its preset."""
