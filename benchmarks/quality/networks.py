@@ -192,6 +192,7 @@ NETWORKS: dict[str, Builder] = {
     "mask_token": lambda task, size: published(task, size, completion="mask_token"),
     "guided": published,
     "guided-foreground": published,
+    "guided-graded": published,
     # the same labels, without pruning
     "dense-taught": lambda task, size: taught(dense(task, size), size),
     "shallow-taught": lambda task, size: taught(shallow(task, size), size),
@@ -232,6 +233,9 @@ NETWORKS: dict[str, Builder] = {
     "primus-guided-half-late": partial(primus, keep_ratio=0.5),
     "primus-guided-half-again": partial(primus, keep_ratio=0.5),
     "primus-guided-half-foreground": partial(primus, keep_ratio=0.5),
+    "primus-guided-half-graded": partial(primus, keep_ratio=0.5),
+    "primus-guided-foreground": partial(primus, keep_ratio=KEEP_RATIO),
+    "primus-guided-graded": partial(primus, keep_ratio=KEEP_RATIO),
     "primus-guided-half-heavy": partial(primus, keep_ratio=0.5),
     "primus-guided-half-fading": partial(primus, keep_ratio=0.5),
     "primus-guided-half-memory": primus_memory,
@@ -251,7 +255,7 @@ NETWORKS: dict[str, Builder] = {
 GUIDES = {
     name: Guide(
         1.0 if name.endswith("-heavy") else 0.3,
-        "foreground" if name.endswith("-foreground") else "mixed",
+        name.rpartition("-")[2] if name.endswith(("-foreground", "-graded")) else "mixed",
         fades=name.endswith("-fading"),
     )
     for name in NETWORKS

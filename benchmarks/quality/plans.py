@@ -37,7 +37,7 @@ def depth() -> list[Run]:
 
 def choice() -> list[Run]:
     """Ask what the choice of tokens is worth: the paper's training, chance, and labels as teachers."""
-    networks = ("published", "guided", "guided-foreground", "random", "mask_token")
+    networks = ("published", "guided", "guided-foreground", "guided-graded", "random", "mask_token")
     return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in STEPS for name in networks]
 
 
@@ -128,6 +128,9 @@ def taught() -> list[Run]:
         # the same once more, to see how far runs differ
         "primus-guided-half-again",
         "primus-guided-half-foreground",
+        "primus-guided-half-graded",
+        "primus-guided-foreground",
+        "primus-guided-graded",
         "primus-guided-half-heavy",
         "primus-guided-half-fading",
     )

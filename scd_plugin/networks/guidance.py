@@ -30,8 +30,10 @@ TARGETS: dict[str, Callable[[TokenLabels], Tensor]] = {
     "mixed": lambda labels: labels.mixed.float(),
     "foreground": lambda labels: labels.foreground.float(),
     "share": lambda labels: labels.share,
+    "graded": lambda labels: (labels.mixed.float() + labels.foreground.float()) / 2,
 }
-"""What a token should be kept for, by name; more than one class, any foreground, or its share of foreground."""
+"""What a token should be kept for, by name; more than one class, any foreground, its share of foreground, or graded: 1
+for more than one class and 0.5 for other foreground, so that boundaries stay first where room is scarce."""
 
 
 class SeenStage(NamedTuple):
