@@ -111,7 +111,8 @@ def bench(
     entries = [Entry(contestant, settings) for contestant in parse_contestants(labels)]
     pruned = any(entry.contestant.takes_keep_ratio for entry in entries)
     if not pruned and settings.keep_ratio != NAMED[settings.name]["keep_ratio"]:
-        msg = f"keep-ratio is for scd and scd-primus-* without size or keep_ratio of their own; got {', '.join(labels)}"
+        taking = "scd, scd-plain and scd-primus-* without size or keep_ratio of their own"
+        msg = f"keep-ratio is for {taking}; got {', '.join(labels)}"
         raise ValueError(msg)
     command = command_line(["scd", "bench", *labels], settings)
     carry_out(entries, [MODES[mode] for mode in settings.modes], markdown, output, command=command)
