@@ -233,10 +233,11 @@ def test_late(tmp_path: Path) -> None:
 
 
 def test_what_labels_teach() -> None:
-    guides = {kind: GUIDES[f"primus-guided-half{kind}"] for kind in ("", "-heavy", "-foreground", "-fading")}
-    assert [guide.target for guide in guides.values()] == ["mixed", "mixed", "foreground", "mixed"]
-    assert [guide.at(0) for guide in guides.values()] == [0.3, 1.0, 0.3, 0.3]
-    assert [guide.at(0.9) for guide in guides.values()] == pytest.approx([0.3, 1.0, 0.3, 0.03])
+    kinds = ("", "-heavy", "-foreground", "-graded", "-fading")
+    guides = {kind: GUIDES[f"primus-guided-half{kind}"] for kind in kinds}
+    assert [guide.target for guide in guides.values()] == ["mixed", "mixed", "foreground", "graded", "mixed"]
+    assert [guide.at(0) for guide in guides.values()] == [0.3, 1.0, 0.3, 0.3, 0.3]
+    assert [guide.at(0.9) for guide in guides.values()] == pytest.approx([0.3, 1.0, 0.3, 0.3, 0.03])
     assert "primus-random-half" not in GUIDES
 
 

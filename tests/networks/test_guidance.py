@@ -50,6 +50,15 @@ class TestLoss:
         assert stages[0].scores.grad is not None
         assert stages[0].scores.grad.abs().sum().item() == 0
 
+    def test_boundaries_come_first_and_background_last(self) -> None:
+        label = torch.tensor([[[[0, 0, 0, 1, 1, 1]]]])
+        labels = token_labels(label, (1, 3))
+        aims = {name: target(labels).tolist() for name, target in TARGETS.items()}
+        assert aims["mixed"] == [[0.0, 1.0, 0.0]]
+        assert aims["foreground"] == [[0.0, 1.0, 1.0]]
+        assert aims["share"] == [[0.0, 0.5, 1.0]]
+        assert aims["graded"] == [[0.0, 1.0, 0.5]]
+
     def test_no_token_to_keep(self) -> None:
         loss = guidance_loss(seen([[0.0] * 3] * 2, [[0, 1, 2]] * 2), labels_of([[False] * 3] * 2))
         assert loss.item() == pytest.approx(0.6931, abs=1e-4)
