@@ -17,7 +17,7 @@ from scd_plugin.blocks.pruning import PrunedTokens
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.ops.token_labels import TokenLabels
 
-__all__ = ["GUIDE", "TARGETS", "SeenStage", "StageWatch", "guidance_loss", "guide_weight"]
+__all__ = ["GUIDE", "TARGET", "TARGETS", "SeenStage", "StageWatch", "guidance_loss", "guide_weight"]
 
 GUIDE = 0.3
 """Weight of `guidance_loss` in a training that does not say otherwise; see docs/studies/choice-of-tokens.md."""
@@ -34,6 +34,8 @@ TARGETS: dict[str, Callable[[TokenLabels], Tensor]] = {
 }
 """What a token should be kept for, by name; more than one class, any foreground, its share of foreground, or graded: 1
 for more than one class and 0.5 for other foreground, so that boundaries stay first where room is scarce."""
+TARGET = "mixed"
+"""The one of a training that does not say otherwise; see docs/studies/choice-of-tokens.md."""
 
 
 class SeenStage(NamedTuple):
@@ -137,7 +139,7 @@ def guide_weight(network: nn.Module, guide: float | None, *, name: str = "guide"
 
 
 def guidance_loss(
-    seen: list[SeenStage], labels: TokenLabels, *, target: str = "mixed", pos_weight: float | None = None
+    seen: list[SeenStage], labels: TokenLabels, *, target: str = TARGET, pos_weight: float | None = None
 ) -> Tensor:
     """Binary cross-entropy of each stage's scores with what its tokens hold, averaged over the stages.
 

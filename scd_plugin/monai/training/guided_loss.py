@@ -7,7 +7,7 @@ import logging
 from torch import Tensor, nn
 
 from scd_plugin.networks.family import SCDNetwork
-from scd_plugin.networks.guidance import TARGETS, StageWatch, guidance_loss, guide_weight
+from scd_plugin.networks.guidance import TARGET, TARGETS, StageWatch, guidance_loss, guide_weight
 from scd_plugin.ops.token_labels import token_labels
 
 __all__ = ["GuidedLoss"]
@@ -37,7 +37,7 @@ class GuidedLoss(nn.Module):
         network: SCDNetwork,
         *,
         guide: float | None = None,
-        target: str = "mixed",
+        target: str = TARGET,
         regions: bool = False,
     ) -> None:
         super().__init__()

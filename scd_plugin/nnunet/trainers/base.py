@@ -26,7 +26,7 @@ from scd_plugin.networks.builder import NETWORKS, changes_in_words, network_argu
 from scd_plugin.networks.checkpoints import mismatch
 from scd_plugin.networks.drawn_keep_ratio import DrawnKeepRatio
 from scd_plugin.networks.family import SCDNetwork
-from scd_plugin.networks.guidance import TARGETS, guide_weight
+from scd_plugin.networks.guidance import TARGET, TARGETS, guide_weight
 from scd_plugin.nnunet.augmentation.device_batches import DeviceAugmenter
 from scd_plugin.nnunet.augmentation.device_loaders import loaders_on_device
 from scd_plugin.nnunet.model.checkpoint import PRETRAINED_NOTE, read_checkpoint, trusted_checkpoint_types
@@ -78,8 +78,8 @@ class PruningTrainer(RecordedTraining):
     """Off, as in the paper and in nnU-Net's own transformers; see docs/explanation/training.md for the measurement."""
     scd_guide: float | None = None
     """Weight of the loss by which labels teach the scores; 0 for the paper's training, None for `guide_weight`'s."""
-    scd_guide_target = "mixed"
-    """What a token should be kept for, "mixed" (it holds more than one class), "foreground" (any), or "share" of it."""
+    scd_guide_target = TARGET
+    """What a token should be kept for, one of `scd_plugin.networks.guidance.TARGETS`."""
     scd_cpu_dtype = "float32"
     """Precision inside the network on a CPU; "bfloat16" is for processors that have it. CUDA is as in nnU-Net."""
     scd_augment_on = "cpu"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from scd_plugin.measure.audit import Audit
 from scd_plugin.networks.family import SCDNetwork
-from scd_plugin.networks.guidance import StageWatch, guidance_loss
+from scd_plugin.networks.guidance import TARGET, StageWatch, guidance_loss
 from scd_plugin.nnunet.token_targets import known_labels, target_token_labels
 
 __all__ = ["WatchedLoss"]
@@ -26,7 +26,7 @@ class WatchedLoss(nn.Module):
     """
 
     def __init__(
-        self, loss: nn.Module, network: SCDNetwork, label_manager: Any, *, guide: float = 0.0, target: str = "mixed"
+        self, loss: nn.Module, network: SCDNetwork, label_manager: Any, *, guide: float = 0.0, target: str = TARGET
     ) -> None:
         super().__init__()
         self.loss = loss
