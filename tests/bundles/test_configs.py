@@ -20,6 +20,7 @@ from monai.transforms import SaveImaged
 from scd_plugin import SCDNetwork, __version__
 from scd_plugin.monai import label_values, recorded, trained_on
 from scd_plugin.monai.training.record import record
+from scd_plugin.networks.guidance import TARGET
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 FOLDERS = sorted(path.parent for path in BUNDLES.glob("*/configs"))
@@ -129,6 +130,11 @@ class TestBundle:
         ]  # fmt: skip
         assert settings["out_channels"] == formats["outputs"]["pred"]["num_channels"]
         assert settings["img_size"] == config(folder, "inference")["img_size"]
+
+    def test_labels_teach_what_they_teach_elsewhere(self, folder: Path) -> None:
+        # the weights of one were trained before that changed
+        former = folder.name == "scd_unetr_hippocampus"
+        assert config(folder, "train")["guide_target"] == ("mixed" if former else TARGET)
 
     def test_default_training_changes_no_file(
         self, folder: Path, tmp_path: Path, network_of_training: Callable[..., SCDNetwork]

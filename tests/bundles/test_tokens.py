@@ -54,7 +54,7 @@ def test_drawn_keep_ratios(trained: Any, trained_again: Any) -> None:
 
 
 def test_labels_teach_the_scores(trained: Any, trained_again: Any) -> None:
-    again = trained_again(guide=1.0, guide_target="foreground")
+    again = trained_again(guide=1.0, guide_target="mixed")
     name = "encoder.stages.0.score.score.weight"
     assert (weights(again)[name] - weights(trained)[name]).abs().max() > 1e-5
 

@@ -1,4 +1,4 @@
-"""Counts on raw label maps how many tokens of a crop hold more than one class, before anything is preprocessed."""
+"""Counts on raw label maps how many tokens of a crop hold foreground, before anything is preprocessed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from scd_plugin.nnunet.token_targets import target_token_labels
 from scd_plugin.ops.grid import token_grid
 
-__all__ = ["LabelMap", "View", "count_shares", "crop_labels", "mixed_share", "read_label_maps", "some_of"]
+__all__ = ["LabelMap", "View", "count_shares", "crop_labels", "foreground_share", "read_label_maps", "some_of"]
 
 CROPS = 400
 """Crops counted of a data set: four lie above the 99th percentile."""
@@ -89,7 +89,7 @@ def read_label_maps(
 
 
 def count_shares(maps: Sequence[LabelMap], view: View, label_manager: Any) -> np.ndarray:
-    """Share of the tokens that hold more than one class, (cases, crops): `CROPS` or a few more in all.
+    """Share of the tokens that hold foreground, (cases, crops): `CROPS` or a few more in all.
 
     Crops are placed as nnU-Net's trainers place them, without augmentation; the same ones every time. nnU-Net cuts off
     borders of zeros first: crops at random then meet a little less background, but those that are forced to hold
@@ -125,7 +125,7 @@ def _case_shares(one: LabelMap, view: View, manager: Any, crops: int) -> list[fl
     for number in range(ceil(crops / BATCH_SIZE) * BATCH_SIZE):
         lower, _ = loader.get_bbox(shape, loader.get_do_oversample(number % BATCH_SIZE), moved)
         crop = crop_labels(label, lower, loader.patch_size, shape)
-        shares.append(mixed_share(crop[0] if depth else crop, view.token, manager))
+        shares.append(foreground_share(crop[0] if depth else crop, view.token, manager))
     return shares
 
 
@@ -146,15 +146,15 @@ def crop_labels(label: np.ndarray, lower: Sequence[int], size: Sequence[int], sh
     return crop
 
 
-def mixed_share(crop: np.ndarray, token: Sequence[int], label_manager: Any) -> float:
-    """Share of a crop's tokens that hold more than one class, or both sides of a region's boundary."""
+def foreground_share(crop: np.ndarray, token: Sequence[int], label_manager: Any) -> float:
+    """Share of a crop's tokens that hold foreground: those that labels teach to keep by default."""
     target = torch.from_numpy(crop)[None]
     if label_manager.has_regions:
         ignored = [label_manager.ignore_label] if label_manager.has_ignore_label else []
         convert = ConvertSegmentationToRegionsTransform([*label_manager.foreground_regions, *ignored])
         target = convert(segmentation=target)["segmentation"]
     labels = target_token_labels(target[None], token_grid(crop.shape, token), label_manager)
-    return float(labels.mixed.double().mean())
+    return float(labels.foreground.double().mean())
 
 
 def _read(file: str, reader: Any, transpose: Sequence[int]) -> tuple[np.ndarray, list[float]]:

@@ -106,7 +106,7 @@ class CountingPlanner(ExperimentPlanner):
     def _read_some(self, manager: PlansManager) -> list[LabelMap]:
         voxels = np.mean([prod(shape) for shape in self.dataset_fingerprint["shapes_after_crop"]])
         files = some_of([case["label"] for case in self.dataset.values()], float(voxels))
-        print(f"Counting tokens that hold more than one class, on {len(files)} label maps")  # noqa: T201
+        print(f"Counting tokens that hold foreground, on {len(files)} label maps")  # noqa: T201
         return read_label_maps(files, manager, self.dataset_json)
 
     def _report(self, view: View, configuration: Mapping[str, Any]) -> str:

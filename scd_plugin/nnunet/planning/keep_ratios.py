@@ -62,7 +62,7 @@ def keep_report(
     limits = " (the preset's)" if list(ratios) == list(preset) else f" ({MOST} is the most allowed)" * (MOST in ratios)
     return (
         f"keep_ratio {', '.join(map(str, ratios))}{limits}\n"
-        f"  tokens with more than one class, in {shares.size} crops from {len(shares)} cases: median "
+        f"  tokens with foreground, in {shares.size} crops from {len(shares)} cases: median "
         f"{100 * np.median(shares):.1f} %, in 99 % of the crops at most {100 * share_held(shares):.1f} %\n"
         f"  tokens that stay after each stage: {', '.join(f'{100 * share:.1f}' for share in after)} %, mean "
         f"{100 * after.mean():.1f} %; room for all of them in {100 * np.mean(shares <= after[-1]):.1f} % of the crops\n"

@@ -68,7 +68,11 @@ def test_without_guidance_the_loss_is_as_it_was(small: Callable[..., SCDUNETR]) 
     ("settings", "changes", "message"),
     [
         ({"guide": -1}, {}, "guide must be 0 or more, or None for 0.3 where tokens are chosen; got -1"),
-        ({"guide": 1, "target": "edges"}, {}, "guide_target must be one of mixed, foreground, share, graded; got 'edges'"),
+        (
+            {"guide": 1, "target": "edges"},
+            {},
+            "guide_target must be one of mixed, foreground, share, graded; got 'edges'",
+        ),
         ({"guide": 1}, {"keep_ratio": 1.0}, "guide must be 0 for this SCDUNETR, which learns no choice of tokens"),
         ({"guide": 1}, {"sampling": "random"}, "guide must be 0 for this SCDUNETR, which learns no choice of tokens"),
     ],

@@ -19,7 +19,7 @@ from scd_plugin.nnunet.planning.counted_labels import (
     View,
     count_shares,
     crop_labels,
-    mixed_share,
+    foreground_share,
     read_label_maps,
     some_of,
 )
@@ -64,27 +64,32 @@ class TestCrop:
         assert coarser.tolist() == [[[7, 10], [19, 22]]]
 
 
-class TestMixedTokens:
+class TestForegroundTokens:
     def test_by_hand(self) -> None:
-        # the corners of 8 of 64 tokens, and a token that is full
-        assert mixed_share(cube((16, 16, 16), (2, 2, 2), 4), (4, 4, 4), LABELS) == 8 / 64
-        assert mixed_share(cube((16, 16, 16), (4, 4, 4), 4), (4, 4, 4), LABELS) == 0
-        assert mixed_share(cube((8, 8), (0, 3), 5), (4, 4), LABELS) == 3 / 4
+        # the corners of 8 of 64 tokens, a token that is full, and nothing
+        assert foreground_share(cube((16, 16, 16), (2, 2, 2), 4), (4, 4, 4), LABELS) == 8 / 64
+        assert foreground_share(cube((16, 16, 16), (4, 4, 4), 4), (4, 4, 4), LABELS) == 1 / 64
+        assert foreground_share(np.zeros((16, 16, 16), np.uint8), (4, 4, 4), LABELS) == 0
+        assert foreground_share(cube((8, 8), (0, 3), 5), (4, 4), LABELS) == 4 / 4
 
     def test_regions(self) -> None:
         label = cube((8, 8), (0, 0), 4)
         label[:4, 2:4] = 2
+        label[6, 6] = 1
+        # a region leaves out what is no part of any
+        core = LabelManager({"background": 0, "core": [2, 3]}, [1])
         whole = LabelManager({"background": 0, "whole": [1, 2]}, [1])
         nested = LabelManager({"background": 0, "whole": [1, 2], "core": 2}, [1, 2])
-        assert [mixed_share(label, (4, 4), manager) for manager in (LABELS, whole, nested)] == [0.25, 0, 0.25]
+        managers = (LABELS, whole, nested, core)
+        assert [foreground_share(label, (4, 4), manager) for manager in managers] == [0.5, 0.5, 0.5, 0.25]
 
     def test_ignored_voxels_are_no_class(self) -> None:
         label = cube((8, 8), (2, 2), 2) * 3
         ignored = LabelManager({"background": 0, "a": 1, "b": 2, "ignore": 3}, None)
         regions = LabelManager({"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}, [1, 2])
-        assert mixed_share(label, (4, 4), ignored) == mixed_share(label, (4, 4), regions) == 0
+        assert foreground_share(label, (4, 4), ignored) == foreground_share(label, (4, 4), regions) == 0
         label[0, 0] = 1
-        assert mixed_share(label, (4, 4), ignored) == mixed_share(label, (4, 4), regions) == 0.25
+        assert foreground_share(label, (4, 4), ignored) == foreground_share(label, (4, 4), regions) == 0.25
 
 
 class TestCount:
@@ -97,7 +102,7 @@ class TestCount:
         assert (counted(volumes, tmp_path, [label], WHOLE, spacing=(2.0, 2.0, 2.0)) == 8 / 64).all()
 
     def test_in_the_plans_order_of_axes(self, volumes: Any, tmp_path: Path) -> None:
-        # 2 x 2 x 1 tokens of (4, 4, 8) are mixed, of 4 x 4 x 1
+        # 2 x 2 x 1 tokens of (4, 4, 8) hold foreground, of 4 x 4 x 1
         label = cube((16, 8, 16), (2, 0, 2), 4)
         label[2:6, :, 2:6] = 1
         view = View((8, 16, 16), (8, 4, 4), (0.5, 1.0, 2.0))
@@ -156,9 +161,11 @@ class TestCount:
         """They are held in small numbers, and none becomes another."""
         label = cube((16, 16, 16), (2, 2, 2), 4).astype(np.int32)
         expected = counted(volumes, tmp_path, [label], WHOLE)
-        for number in (-1, 300, 65537):
+        for number in (300, 65537):
             found = counted(volumes, tmp_path, [label * number], WHOLE)
             assert np.array_equal(found, expected)
+        # nnU-Net takes them for background
+        assert (counted(volumes, tmp_path, [-label], WHOLE) == 0).all()
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_report() -> None:
     shares = np.array([[0.05, 0.07], [0.1, 0.5]])
     assert keep_report(shares, 1400, [0.42, 0.42, 0.25], EQUAL, {"with these": 2e9, "dense": 31.25e8}).splitlines() == [
         "keep_ratio 0.42, 0.42, 0.25",
-        "  tokens with more than one class, in 4 crops from 2 cases: median 8.5 %, in 99 % of the crops at most 50.0 %",
+        "  tokens with foreground, in 4 crops from 2 cases: median 8.5 %, in 99 % of the crops at most 50.0 %",
         "  tokens that stay after each stage: 42.0, 17.6, 4.4 %, mean 21.3 %; room for all of them in 0.0 % of the "
         "crops",
         "  GMACs: 2.0 with these, 3.1 dense",

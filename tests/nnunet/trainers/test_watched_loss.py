@@ -193,7 +193,10 @@ class TestTrainer:
         ("settings", "message"),
         [
             ({"scd_guide": -1}, "scd_guide must be 0 or more, or None for 0.3 where tokens are chosen; got -1"),
-            ({"scd_guide_target": "edges"}, "scd_guide_target must be one of mixed, foreground, share, graded; got 'edges'"),
+            (
+                {"scd_guide_target": "edges"},
+                "scd_guide_target must be one of mixed, foreground, share, graded; got 'edges'",
+            ),
         ],
         ids=str,
     )
