@@ -17,8 +17,10 @@ from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 
 from scd_plugin import SCDUNETR
 from scd_plugin.measure.audit import Audit
+from scd_plugin.networks.guidance import TARGETS, StageWatch, guidance_loss
 from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo, watched_loss
 from scd_plugin.nnunet.trainers.watched_loss import WatchedLoss
+from scd_plugin.ops.token_labels import token_labels
 
 
 class Mean(nn.Module):
@@ -57,6 +59,18 @@ class TestTraining:
         ]
         assert "encoder.stages.0.score.score.weight" in learned
         assert "encoder.stages.2.score.score.weight" in learned
+
+    @pytest.mark.parametrize("kept_for", TARGETS)
+    def test_what_tokens_are_kept_for(self, small: Callable[..., SCDUNETR], kept_for: str) -> None:
+        net = small()
+        image, target = image_and_target()
+        watch = StageWatch(net)
+        torch.manual_seed(1)
+        output = net(image)
+        expected = guidance_loss(watch.take(), token_labels(target, net.grid_size), target=kept_for)
+        guided = WatchedLoss(Mean(), net, labels(), guide=1.0, target=kept_for)
+        torch.manual_seed(1)
+        torch.testing.assert_close(guided(net(image), target) - output.mean(), expected)
 
     def test_without_guidance_labels_are_not_looked_at(self, small: Callable[..., SCDUNETR]) -> None:
         net = small()
@@ -137,7 +151,7 @@ class TestValidation:
 
 class Guided(nnUNetTrainerSCD_demo):
     scd_guide = 1.0
-    scd_guide_target = "foreground"
+    scd_guide_target = "graded"
 
 
 class TestTrainer:
@@ -176,6 +190,7 @@ class TestTrainer:
 
     def test_guided_steps_learn_the_choice(self, make_trainer: Callable[..., Any]) -> None:
         trainer = make_trainer(Guided, initialize=True)
+        assert trainer.loss.target == "graded"
         trainer.on_train_epoch_start()
         trainer.optimizer.param_groups[0]["lr"] = 3e-3
         losses = [float(trainer.train_step(self.batch())["loss"]) for _ in range(15)]
