@@ -41,7 +41,8 @@ none as long as there is room; what it has to take is said for each task. GMACs 
 a crop. "MTA behind the last LayerNorm" is SCD-Primus as it was until 30 November
 2026; [what changed](../explanation/scd-primus.md#it-is-primus).
 Trainings are in bfloat16; those "in float32" ran on a processor that has no instructions for it.
-"Labels teach" are networks with [guidance](../explanation/training.md#which-tokens-leave). Voxels that leave were
+"Labels teach" are networks with [guidance](../explanation/training.md#which-tokens-leave), to keep tokens of more than
+one class where nothing else is said; by default it is any foreground since 30 November 2026. Voxels that leave were
 counted later than the rest: where a network's weights were gone, there are fewer seeds of them, or none.
 """
 SHORT = """## In short
