@@ -23,7 +23,7 @@ SOURCES = {
     "SCD-Primus S, 50 % kept, labels teach": (
         "btcv-primus-cpu",
         "scd-primus-s:keep_ratio=0.5",
-        "SCD-Primus, a half kept, labels teach",
+        "SCD-Primus, a half kept, labels teach: any foreground",
     ),
 }
 """Row of the README: file of a benchmark and the network there, and the network of the study of the left atrium."""
