@@ -97,7 +97,7 @@ def test_own_planner(trained: Any) -> None:
     configuration = plans["configurations"]["3d_fullres"]
     # ten small cases: the smallest batch is 5 % of them already
     assert (configuration["patch_size"], configuration["batch_size"]) == ([40, 56, 40], 2)
-    # of ten hippocampi a tenth of the tokens hold a boundary
+    # of ten hippocampi a tenth of the tokens hold foreground
     keep_ratio = configuration["architecture"]["arch_kwargs"]["keep_ratio"]
     assert 0.4 < keep_ratio < 0.5
     assert f"3d_fullres: keep_ratio {keep_ratio}, {keep_ratio}, {keep_ratio}\n" in said
