@@ -32,7 +32,7 @@ TARGETS: dict[str, Callable[[TokenLabels], Tensor]] = {
     "share": lambda labels: labels.share,
     "graded": lambda labels: (labels.mixed.float() + labels.foreground.float()) / 2,
 }
-"""What a token should be kept for, by name; more than one class, any foreground, its share of foreground, or graded: 1
+"""What a token should be kept for, by name; more than one class, any foreground, its share of foreground, or graded, 1
 for more than one class and 0.5 for other foreground, so that boundaries stay first where room is scarce."""
 TARGET = "foreground"
 """The one of a training that does not say otherwise; see docs/studies/choice-of-tokens.md."""
