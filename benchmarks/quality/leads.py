@@ -45,7 +45,6 @@ COMPARED = (
     Compared("primus-guided-half", "primus", "primus-shallow-half", "primus-taught", in_time=True),
     Compared("primus-guided-foreground", "primus", "primus-shallow", "primus-taught"),
     Compared("primus-guided-half-foreground", "primus", "primus-shallow-half", "primus-taught", in_time=True),
-    Compared("primus-guided-half-graded", "primus", "primus-shallow-half", "primus-taught", in_time=True),
     # what it saves is spent: all blocks cost as much
     Compared("primus-guided-half-deep", "primus", "", "primus-taught"),
     Compared("primus-guided-half-late", "primus", "primus-shallow-half", "primus-taught"),

@@ -192,7 +192,6 @@ NETWORKS: dict[str, Builder] = {
     "mask_token": lambda task, size: published(task, size, completion="mask_token"),
     "guided": published,
     "guided-foreground": published,
-    "guided-graded": published,
     # the same labels, without pruning
     "dense-taught": lambda task, size: taught(dense(task, size), size),
     "shallow-taught": lambda task, size: taught(shallow(task, size), size),
@@ -235,7 +234,6 @@ NETWORKS: dict[str, Builder] = {
     "primus-guided-half-foreground": partial(primus, keep_ratio=0.5),
     "primus-guided-half-graded": partial(primus, keep_ratio=0.5),
     "primus-guided-foreground": partial(primus, keep_ratio=KEEP_RATIO),
-    "primus-guided-graded": partial(primus, keep_ratio=KEEP_RATIO),
     "primus-guided-half-heavy": partial(primus, keep_ratio=0.5),
     "primus-guided-half-fading": partial(primus, keep_ratio=0.5),
     "primus-guided-half-memory": primus_memory,

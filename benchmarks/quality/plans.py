@@ -37,7 +37,7 @@ def depth() -> list[Run]:
 
 def choice() -> list[Run]:
     """Ask what the choice of tokens is worth: the paper's training, chance, and labels as teachers."""
-    networks = ("published", "guided", "guided-foreground", "guided-graded", "random", "mask_token")
+    networks = ("published", "guided", "guided-foreground", "random", "mask_token")
     return [Run(task, name, seed, STEPS[task], "small") for seed in SEEDS for task in STEPS for name in networks]
 
 
@@ -130,7 +130,6 @@ def taught() -> list[Run]:
         "primus-guided-half-foreground",
         "primus-guided-half-graded",
         "primus-guided-foreground",
-        "primus-guided-graded",
         "primus-guided-half-heavy",
         "primus-guided-half-fading",
     )

@@ -45,7 +45,8 @@ def test_help_is_light() -> None:
 
 def test_help_says_who_takes_the_keep_ratio() -> None:
     said = " ".join(CliRunner().invoke(app, ["bench", "--help"], env={"COLUMNS": "400"}).stdout.split())
-    assert "scd, scd-plain and scd-primus-* that name neither a keep_ratio nor a size, since a size is a preset" in said
+    taking = "scd, scd-plain and scd-primus-* that name neither a keep_ratio nor a size"
+    assert f"{taking}, since a size is a preset with ratios" in said
     assert "scd:size=small-fast for any preset" in said
 
 
@@ -55,7 +56,10 @@ def test_help_says_who_takes_the_keep_ratio() -> None:
         (["unet"], "contestant must be one of scd, early"),
         (["scd", "scd"], "contestants must be at least one, each named once; got scd, scd"),
         (["scd:size=huge"], "the preset (size) must be one of tiny, small"),
-        (["scd:size=small", "dense", "--keep-ratio", "0.5"], "keep-ratio is for scd, scd-plain and scd-primus"),
+        (
+            ["scd:size=small", "dense", "--keep-ratio", "0.5"],
+            "keep-ratio is for scd, scd-plain and scd-primus-* without size or",
+        ),
         (["--settings", ""], "settings must be one of btcv, brats, quick; got ''"),
         (["--settings", "lits"], "settings must be one of btcv, brats, quick; got 'lits'"),
         (
