@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from evaluation import RECALL_BINS
 from names import TITLES, Row, family, numbers, words
-from plans import EQUAL_TIME
+from plans import EQUAL_TIME, LONG
 from tasks import TASKS
 
 LEADS = (
@@ -20,6 +20,8 @@ LEADS = (
     "against nnU-Net's default network",
     "depth",
 )
+
+_TAUGHT = "primus-guided-half-foreground"
 
 
 class Compared(NamedTuple):
@@ -44,7 +46,8 @@ COMPARED = (
     Compared("primus-guided-gradual", "primus", "primus-shallow-gradual", "primus-taught"),
     Compared("primus-guided-half", "primus", "primus-shallow-half", "primus-taught", in_time=True),
     Compared("primus-guided-foreground", "primus", "primus-shallow", "primus-taught"),
-    Compared("primus-guided-half-foreground", "primus", "primus-shallow-half", "primus-taught", in_time=True),
+    Compared(_TAUGHT, "primus", "primus-shallow-half", "primus-taught", in_time=True),
+    Compared(*(f"{name} in {LONG} steps" for name in (_TAUGHT, "primus", "primus-shallow-half"))),
     # what it saves is spent: all blocks cost as much
     Compared("primus-guided-half-deep", "primus", "", "primus-taught"),
     Compared("primus-guided-half-late", "primus", "primus-shallow-half", "primus-taught"),

@@ -12,6 +12,9 @@ EQUAL_TIME = {("left_atrium", "primus"): 650, ("acdc", "primus"): 600}
 """Steps that take as long as 1000 of SCD-Primus with a half kept; of seconds a step on two quiet cores: 0.52 against
 0.79 on left atrium, 1.2 against 2.0 on cardiac MR."""
 
+LONG = 3000
+"""Steps of trainings that are longer than the others."""
+
 
 class Run(NamedTuple):
     """One training; these are the columns that tell rows apart."""
@@ -147,6 +150,12 @@ def time() -> list[Run]:
     return [Run(task, name, seed, steps, "small") for seed in SEEDS for (task, name), steps in EQUAL_TIME.items()]
 
 
+def long() -> list[Run]:
+    """Ask whether what pruning is worth lasts in longer trainings."""
+    networks, tasks = ("primus-guided-half-foreground", "primus", "primus-shallow-half"), ("left_atrium", "acdc")
+    return [Run(task, name, seed, LONG, "small") for seed in SEEDS for task in tasks for name in networks]
+
+
 def smoke() -> list[Run]:
     """Try every network on every task for three steps."""
     plans = (core, choice, control, dial, memory, decoders, plain, taught, nnunet)
@@ -168,5 +177,6 @@ PLANS = {
     "taught": taught,
     "nnunet": nnunet,
     "time": time,
+    "long": long,
     "smoke": smoke,
 }

@@ -21,7 +21,7 @@ from monai.data import get_track_meta, set_track_meta
 from names import NNUNET, PRIMUS, family
 from networks import GUIDES, LATE, blocks, build, gmacs
 from patient_splits import patient_splits
-from plans import EQUAL_TIME, PLANS, STEPS, Run
+from plans import EQUAL_TIME, LONG, PLANS, STEPS, Run
 from recipes import NNUNET as NNUNETS_RECIPE
 from recipes import TRANSFORMER
 from results import COLUMNS as COLUMNS_OF_STUDY
@@ -353,6 +353,15 @@ def test_rows_of_equal_time(tmp_path: Path) -> None:
     assert f"| Primus, 8 blocks, {steps} steps | 8 | 8.3 | 1 | 61.0 |" in table(rows)
     assert "a half kept, labels teach | +2.0 (one seed) | - | +5.0 (one seed) | - | - | - |" in in_short(rows)
     assert "a half kept, labels teach | +2.0 (one seed) | - | - | - | - | - |" in in_short(rows[1:])
+
+
+def test_rows_of_longer_trainings(tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    dices = {"primus-guided-half-foreground": 0.86, "primus": 0.84, "primus-shallow-half": 0.81}
+    for network, dice in dices.items():
+        append(file, {**Run("left_atrium", network, 0, LONG, "small")._asdict(), "dice": dice})
+    said = in_short(read(file)).splitlines()[-1]
+    assert "labels teach: any foreground, 3000 steps | +2.0 (one seed) | - | - | +5.0 (one seed) | - |" in said
 
 
 def test_data_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
