@@ -46,6 +46,7 @@ COMPARED = (
     Compared("primus-guided-gradual", "primus", "primus-shallow-gradual", "primus-taught"),
     Compared("primus-guided-half", "primus", "primus-shallow-half", "primus-taught", in_time=True),
     Compared("primus-guided-foreground", "primus", "primus-shallow", "primus-taught"),
+    Compared("primus-guided-gradual-foreground", "primus", "primus-shallow-gradual", "primus-taught"),
     Compared(_TAUGHT, "primus", "primus-shallow-half", "primus-taught", in_time=True),
     Compared(*(f"{name} in {LONG} steps" for name in (_TAUGHT, "primus", "primus-shallow-half"))),
     # what it saves is spent: all blocks cost as much

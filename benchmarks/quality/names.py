@@ -61,6 +61,7 @@ NAMES = {
     "primus-guided-drawn": "SCD-Primus, ratios drawn, here with a half kept, labels teach",
     "primus-shallow-gradual": "Primus, as many blocks as the three stages cost",
     "primus-guided-gradual": "SCD-Primus, a quarter kept in three stages, labels teach",
+    "primus-guided-gradual-foreground": "SCD-Primus, a quarter kept in three stages, labels teach: any foreground",
     **{
         f"{network}{kind}": f"{network.replace('subvoxel', 'sub-voxel')} decoder, {what}"
         for network in ("light", "subvoxel")

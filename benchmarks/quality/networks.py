@@ -242,6 +242,7 @@ NETWORKS: dict[str, Builder] = {
     "primus-guided-half-mask": partial(primus, keep_ratio=0.5, completion="mask_token"),
     "primus-random-half": partial(primus, keep_ratio=0.5, sampling="random"),
     "primus-guided-gradual": primus_gradual,
+    "primus-guided-gradual-foreground": primus_gradual,
     "primus-shallow-gradual": partial(primus_shallow, pruned=primus_gradual),
     "guided-larger": larger,
     "deep": deep,

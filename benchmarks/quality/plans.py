@@ -133,6 +133,7 @@ def taught() -> list[Run]:
         "primus-guided-half-foreground",
         "primus-guided-half-graded",
         "primus-guided-foreground",
+        "primus-guided-gradual-foreground",
         "primus-guided-half-heavy",
         "primus-guided-half-fading",
     )
