@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -99,11 +100,11 @@ def primus_deep(task: Task, size: dict[str, int]) -> SCDPrimus:
         target = gmacs(primus(task, size))
     (stage,) = primus(task, size, 0.5).pruning_stages()
 
-    def deeper(more: float) -> SCDPrimus:
-        longer = {**size, "num_layers": size["num_layers"] + int(more)}
+    def deeper(more: int) -> SCDPrimus:
+        longer = {**size, "num_layers": size["num_layers"] + more}
         return primus(task, longer, 0.5, prune_after=[stage.after_block])
 
-    return _nearest(target, 0, 100, deeper)
+    return _deepest(target, deeper)
 
 
 def primus_gradual(task: Task, size: dict[str, int]) -> SCDPrimus:
@@ -166,11 +167,18 @@ def deep(task: Task, size: dict[str, int]) -> SCDUNETR:
         target = gmacs(dense(task, size))
     first, second, third = (size["num_layers"] * i // 4 for i in (1, 2, 3))
 
-    def deeper(more: float) -> SCDUNETR:
-        stages = [first, second + int(more), third + int(more)]
-        return published(task, {**size, "num_layers": size["num_layers"] + int(more)}, prune_after=stages)
+    def deeper(more: int) -> SCDUNETR:
+        stages = [first, second + more, third + more]
+        return published(task, {**size, "num_layers": size["num_layers"] + more}, prune_after=stages)
 
-    return _nearest(target, 0, 100, deeper)
+    return _deepest(target, deeper)
+
+
+def _deepest(target: float, make: Callable[[int], Network]) -> Network:
+    """Add blocks as long as the cost is no more than the target."""
+    with torch.device("meta"):
+        more = next(more for more in count() if gmacs(make(more + 1)) > target)
+    return make(more)
 
 
 def _nearest(target: float, low: float, high: float, make: Callable[[float], Network]) -> Network:

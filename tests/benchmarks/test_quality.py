@@ -19,7 +19,7 @@ from memories import Memory
 from mixed_tokens import COLUMNS, mixed_shares, must_leave
 from monai.data import get_track_meta, set_track_meta
 from names import NNUNET, PRIMUS, family
-from networks import GUIDES, LATE, blocks, build, gmacs
+from networks import GUIDES, LATE, NETWORKS, SIZES, blocks, build, gmacs
 from patient_splits import patient_splits
 from plans import EQUAL_TIME, LONG, PLANS, STEPS, Run
 from recipes import NNUNET as NNUNETS_RECIPE
@@ -209,11 +209,12 @@ def test_networks_of_the_plan_on_decoders_differ_in_the_decoder_alone(name: str,
 
 
 def test_every_plan_names_networks_that_can_be_built() -> None:
-    tasks = {run.network: TASKS[run.task] for plan in PLANS.values() for run in plan()}
+    # contestants that are built alike, once
+    tasks = {NETWORKS[run.network]: TASKS[run.task] for plan in PLANS.values() for run in plan()}
     # it counts on real weights how many blocks it may have
-    del tasks["shallow"]
+    del tasks[NETWORKS["shallow"]]
     with torch.device("meta"):
-        assert all(build(name, task, "small").out_channels == task.num_classes for name, task in tasks.items())
+        assert all(make(task, SIZES["small"]).out_channels == task.num_classes for make, task in tasks.items())
         large = {name: build(name, TASKS["acdc"], "base") for name in ("published", "primus-guided-half")}
     assert {name: (blocks(network), gmacs(network) > 60) for name, network in large.items()} == {
         "published": (12, True),
@@ -228,7 +229,8 @@ def test_late(tmp_path: Path) -> None:
     kept: list[float] = []
     stage.register_forward_hook(lambda *_: kept.append(stage.keep_ratio))
     draw = Batches([case("a")], replace(TASKS["lesions"], batch=1), 0)
-    train(network, draw, steps=5, checkpoint=tmp_path / "one.checkpoint", late=LATE["primus-guided-half-late"])
+    settings = {"checkpoint": tmp_path / "one.checkpoint", "dtype": torch.float32}
+    train(network, draw, steps=5, late=LATE["primus-guided-half-late"], **settings)
     assert kept == [1.0, 1.0, 0.5, 0.5, 0.5]
 
 

@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 PARITY = 1e-4
 SCHEMA_MD5 = "06954cad2cc5d3784e72077ac76f0fc8"
+GENERAL, BRATS = "scd_unetr_segmentation", "scd_unetr_brats_segmentation"
 
 
 def weights(bundle: Any) -> dict[str, torch.Tensor]:
@@ -103,6 +104,8 @@ class TestTraining:
         # nothing is learned, so the second validation is no better
         assert next((again.root / "models").glob("last_*.pt")).name == "last_checkpoint_epoch=2.pt"
 
+    # labels in the one, regions in the other
+    @pytest.mark.parametrize("trained", [GENERAL, BRATS], indirect=True)
     @pytest.mark.parametrize("which", ["train", "evaluate"])
     def test_two_processes(self, trained: Any, tmp_path: Path, which: str) -> None:
         root = Path(shutil.copytree(trained.root, tmp_path / "bundle"))
@@ -331,6 +334,7 @@ class TestExport:
         self.compare(trained, torch.export.load(file).module())
 
 
+@pytest.mark.parametrize("trained", [GENERAL], indirect=True)
 class TestCommandLine:
     """A few commands as a user types them; each loads for ten seconds and more."""
 

@@ -112,7 +112,7 @@ from scd_plugin.nnunet.trainers import nnUNetTrainerSCD_demo
 
 
 class {TRAINER_OF_PLANS}(nnUNetTrainerSCD_demo):
-    scd_num_epochs = 4
+    scd_num_epochs = int(os.environ.get("EPOCHS", "4"))
 
     def on_train_start(self):
         super().on_train_start()

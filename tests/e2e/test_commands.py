@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,14 @@ def predict(trained: Any, output: Path, *words: str, how: tuple[str, ...] = IN_O
     return output
 
 
+@pytest.fixture
+def two_epochs(trained: Any) -> Iterator[None]:
+    """For trainings whose length does not matter."""
+    trained.nnunet.variables["EPOCHS"] = "2"
+    yield
+    del trained.nnunet.variables["EPOCHS"]
+
+
 @pytest.fixture(scope="module")
 def predicted(trained: Any) -> Path:
     return predict(trained, trained.nnunet.root / "predicted", how=FAST)
@@ -90,6 +99,7 @@ def test_validation_alone(trained: Any) -> None:
     assert all((label_map != 1).any() for label_map in by_last.values())
 
 
+@pytest.mark.usefixtures("two_epochs")
 def test_own_planner(trained: Any) -> None:
     said = trained.nnunet.run("nnUNetv2_plan_experiment", "-d", "4", "-pl", "nnUNetPlannerSCD_tiny")
     preprocessed = trained.nnunet.root / "nnUNet_preprocessed" / "Dataset004_Hippocampus"
@@ -119,6 +129,7 @@ def test_own_planner(trained: Any) -> None:
     assert len(segmentations(output)) == 2
 
 
+@pytest.mark.usefixtures("two_epochs")
 def test_pretrained_weights_on_another_patch_size(trained: Any) -> None:
     folder = trained.nnunet.root / "nnUNet_preprocessed" / "Dataset004_Hippocampus"
     plans = json.loads((folder / "nnUNetPlans.json").read_text())
@@ -137,6 +148,7 @@ def test_pretrained_weights_on_another_patch_size(trained: Any) -> None:
     assert list(model.rglob("*.pth*")) == []
 
 
+@pytest.mark.usefixtures("two_epochs")
 @pytest.mark.parametrize("size", ["M", "L", "XL"])
 def test_resenc_presets(trained: Any, size: str) -> None:
     """Planned by nnU-Net's residual encoder presets; L is trained and predicted with as well."""

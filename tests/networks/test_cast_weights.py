@@ -21,7 +21,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "2-D": ("small", {"spatial_dims": 2}),
     "primus": ("small_primus", {"sampling": "soft_topk", "num_register_tokens": 2}),
     "primus attention": ("small_primus", {"prior": "attention"}),
-    "primus V3": ("small_primus", {"version": 3}),
+    # it convolves at full resolution, and many processors have no instructions for bfloat16
+    "primus V3": ("small_primus", {"version": 3, "img_size": 16, "patch_size": 4}),
 }
 
 

@@ -46,38 +46,43 @@ def test_full_graph(small: Callable[..., SCDUNETR], changes: dict[str, object]) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_training_gives_the_same_losses(small: Callable[..., SCDUNETR], backend: str) -> None:
-    def losses(compiled: bool) -> list[float]:
+def test_same_losses_and_logits(small: Callable[..., SCDUNETR], backend: str) -> None:
+    def train(compiled: bool) -> tuple[list[float], torch.Tensor]:
         torch.manual_seed(0)
         # without noise, which the two would draw in different orders
         net = small(num_layers=2, prune_after=(1,), img_size=16, patch_size=4, sampling="topk")
         optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
         run = torch.compile(net, fullgraph=True, backend=backend) if compiled else net
         image, values = torch.randn(2, 2, 16, 16, 16), []
+        net.eval()
+        with torch.no_grad():
+            logits = run(image)
+        net.train()
         for _ in range(4):
             loss = run(image).square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             values.append(loss.item())
-        return values
+        return values, logits
 
-    assert losses(compiled=True) == pytest.approx(losses(compiled=False), rel=1e-4)
+    (losses, logits), (expected_losses, expected_logits) = train(compiled=True), train(compiled=False)
+    assert losses == pytest.approx(expected_losses, rel=1e-4)
+    torch.testing.assert_close(logits, expected_logits, atol=1e-4, rtol=0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("autocast", [False, True])
-def test_generated_code(small: Callable[..., SCDUNETR], autocast: bool) -> None:
+def test_generated_code_in_half_precision(small: Callable[..., SCDUNETR]) -> None:
     net, image = small(num_layers=2, prune_after=(1,), img_size=16, patch_size=4), torch.randn(2, 2, 16, 16, 16)
     compiled = torch.compile(net, fullgraph=True)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
         compiled(image).float().square().mean().backward()
         assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters())
         net.eval()
         with torch.no_grad():
             difference = (compiled(image).float() - net(image).float()).abs()
-    # in half precision a token at the edge of the choice may change sides, so the mean is compared there
-    assert (difference.mean() if autocast else difference.max()).item() < (0.05 if autocast else 1e-4)
+    # a token at the edge of the choice may change sides, so the mean is compared
+    assert difference.mean().item() < 0.05
 
 
 @pytest.mark.parametrize("kind", ["small", "small_primus"])
