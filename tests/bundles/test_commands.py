@@ -28,7 +28,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 PARITY = 1e-4
 SCHEMA_MD5 = "06954cad2cc5d3784e72077ac76f0fc8"
-GENERAL, BRATS = "scd_unetr_segmentation", "scd_unetr_brats_segmentation"
+# where the third would say the same as the first
+LABELS_AND_REGIONS = ["scd_unetr_segmentation", "scd_unetr_brats_segmentation"]
 
 
 def weights(bundle: Any) -> dict[str, torch.Tensor]:
@@ -104,8 +105,7 @@ class TestTraining:
         # nothing is learned, so the second validation is no better
         assert next((again.root / "models").glob("last_*.pt")).name == "last_checkpoint_epoch=2.pt"
 
-    # labels in the one, regions in the other
-    @pytest.mark.parametrize("trained", [GENERAL, BRATS], indirect=True)
+    @pytest.mark.parametrize("trained", LABELS_AND_REGIONS, indirect=True)
     @pytest.mark.parametrize("which", ["train", "evaluate"])
     def test_two_processes(self, trained: Any, tmp_path: Path, which: str) -> None:
         root = Path(shutil.copytree(trained.root, tmp_path / "bundle"))
@@ -262,6 +262,7 @@ class TestUse:
         )
 
 
+@pytest.mark.parametrize("trained", LABELS_AND_REGIONS, indirect=True)
 class TestExport:
     def compare(self, trained: Any, exported: Callable[[torch.Tensor], torch.Tensor]) -> None:
         eager = network(trained)
@@ -334,7 +335,7 @@ class TestExport:
         self.compare(trained, torch.export.load(file).module())
 
 
-@pytest.mark.parametrize("trained", [GENERAL], indirect=True)
+@pytest.mark.parametrize("trained", LABELS_AND_REGIONS[:1], indirect=True)
 class TestCommandLine:
     """A few commands as a user types them; each loads for ten seconds and more."""
 
