@@ -4,8 +4,8 @@
 
 `work` becomes a copy of the general bundle: keep ratios are counted on the labels of the cases to train, the model is
 trained with them and evaluated on the bundle's own split, fold 0, and what it was trained with becomes the default of
-its train.json. `models/model.pt` and `configs` are what is shipped; the words in metadata.json and docs are written by
-hand.
+its train.json. `models/model.pt`, `models/trained_on.json` and `configs` are what is shipped; the words in
+metadata.json and docs are written by hand.
 """
 
 from __future__ import annotations

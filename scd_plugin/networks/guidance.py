@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -129,7 +130,8 @@ def guide_weight(network: nn.Module, guide: float | None, *, name: str = "guide"
     learns = isinstance(network, SCDNetwork) and any(stage.score is not None for stage in network.pruning_stages())
     if guide is None:
         return GUIDE if learns else 0.0
-    if not guide >= 0:
+    # True would count as 1, and so would an option without a value
+    if isinstance(guide, bool) or not isinstance(guide, Real) or not guide >= 0:
         msg = f"{name} must be 0 or more, or None for {GUIDE} where tokens are chosen; got {guide!r}"
         raise ValueError(msg)
     if guide and not learns:

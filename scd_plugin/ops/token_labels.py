@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["TokenLabels", "token_labels"]
@@ -73,9 +72,12 @@ def token_labels(
 
 
 def _pool(values: Tensor, kernel: Sequence[int], *, mean: bool = False) -> Tensor:
-    """(B, C, *size) to (B, C, L): the largest, or the mean, of each token's voxels."""
-    if values.ndim == 4:
-        values, kernel = values.unsqueeze(2), (1, *kernel)
-    pool = F.avg_pool3d if mean else F.max_pool3d
-    pooled: Tensor = pool(values, tuple(kernel), tuple(kernel))
-    return pooled.flatten(2)
+    """(B, C, *size) to (B, C, L): the largest, or the mean, of each token's voxels.
+
+    Not by pooling layers, which Apple's GPUs lack in three dimensions.
+    """
+    # the last axis first, which lies closest in memory
+    for axis, edge in reversed(list(enumerate(kernel, start=2))):
+        parts = torch.unflatten(values, axis, (-1, edge))
+        values = parts.mean(axis + 1) if mean else parts.amax(axis + 1)
+    return values.flatten(2)

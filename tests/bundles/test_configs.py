@@ -342,7 +342,7 @@ class TestPublishedSettings:
         train = config(BUNDLES / "scd_unetr_btcv_segmentation", "train")
         network = config(BUNDLES / "scd_unetr_btcv_segmentation", "inference")["network_def"]
         assert (train["spacing"], train["img_size"], train["patch_size"]) == ([1.5, 1.5, 2.0], [96] * 3, [8] * 3)
-        assert (train["epochs"], train["lr_scheduler"]["warmup_steps"]) == (5000, 50)
+        assert (train["epochs"], train["lr_scheduler"]["warmup_steps"]) == (5000, "$max(1, @epochs // 100)")
         assert train["loss"] == {
             "_target_": "DiceCELoss", "to_onehot_y": True, "softmax": True, "squared_pred": True
         }  # fmt: skip
@@ -354,7 +354,7 @@ class TestPublishedSettings:
         train = config(BUNDLES / "scd_unetr_brats_segmentation", "train")
         network = config(BUNDLES / "scd_unetr_brats_segmentation", "inference")["network_def"]
         assert (train["spacing"], train["img_size"], train["patch_size"]) == ([1.0] * 3, [128] * 3, [8] * 3)
-        assert (train["epochs"], train["lr_scheduler"]["warmup_steps"]) == (533, 13)
+        assert (train["epochs"], train["lr_scheduler"]["warmup_steps"]) == (533, "$max(1, @epochs // 40)")
         assert (network["keep_ratio"], network["drop_path_rate"], network["in_channels"]) == (0.25, 0.0, 4)
         assert train["regions"] == [[2, 3], [1, 2, 3], [3]]
         assert train["loss"] == {"_target_": "DiceLoss", "sigmoid": True, "squared_pred": True}

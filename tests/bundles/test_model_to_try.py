@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from scd_plugin import SCDUNETR
 from scd_plugin.cli import app
 from scd_plugin.measure.cost import parameters
+from scd_plugin.monai.dataset.trained_on import trained_on
 
 BUNDLE = GENERAL.with_name("scd_unetr_hippocampus")
 MAX_BYTES = 8_000_000
@@ -55,6 +56,12 @@ def images(shared: Callable[[str], Path], tmp_path: Path) -> Path:
     for case in CASES:
         shutil.copy(shared(f"data/Task04_Hippocampus/imagesTr/{case}.nii.gz"), folder / f"{case}_0000.nii.gz")
     return folder
+
+
+def test_it_knows_what_it_was_trained_on() -> None:
+    known = trained_on(BUNDLE)
+    assert (known["fold"], known["seed"], len(set(known["training"]))) == (0, 0, 160)
+    assert not set(CASES) & set(known["training"])
 
 
 def test_it_stays_small() -> None:

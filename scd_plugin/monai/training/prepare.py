@@ -13,6 +13,7 @@ from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
 from monai.handlers import CheckpointLoader, EarlyStopHandler
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from scd_plugin.monai.training.last_checkpoint import checkpoints_by_epoch, last_checkpoint, last_checkpoint_saver
 from scd_plugin.networks import SCDNetwork
@@ -50,6 +51,9 @@ def prepare_training(
         saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         wanted = {name: value for name, value in everything.items() if name != "best" or name in saved}
         CheckpointLoader(load_path=file, load_dict=wanted, map_location="cpu").attach(trainer)
+        for value in state.values():
+            if isinstance(value, LambdaLR):
+                trainer.add_event_handler(Events.STARTED, _follow, value, _settings(value))
     # before the checkpoint, which holds what came of it
     trainer.add_event_handler(Events.EPOCH_COMPLETED, _validate_the_last, evaluator)
     if not dist.is_initialized() or dist.get_rank() == 0:
@@ -62,6 +66,29 @@ def prepare_training(
             score_function=lambda engine: engine.state.metrics[engine.state.key_metric_name],
             trainer=trainer,
         ).attach(evaluator)
+
+
+_PROGRESS = ("last_epoch", "lr_lambdas")
+
+
+def _settings(schedule: LambdaLR) -> dict[str, Any]:
+    """Read what a schedule was built with, such as its length and the largest learning rates."""
+    return {
+        name: value
+        for name, value in schedule.state_dict().items()
+        if not name.startswith("_") and name not in _PROGRESS
+    }
+
+
+def _follow(schedule: LambdaLR, asked: Mapping[str, Any]) -> None:
+    """Let a schedule go on as it was built, after a checkpoint, which holds former settings, was read into it."""
+    found = _settings(schedule)
+    vars(schedule).update(asked)
+    changes = [f"{name} {value} in place of {found[name]}" for name, value in asked.items() if value != found.get(name)]
+    if changes:
+        _LOGGER.warning("the learning rate follows other settings than before: %s", ", ".join(changes))
+        for group, rate, factor in zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas):
+            group["lr"] = rate * factor(schedule.last_epoch)
 
 
 def _validate_the_last(trainer: Trainer, evaluator: Evaluator) -> None:

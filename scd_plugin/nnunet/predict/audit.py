@@ -70,6 +70,8 @@ def audit_model(
     cases = _cases(images, labels, recipe.file_ending)
     validated = _validated(folder / f"fold_{fold}" / "validation", recipe.file_ending)
     chosen = [name for name in cases if name in validated]
+    if fold == "all" and chosen and say is not None:
+        say(f"note: fold_all was trained on every case of its data set, so on all {len(chosen)} that are counted")
     if not chosen:
         chosen = list(cases)
         if say is not None:

@@ -195,7 +195,8 @@ class PruningTrainer(RecordedTraining):
         """Switch deep supervision as nnU-Net's default trainer does, in networks that have it."""
         decoder: Any = getattr(unwrapped(self.network), "decoder", None)
         if hasattr(decoder, "deep_supervision"):
-            decoder.deep_supervision = enabled
+            # nnU-Net switches it on again behind a validation, also where there is none
+            decoder.deep_supervision = enabled and self.enable_deep_supervision
 
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
         """Scales of the decoder's levels; nnU-Net's go down to a bottleneck that tokens may not reach, or pass."""

@@ -68,6 +68,8 @@ def test_without_guidance_the_loss_is_as_it_was(small: Callable[..., SCDUNETR]) 
     ("settings", "changes", "message"),
     [
         ({"guide": -1}, {}, "guide must be 0 or more, or None for 0.3 where tokens are chosen; got -1"),
+        ({"guide": True}, {}, "guide must be 0 or more, or None for 0.3 where tokens are chosen; got True"),
+        ({"guide": "off"}, {}, "guide must be 0 or more, or None for 0.3 where tokens are chosen; got 'off'"),
         (
             {"guide": 1, "target": "edges"},
             {},
@@ -76,7 +78,7 @@ def test_without_guidance_the_loss_is_as_it_was(small: Callable[..., SCDUNETR]) 
         ({"guide": 1}, {"keep_ratio": 1.0}, "guide must be 0 for this SCDUNETR, which learns no choice of tokens"),
         ({"guide": 1}, {"sampling": "random"}, "guide must be 0 for this SCDUNETR, which learns no choice of tokens"),
     ],
-    ids=["negative", "target", "dense", "random"],
+    ids=["negative", "true", "text", "target", "dense", "random"],
 )
 def test_refused(
     small: Callable[..., SCDUNETR], settings: dict[str, Any], changes: dict[str, Any], message: str

@@ -12,7 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import ValidationHandler
+from monai.handlers import LrScheduleHandler, ValidationHandler
+from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
 from scd_plugin import SCDNetwork
@@ -108,6 +109,37 @@ def test_resumed_training_has_weights_and_optimizer(tmp_path: Path) -> None:
         assert torch.equal(train.seen[0]["weights"][name], value)
     assert [record["optimizer"][0]["step"].item() for record in train.seen] == [4, 5]
     assert train.seen[0]["optimizer"][0]["exp_avg"].abs().max() > 0
+
+
+@pytest.mark.parametrize("former", [6, 3], ids=["as before", "longer"])
+def test_learning_rate_follows_the_options_of_the_training_that_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, former: int
+) -> None:
+    def train(folder: Path, epochs: int, length: int, *, resume: bool = False) -> list[float]:
+        network, rates = nn.Linear(3, 2), []
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        schedule = WarmupCosineSchedule(optimizer, warmup_steps=2, t_total=length)
+        trainer = SupervisedTrainer(
+            device=torch.device("cpu"),
+            max_epochs=epochs,
+            train_data_loader=DataLoader([{"image": torch.ones(3), "label": torch.zeros(2)}]),
+            network=network,
+            optimizer=optimizer,
+            loss_function=nn.MSELoss(),
+            train_handlers=[LrScheduleHandler(schedule, print_lr=False)],
+        )
+        trainer.add_event_handler(Events.ITERATION_STARTED, lambda: rates.append(optimizer.param_groups[0]["lr"]))
+        state = {"network": network, "optimizer": optimizer, "lr_scheduler": schedule}
+        prepare_training(trainer, trainer, state, ckpt_dir=str(folder), resume=resume)
+        trainer.run()
+        return rates
+
+    whole = train(tmp_path / "whole", 6, 6)
+    assert whole[2] == max(whole) == 0.1
+    train(tmp_path / "parts", 3, former)
+    assert train(tmp_path / "parts", 6, 6, resume=True) == pytest.approx(whole[3:])
+    said = "the learning rate follows other settings than before: t_total 6 in place of 3"
+    assert [message for message in caplog.messages if "follows" in message] == ([said] if former == 3 else [])
 
 
 def test_resumed_training_leaves_out_a_truncated_checkpoint(tmp_path: Path) -> None:

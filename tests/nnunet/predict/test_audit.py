@@ -78,6 +78,17 @@ def test_a_fold_is_audited_on_what_it_was_validated_on(
     assert audited(model, data, fold="2").images == 2
 
 
+def test_fold_all_was_trained_on_what_is_counted(
+    make_model: Callable[..., Path], make_data: Callable[..., Path]
+) -> None:
+    model, data, said = make_model(trainer=TRAINER, folds=("all",)), make_data(), []
+    (model / "fold_all" / "validation").mkdir()
+    for name in ("a", "b"):
+        (model / "fold_all" / "validation" / f"{name}.nii.gz").touch()
+    assert audited(model, data, fold="all", say=said.append).images == 2
+    assert said == ["note: fold_all was trained on every case of its data set, so on all 2 that are counted"]
+
+
 def test_2d(make_model: Callable[..., Path], make_data: Callable[..., Path]) -> None:
     counted = audited(make_model(trainer=TRAINER, configuration="2d"), make_data(("a",)))
     # put together again from its slices

@@ -307,6 +307,14 @@ class TestDeepSupervision:
         trainer.network.decoder.deep_supervision = True
         trainer.set_deep_supervision_enabled(False)
         assert trainer.network.decoder.deep_supervision is False
+        trainer.set_deep_supervision_enabled(True)
+        assert trainer.network.decoder.deep_supervision is True
+
+    def test_stays_off_behind_a_validation(self, make_trainer: MakeTrainer) -> None:
+        trainer = make_trainer(trainers.nnUNetTrainerSCD_demo, edge=32, initialize=True)
+        for enabled in (False, True):
+            trainer.set_deep_supervision_enabled(enabled)
+        assert trainer.network(torch.randn(2, 1, 32, 32, 32)).shape[2:] == (32, 32, 32)
 
     @pytest.mark.parametrize(
         "strides", [[[2, 2, 2]] * 5, [[2, 2, 2]] * 2, [[1, 2, 2], [2, 2, 2], [2, 2, 2]], [[2, 2, 2]]]
