@@ -192,12 +192,12 @@ def check_labelled(data: Path, *inside: str) -> None:
             raise ValueError(msg)
 
 
-def check_apart(data: Path, output: Path) -> None:
-    """Refuse folders of which one holds the other: the user's is only read."""
+def check_apart(data: Path, output: Path, *, name: str = "data") -> None:
+    """Refuse folders of which one holds the other: the user's, an option of that name, is only read."""
     if data.is_relative_to(output) or output.is_relative_to(data):
         msg = (
-            f"data and output must lie apart, for the output is written to and the data is only read; got data {data} "
-            f"and output {output}, name another with --output (make demo: OUT=)"
+            f"{name} and output must lie apart, for the output is written to and the other is only read; got {name} "
+            f"{data} and output {output}, name another with --output (make demo: OUT=)"
         )
         raise ValueError(msg)
 

@@ -17,8 +17,8 @@ _REMEDIES = {
 }
 
 
-def reading_error(files: Sequence[str | Path], error: RuntimeError) -> str:
-    """Say in one sentence what is wrong with files that SimpleITK could not read."""
+def reading_error(files: Sequence[str | Path], error: Exception) -> str:
+    """Say in one sentence what is wrong with files that SimpleITK or nibabel could not read."""
     reason = _PREFIX.sub("", str(error).strip().rpartition("\n")[2]).strip()
     remedy = next((text for word, text in _REMEDIES.items() if word in reason), "")
     return f"{', '.join(map(str, files))} can't be read as an image: {remedy or reason}"

@@ -144,12 +144,11 @@ def metadata(network: MovableNetwork, recipe: NnunetRecipe, origin: str) -> dict
     outputs = label_channels(labels)
     in_channels, *size = network.network.image_shape
     out_channels = network.network.out_channels
-    regions = out_channels != 1 and "background" not in outputs.values()
     tensor = {"type": "image", "spatial_shape": size, "dtype": "float32", "value_range": [], "is_patch_data": True}
     image = {**tensor, "format": "magnitude", "num_channels": in_channels, "channel_def": channels}
     image["modality"] = ", ".join(channels.values())
     pred = {**tensor, "format": "segmentation", "num_channels": out_channels, "channel_def": outputs}
-    pred["activation"] = "sigmoid" if regions else "softmax"
+    pred["activation"] = "sigmoid" if recipe.labels.has_regions else "softmax"
     return {
         "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
         "meta_schema_20240725.json",

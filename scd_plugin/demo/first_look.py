@@ -35,7 +35,8 @@ def first_look(session: Session, bundle: Path) -> None:
         subprocess.CalledProcessError: if the bundle's command fails.
     """
     copy = session.output / bundle.resolve().name
-    shutil.copytree(bundle, copy)
+    # what it predicted before would stand on the page, too
+    shutil.copytree(bundle, copy, ignore=shutil.ignore_patterns("eval"))
     root, images = str(copy), str(copy / EXAMPLE)
     run = ("python", "-m", "monai.bundle", "run", "--config_file", str(bundle_config(copy)), "--bundle_root", root)
     session.command(*run, "--dataset_dir", images, "--keep_map", "True")

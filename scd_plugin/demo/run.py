@@ -64,6 +64,7 @@ def run_demo(data: Path | None, output: Path, *, device: str, model_to_try: Path
         check_data(data)
     if model_to_try is not None:
         check_model_to_try(model_to_try)
+        check_apart(model_to_try.resolve(), output, name="model-to-try")
     _check_folder(output)
     check_room(output, ROOM, "the demo")
     device = PredictSettings(device=device).torch_device.type

@@ -77,6 +77,9 @@ def read_labels(run: Run, labels: Any, region_order: Sequence[int] | None) -> No
             str(name): value if isinstance(value, int) else tuple(map(int, value)) for name, value in labels.items()
         }
         regions = any(isinstance(value, tuple) and len(value) > 1 for value in plain.values())
+        if not regions:
+            # nnU-Net's channels, and what it logs of each, go by value, whatever the order in the file
+            plain = dict(sorted(plain.items(), key=lambda one: one[1] if isinstance(one[1], int) else one[1][0]))
         run.classes = class_values(plain, region_order if regions else None)
         run.truth_classes = class_values(plain, None)
     except (AttributeError, TypeError, ValueError):

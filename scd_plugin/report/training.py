@@ -102,7 +102,7 @@ def _curve(title: str, found: dict[str, dict[int, float]], names: list[str]) -> 
 def _homes(variable: str, model: Path) -> list[Path]:
     """Where the data set of a model may lie: by nnU-Net's variable, or beside nnUNet_results."""
     roots = [Path(os.environ[variable])] if os.environ.get(variable) else []
-    return [root / model.parent.name for root in (*roots, model.parents[1].parent / variable)]
+    return [root / model.parent.name for root in (*roots, model.parent.parent.parent / variable)]
 
 
 def _add_settings(run: Run, model: Path) -> None:

@@ -104,7 +104,7 @@ def find_run(folder: Path, *, images: Path | None = None, truth: Path | None = N
         if named is not None:
             known.clear()
             add(run, named)
-    for found in (run.images, run.truth):
+    for found in (run.images, run.truth, run.keep_maps):
         _by_other_names(found, run.label_maps)
     if not run.classes:
         _name_by_values(run)

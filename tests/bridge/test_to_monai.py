@@ -349,6 +349,11 @@ class TestExport:
         assert "@" not in text
         assert str(tmp_path) not in text
 
+    def test_a_single_region(self, make_model: Callable[..., Path], dataset: dict[str, Any], tmp_path: Path) -> None:
+        dataset |= {"labels": {"background": 0, "whole": [1, 2]}, "regions_class_order": [1]}
+        description = self.described(to_monai(make_model(dataset=dataset), tmp_path / "bundle"))
+        assert description["activation"] == description["outputs"]["pred"]["activation"] == "sigmoid"
+
     def test_regions(
         self, make_model: Callable[..., Path], plans: dict[str, Any], dataset: dict[str, Any], tmp_path: Path
     ) -> None:

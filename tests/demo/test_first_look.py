@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -40,7 +41,11 @@ def test_what_a_bundle_lacks_is_said_before_anything_is_written(
 @pytest.mark.slow
 def test_page_of_the_model_to_try(tmp_path: Path) -> None:
     console = Console(record=True, width=200)
-    first_look(Session(tmp_path, console), BUNDLE)
+    used = Path(shutil.copytree(BUNDLE, tmp_path / "used" / BUNDLE.name))
+    # of another image
+    (used / "eval").mkdir(exist_ok=True)
+    shutil.copy(used / EXAMPLE / "mni152_left_hippocampus.nii.gz", used / "eval" / "patient_seg.nii.gz")
+    first_look(Session(tmp_path, console), used)
     copy = tmp_path / BUNDLE.name
     page = (copy / "report.html").read_text(encoding="utf-8")
     assert "2 cases, the worst first" in " ".join(page.split())

@@ -88,6 +88,15 @@ class TestOutputFolder:
             demo_run.run_demo(tmp_path / data, tmp_path / output, device="cpu")
         assert (tmp_path / data).is_dir()
 
+    @pytest.mark.parametrize(("bundle", "output"), [("out/mine", "out"), ("mine", "mine/out")])
+    def test_model_to_try_and_output_lie_apart(self, tmp_path: Path, bundle: str, output: str) -> None:
+        shutil.copytree(Path(__file__).parents[2] / "bundles" / "scd_unetr_hippocampus", tmp_path / bundle)
+        if output == "out":
+            (tmp_path / output / demo_run.MARKER).touch()
+        with pytest.raises(ValueError, match=r"model-to-try and output must lie apart.*the other is only read"):
+            demo_run.run_demo(None, tmp_path / output, device="cpu", model_to_try=tmp_path / bundle)
+        assert (tmp_path / bundle / "models" / "model.pt").is_file()
+
     def test_bad_data_leaves_the_earlier_demo(self, tmp_path: Path) -> None:
         demo_run._start_folder(tmp_path / "out")
         (tmp_path / "out" / "demo.json").touch()

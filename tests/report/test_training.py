@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scd_plugin.report.training import read_log
+from scd_plugin.report.training import _homes, read_log
 from scd_plugin.report.write import find_run, write_report
 
 LOG = """
@@ -65,6 +65,22 @@ def test_a_log_of_nothing_has_no_curves(tmp_path: Path) -> None:
     assert read_log(tmp_path, []) == []
     (tmp_path / "training_log_1.txt").write_bytes(b"Epoch \xff\n: train_loss word\n: Pseudo dice []\n")
     assert read_log(tmp_path, []) == []
+
+
+def test_classes_go_by_value(fold: Path) -> None:
+    """As nnU-Net's channels do, and with them its log."""
+    description = json.loads((fold.parent / "dataset.json").read_text())
+    description["labels"] = {"two": 2, "background": 0, "one": 1}
+    (fold.parent / "dataset.json").write_text(json.dumps(description))
+    run = find_run(fold)
+    assert list(run.classes) == ["one", "two"]
+    (dice,) = [chart for chart in run.curves if "one" in chart.lines]
+    assert dice.lines["one"] == [(0, 0.25), (1, 0.5)]
+
+
+def test_a_model_that_nothing_lies_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("nnUNet_raw", raising=False)
+    assert _homes("nnUNet_raw", Path("/model")) == [Path("/nnUNet_raw")]
 
 
 def test_page_of_a_fold(fold: Path, tmp_path: Path, read_page: Any) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from scd_plugin.measure.stage_colours import write_colours
 from scd_plugin.report.cases import measure
 from scd_plugin.report.write import find_run, write_report
 
@@ -209,6 +210,14 @@ def test_values_that_no_class_has_and_labels_that_name_none(make_run: MakeRun, r
     assert "nothing names the classes here (no dataset.json)" in read_page(write_report(folder).path).text
 
 
+def test_keep_maps_of_a_bundle_that_has_written_elsewhere(tmp_path: Path, volumes: Any) -> None:
+    """Its label maps have a postfix, and its keep maps none."""
+    volumes.write(tmp_path / "a_seg.nii.gz", np.ones((10, 10, 10), np.uint8))
+    keep = volumes.write(tmp_path / "keep_maps" / "a.nii.gz", np.ones((10, 10, 10), np.uint8))
+    write_colours(tmp_path / "keep_maps", 3)
+    assert find_run(tmp_path).keep_maps["a_seg"] == keep
+
+
 def test_images_for_label_maps(tmp_path: Path, read_page: Any, volumes: Any) -> None:
     volumes.write(tmp_path / "a.nii.gz", np.arange(10 * 10 * 10, dtype=np.int16).reshape(10, 10, 10))
     page = read_page(write_report(tmp_path).path)
@@ -277,8 +286,6 @@ def test_images_with_time(make_run: MakeRun, tmp_path: Path, read_page: Any) -> 
 
 
 def test_keep_maps_times_and_settings(make_run: MakeRun, tmp_path: Path, read_page: Any, volumes: Any) -> None:
-    from scd_plugin.measure.stage_colours import write_colours
-
     folder = make_run(["a", "b"])
     assert "There are no keep maps" in read_page(write_report(folder).path).text
     keep = np.full(volumes.shape, 2, np.uint8)

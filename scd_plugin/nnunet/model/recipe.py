@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
+from nibabel.filebasedimages import ImageFileError
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot, determine_num_input_channels
@@ -89,12 +90,16 @@ class NnunetRecipe:
             check_stored_values(file)
         try:
             image, properties = self.plans.image_reader_writer_class().read_images(list(files))
-        except RuntimeError as error:
+        except (RuntimeError, ImageFileError) as error:
             # nnU-Net's own have no text: it prints what is wrong
             if not str(error):
                 raise
             raise ValueError(reading_error(files, error)) from None
         what = f"image {', '.join(files)}"
+        # no label map could be written for it
+        if len(properties.get("sitk_stuff", {}).get("spacing", ())) > _VOLUME:
+            msg = f"{what} has more than three axes: write each channel to a file of its own, NAME_0000, NAME_0001, ..."
+            raise ValueError(msg)
         if len(image) != len(self.channel_names):
             msg = (
                 f"{what} has {len(image)} channels where the network takes "
@@ -118,10 +123,13 @@ class NnunetRecipe:
         return np.asarray(image), properties
 
     def read_label_map(self, file: str) -> Array:
-        """Read a label map (1, Z, Y, X) with the plans' reader; ValueError if cut off, or values are not finite."""
+        """Read a label map (1, Z, Y, X) with the plans' reader; ValueError if it is none, cut off or not finite."""
         check_complete(Path(file))
         check_stored_values(Path(file))
-        return np.asarray(self.plans.image_reader_writer_class().read_seg(file)[0])
+        try:
+            return np.asarray(self.plans.image_reader_writer_class().read_seg(file)[0])
+        except (RuntimeError, ImageFileError) as error:
+            raise ValueError(reading_error([file], error)) from None
 
     def preprocess(
         self, image: Array, properties: dict[str, Any], previous: Array | None = None

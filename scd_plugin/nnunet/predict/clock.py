@@ -27,7 +27,7 @@ __all__ = [
     "typed_command",
 ]
 
-SAME = ("model", "configuration", "checkpoint", "folds", "mirror_axes", "step_size", "keep")
+SAME = ("model", "configuration", "checkpoint", "folds", "mirror_axes", "step_size", "keep", "previous_stage")
 """What label maps of one folder must share; other settings change voxels near ties alone."""
 STAGES = ("read", "preprocess", "network", "resample", "write")
 
@@ -149,7 +149,7 @@ def _check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -
 
 def _comparable(name: str, value: Any) -> Any:
     """Write a setting in one way, whether it comes from a file of times or not."""
-    if name == "model" and value is not None:
+    if name in ("model", "previous_stage") and value is not None:
         return str(Path(value).resolve())
     return ", ".join(map(str, value)) or None if isinstance(value, (list, tuple)) else value
 

@@ -162,11 +162,20 @@ def check_cascade(recipe: NnunetRecipe, configuration: str, previous_stage: Path
         raise ValueError(msg)
 
 
-def left_to_do(cases: Sequence[Case], *, save_probabilities: bool) -> list[Case]:
-    """Choose the cases whose output is not there yet, as nnU-Net's `--continue_prediction` does."""
-    return [
-        case for case in cases if not case.output.is_file() or (save_probabilities and not case.probabilities.is_file())
-    ]
+def left_to_do(cases: Sequence[Case], *, save_probabilities: bool, beside: Sequence[str] = ()) -> list[Case]:
+    """Choose the cases whose output is not there yet, as nnU-Net's `--continue_prediction` does.
+
+    Args:
+        cases: all of them.
+        save_probabilities: whether probabilities are part of the output.
+        beside: folders beside the label maps that hold a file for each case, too.
+    """
+
+    def files(case: Case) -> list[Path]:
+        maps = [case.output.parent / folder / case.output.name for folder in beside]
+        return [case.output, *maps, *([case.probabilities] if save_probabilities else [])]
+
+    return [case for case in cases if not all(file.is_file() for file in files(case))]
 
 
 def _of_file(image: Path, found: dict[str, list[str]], file_ending: str) -> dict[str, list[str]]:

@@ -22,6 +22,7 @@ from scd_plugin import __version__
 from scd_plugin.dataset_layout import left_out
 from scd_plugin.folders import check_output_file
 from scd_plugin.freed_memory import can_keep_freed_memory, freed_memory_kept
+from scd_plugin.measure.stage_colours import FOLDER, SHARES
 from scd_plugin.nnunet.model.recipe import NnunetRecipe
 from scd_plugin.nnunet.model.trained_model import ModelFolder
 from scd_plugin.nnunet.predict.bars import PredictionProgress
@@ -162,17 +163,22 @@ def _statistics_written(
     try:
         yield rows
     finally:
-        if rows:
+        predicted = set() if settings.statistics else {case.name for case in todo.cases}
+        # of label maps that are there no more
+        outdated = predicted.intersection(row["case"] for row in rows_in(todo.statistics))
+        if rows or outdated:
             ending = recipe.file_ending
             there = {path.name.removesuffix(ending) for path in todo.folder.iterdir() if path.name.endswith(ending)}
-            write_statistics(todo.statistics, rows, list(recipe.channel_names.values()), cases_to_keep=there)
+            channels = list(recipe.channel_names.values())
+            write_statistics(todo.statistics, rows or [], channels, cases_to_keep=there - outdated)
 
 
 def _left_to_do(
     cases: Sequence[Case], settings: PredictSettings, times: Path, ran: dict[str, Any], statistics: Path
 ) -> tuple[list[Case], list[Case]]:
     """Choose the cases to predict, and those that stay and whose statistics are missing."""
-    left = left_to_do(cases, save_probabilities=settings.save_probabilities)
+    beside = [folder for folder, asked in ((FOLDER, settings.keep_map), (SHARES, settings.keep_shares)) if asked]
+    left = left_to_do(cases, save_probabilities=settings.save_probabilities, beside=beside)
     stay = [case for case in cases if case not in left]
     check_same_settings(times, ran, [case.name for case in stay])
     if not settings.statistics:

@@ -90,7 +90,8 @@ def case_statistics(
             (box,) = find_objects(mask.astype(np.uint8))
             row["volume_ml"] = "" if flat else round(voxels * volume, 6)
             row |= {f"centroid_{axis}_mm": round(float(mm), 3) for axis, mm in zip(_AXES, centre)}
-            row |= {f"mean_{name}": float(np.mean(channel[mask])) for name, channel in zip(channels, image)}
+            means = (float(np.mean(channel[mask])) for channel in image)
+            row |= {f"mean_{name}": mean for name, mean in zip(_told_apart(channels), means)}
             for axis, part in zip(_AXES, box[::-1]):
                 row |= {f"first_voxel_{axis}": part.start, f"last_voxel_{axis}": part.stop - 1}
         rows.append(row)
@@ -102,7 +103,7 @@ def write_statistics(
 ) -> None:
     """Write rows, each with a case, to a CSV file, beside those of `cases_to_keep`; it appears whole or not at all."""
     columns = ["case", "class", "voxels", "volume_ml", *(f"centroid_{axis}_mm" for axis in _AXES)]
-    columns += [f"mean_{channel}" for channel in channels]
+    columns += [f"mean_{channel}" for channel in _told_apart(channels)]
     columns += [f"{end}_voxel_{axis}" for axis in _AXES for end in ("first", "last")]
     cases = {row["case"] for row in rows}
     before = [row for row in rows_in(path) if row["case"] in cases_to_keep and row["case"] not in cases]
@@ -110,6 +111,11 @@ def write_statistics(
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(sorted([*before, *rows], key=lambda row: str(row["case"])))
+
+
+def _told_apart(channels: Sequence[str]) -> list[str]:
+    """Names of channels; those that several have, as phases of a CT do, get the channel's number: CT_0000, CT_0001."""
+    return [f"{name}_{number:04d}" if channels.count(name) > 1 else name for number, name in enumerate(channels)]
 
 
 def rows_in(path: Path) -> list[dict[str, str]]:

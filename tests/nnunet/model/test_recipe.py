@@ -37,6 +37,25 @@ def test_what_is_needed() -> None:
     assert recipe.labels.num_segmentation_heads == 2
 
 
+@pytest.mark.parametrize("reader", ["SimpleITKIO", "NibabelIO"])
+def test_a_label_map_that_is_none(tmp_path: Path, reader: str) -> None:
+    file = tmp_path / "a.nii.gz"
+    file.write_text("version https://git-lfs.github.com/spec/v1\n")
+    recipe = NnunetRecipe({**PLANS, "image_reader_writer": reader}, {**DATASET, "file_ending": ".nii.gz"}, "3d_fullres")
+    with pytest.raises(ValueError, match=r"a.nii.gz can't be read as an image: "):
+        recipe.read_label_map(str(file))
+
+
+def test_an_image_of_four_axes(tmp_path: Path) -> None:
+    """As many volumes as channels, so that nothing else tells."""
+    dataset = {**DATASET, "channel_names": {"0": "T1", "1": "T2"}, "file_ending": ".nii.gz"}
+    plans = {**PLANS, "configurations": {"3d_fullres": {"patch_size": [4, 4, 4], "architecture": {}}}}
+    image = sitk.JoinSeries([sitk.GetImageFromArray(np.zeros((6, 5, 4), np.float32))] * 2)
+    sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
+    with pytest.raises(ValueError, match=r"a.nii.gz has more than three axes: write each channel to a file of its own"):
+        NnunetRecipe(plans, dataset, "3d_fullres").read([str(tmp_path / "a.nii.gz")])
+
+
 def test_old_name_of_channels() -> None:
     recipe = NnunetRecipe(PLANS, {**without("channel_names"), "modality": {"0": "MR", "1": "CT"}}, "3d_fullres")
     assert recipe.channel_names == {"0": "MR", "1": "CT"}

@@ -130,6 +130,14 @@ class TestFile:
         with pytest.raises(ValueError, match=r"step_size 0.5, and now it is 1.0"):
             check_same_settings(file, {"step_size": 1.0}, ["a", "b"])
 
+    def test_first_stages_of_a_cascade(self, tmp_path: Path) -> None:
+        file, first = tmp_path / "t.json", tmp_path / "first"
+        with timed_run(file, {"previous_stage": str(first)}, ["a"], [times("a")]):
+            pass
+        check_same_settings(file, {"previous_stage": tmp_path / "elsewhere" / ".." / "first"}, ["a"])
+        with pytest.raises(ValueError, match=r"predicted with previous_stage .*first, and now it is .*second: take"):
+            check_same_settings(file, {"previous_stage": tmp_path / "second"}, ["a"])
+
     @pytest.mark.parametrize("before", [None, "of an earlier run"])
     def test_a_run_that_finishes_nothing(self, tmp_path: Path, before: str | None) -> None:
         file = tmp_path / "t.json"

@@ -125,6 +125,20 @@ class TestStatistics:
         assert (output / "statistics.csv").read_text() == table
         assert cases_of_runs(output) == [["a", "b"], ["b"]]
 
+    def test_of_label_maps_that_are_there_no_more(
+        self, make_model: MakeModel, make_images: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        model, images, output = make_model(), make_images(), tmp_path / "ours"
+        predict(images, output, model, on_cpu(statistics=True))
+        header, *rows = (output / "statistics.csv").read_text().splitlines()
+        # overwritten, and not counted
+        predict(images / "a_0000.nii.gz", output, model, on_cpu())
+        assert (output / "statistics.csv").read_text().splitlines() == [
+            header, *[row for row in rows if row.startswith("b,")]
+        ]  # fmt: skip
+        predict(images, output, model, on_cpu(statistics=True, keep_existing=True))
+        assert (output / "statistics.csv").read_text().splitlines() == [header, *rows]
+
     def test_a_label_map_that_can_not_be_read(
         self,
         make_model: MakeModel,

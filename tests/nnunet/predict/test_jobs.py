@@ -103,6 +103,10 @@ def test_left_to_do(folder: Path, tmp_path: Path) -> None:
     assert left_to_do(cases, save_probabilities=True) == cases
     (tmp_path / "out" / "a.npz").touch()
     assert left_to_do(cases, save_probabilities=True) == cases[1:]
+    assert left_to_do(cases, save_probabilities=False, beside=["maps"]) == cases
+    (tmp_path / "out" / "maps").mkdir()
+    (tmp_path / "out" / "maps" / "a.mha").touch()
+    assert left_to_do(cases, save_probabilities=False, beside=["maps"]) == cases[1:]
 
 
 class TestCascade:

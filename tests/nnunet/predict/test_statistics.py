@@ -65,6 +65,17 @@ def test_flat_images_have_no_volume() -> None:
     assert (row["centroid_x_mm"], row["centroid_y_mm"]) == (1.25, 3.0)
 
 
+def test_channels_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    label_map = np.ones((2, 2, 2), dtype=np.uint8)
+    image = np.stack([np.full(label_map.shape, value) for value in (1.0, 2.0, 3.0)])
+    channels = ["CT", "MR", "CT"]
+    rows = case_statistics(label_map, image, {"a": {1}}, channels, {"sitk_stuff": GEOMETRY})
+    write_statistics(tmp_path / "s.csv", [{"case": "a", **row} for row in rows], channels)
+    (found,) = read(tmp_path / "s.csv")
+    means = {name: value for name, value in found.items() if "mean" in name}
+    assert means == {"mean_CT_0000": "1.0", "mean_MR": "2.0", "mean_CT_0002": "3.0"}
+
+
 def test_names_that_csv_must_quote(tmp_path: Path) -> None:
     rows = [{"case": "b", "class": 'left, "upper"', "voxels": 0}, {"case": "a", "class": "x", "voxels": 1}]
     write_statistics(tmp_path / "s.csv", rows, ["CT"])
