@@ -79,7 +79,7 @@ def read_labels(run: Run, labels: Any, region_order: Sequence[int] | None) -> No
         regions = any(isinstance(value, tuple) and len(value) > 1 for value in plain.values())
         if not regions:
             # nnU-Net's channels, and what it logs of each, go by value, whatever the order in the file
-            plain = dict(sorted(plain.items(), key=lambda one: one[1] if isinstance(one[1], int) else one[1][0]))
+            plain = dict(sorted(plain.items(), key=lambda one: one[1] if isinstance(one[1], int) else min(one[1])))
         run.classes = class_values(plain, region_order if regions else None)
         run.truth_classes = class_values(plain, None)
     except (AttributeError, TypeError, ValueError):

@@ -163,14 +163,22 @@ def _statistics_written(
     try:
         yield rows
     finally:
-        predicted = set() if settings.statistics else {case.name for case in todo.cases}
-        # of label maps that are there no more
-        outdated = predicted.intersection(row["case"] for row in rows_in(todo.statistics))
+        outdated = set() if settings.statistics else _outdated(todo.statistics, todo.cases)
         if rows or outdated:
             ending = recipe.file_ending
             there = {path.name.removesuffix(ending) for path in todo.folder.iterdir() if path.name.endswith(ending)}
             channels = list(recipe.channel_names.values())
             write_statistics(todo.statistics, rows or [], channels, cases_to_keep=there - outdated)
+
+
+def _outdated(statistics: Path, cases: Sequence[Case]) -> set[str]:
+    """Name the cases whose rows are older than their label map."""
+    counted = {row["case"] for row in rows_in(statistics)}
+    return {
+        case.name
+        for case in cases
+        if case.name in counted and case.output.is_file() and case.output.stat().st_mtime > statistics.stat().st_mtime
+    }
 
 
 def _left_to_do(

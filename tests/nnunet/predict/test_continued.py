@@ -21,6 +21,10 @@ def on_cpu(**settings: Any) -> PredictSettings:
     return PredictSettings(device="cpu", **settings)
 
 
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 def cases_of_runs(output: Path) -> list[list[str]]:
     runs = json.loads((output / "scd_predict.json").read_text())["runs"]
     return [[one["case"] for one in run["cases"]] for run in runs]
@@ -131,6 +135,12 @@ class TestStatistics:
         model, images, output = make_model(), make_images(), tmp_path / "ours"
         predict(images, output, model, on_cpu(statistics=True))
         header, *rows = (output / "statistics.csv").read_text().splitlines()
+        # stopped before anything was overwritten
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("scd_plugin.nnunet.predict.run.run_pipeline", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                predict(images, output, model, on_cpu())
+        assert (output / "statistics.csv").read_text().splitlines() == [header, *rows]
         # overwritten, and not counted
         predict(images / "a_0000.nii.gz", output, model, on_cpu())
         assert (output / "statistics.csv").read_text().splitlines() == [
