@@ -61,6 +61,7 @@ COVERING = (
     "2d-random-mask_token",
     "subvoxel-anisotropic",
     "2d-light-supervised",
+    "dense",
 )
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 Exporter = Callable[[nn.Module, Tensor, Path], Run]

@@ -74,7 +74,7 @@ def test_full_graph(small_primus: Build, changes: dict[str, Any]) -> None:
 
 
 def test_generated_code(small_primus: Build) -> None:
-    net = small_primus(**{**TINY, "num_layers": 2, "prune_after": (1,)})
+    net = small_primus(**TINY)
     image = torch.randn(2, *net.image_shape)
     compiled = torch.compile(net, fullgraph=True)
     compiled(image).square().mean().backward()

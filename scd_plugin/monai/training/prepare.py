@@ -87,8 +87,8 @@ def _follow(schedule: LambdaLR, asked: Mapping[str, Any]) -> None:
     changes = [f"{name} {value} in place of {found[name]}" for name, value in asked.items() if value != found.get(name)]
     if changes:
         _LOGGER.warning("the learning rate follows other settings than before: %s", ", ".join(changes))
-        for group, rate, factor in zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas):
-            group["lr"] = rate * factor(schedule.last_epoch)
+        for group, rate in zip(schedule.optimizer.param_groups, schedule.get_lr()):
+            group["lr"] = rate
 
 
 def _validate_the_last(trainer: Trainer, evaluator: Evaluator) -> None:

@@ -106,7 +106,7 @@ class NnunetRecipe:
                 f"{len(self.channel_names)}: {', '.join(self.channel_names.values())}"
             )
             if len(files) == 1 < len(image):
-                msg += " (a fourth axis, such as time, or colours are taken for channels)"
+                msg += " (colours are taken for channels)"
             raise ValueError(msg)
         first, *others = properties["spacing"]
         # nnU-Net's readers have no third spacing then, and take a number that makes a thousand slices of one

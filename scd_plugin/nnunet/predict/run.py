@@ -191,7 +191,8 @@ def _left_to_do(
     check_same_settings(times, ran, [case.name for case in stay])
     if not settings.statistics:
         return left, []
-    counted = {row["case"] for row in rows_in(statistics)}
+    # a run that was killed may have overwritten label maps and not their rows
+    counted = {row["case"] for row in rows_in(statistics)} - _outdated(statistics, stay)
     return left, [case for case in stay if case.name not in counted]
 
 

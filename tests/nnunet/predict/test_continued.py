@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -147,6 +148,11 @@ class TestStatistics:
             header, *[row for row in rows if row.startswith("b,")]
         ]  # fmt: skip
         predict(images, output, model, on_cpu(statistics=True, keep_existing=True))
+        assert (output / "statistics.csv").read_text().splitlines() == [header, *rows]
+        # a killed run has left rows of before it
+        (output / "statistics.csv").write_text("\n".join([header, *(row.replace(",", ",x", 1) for row in rows)]))
+        os.utime(output / "statistics.csv", (0, 0))
+        assert predict(images, output, model, on_cpu(statistics=True, keep_existing=True)) == []
         assert (output / "statistics.csv").read_text().splitlines() == [header, *rows]
 
     def test_a_label_map_that_can_not_be_read(
