@@ -50,7 +50,7 @@ COMPARED = (
     Compared(_TAUGHT, "primus", "primus-shallow-half", "primus-taught", in_time=True),
     Compared(*(f"{name} in {LONG} steps" for name in (_TAUGHT, "primus", "primus-shallow-half"))),
     # what it saves is spent: all blocks cost as much
-    Compared("primus-guided-half-deep", "primus", "", "primus-taught"),
+    Compared("primus-guided-half-deep-foreground", "primus", "", "primus-taught"),
     Compared("primus-guided-half-late", "primus", "primus-shallow-half", "primus-taught"),
 )
 

@@ -46,7 +46,8 @@ NAMES = {
     "primus-pruned-half": "SCD-Primus, a half kept, by entropy and what it learns",
     "primus-shallow-half": "Primus, as many blocks as a half costs",
     "primus-guided-half": "SCD-Primus, a half kept, labels teach",
-    "primus-guided-half-deep": "SCD-Primus, a half kept, as many blocks as Primus's cost pays for, labels teach",
+    "primus-guided-half-deep-foreground": "SCD-Primus, a half kept, more blocks at the cost of Primus, "
+    "labels teach: any foreground",
     "primus-guided-half-late": "SCD-Primus, a half kept from 40 % of the training on, labels teach",
     "primus-guided-half-again": "SCD-Primus, a half kept, labels teach, the first seed trained again",
     "primus-guided-half-foreground": "SCD-Primus, a half kept, labels teach: any foreground",

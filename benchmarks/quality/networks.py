@@ -236,7 +236,7 @@ NETWORKS: dict[str, Builder] = {
     "primus-guided-half": partial(primus, keep_ratio=0.5),
     "primus-guided-drawn": partial(primus, keep_ratio=0.5),
     "primus-shallow-half": partial(primus_shallow, pruned=partial(primus, keep_ratio=0.5)),
-    "primus-guided-half-deep": primus_deep,
+    "primus-guided-half-deep-foreground": primus_deep,
     "primus-guided-half-late": partial(primus, keep_ratio=0.5),
     "primus-guided-half-again": partial(primus, keep_ratio=0.5),
     "primus-guided-half-foreground": partial(primus, keep_ratio=0.5),

@@ -105,7 +105,7 @@ def plain() -> list[Run]:
             "primus-shallow-half",
             "primus-guided-gradual",
             "primus-shallow-gradual",
-            "primus-guided-half-deep",
+            "primus-guided-half-deep-foreground",
             "primus-guided-half-late",
         ),
         ("light-dense", "light-shallow", "light", "light-guided"),
