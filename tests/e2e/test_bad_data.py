@@ -83,6 +83,7 @@ def test_training_without_that_check(nnunet: Any, folder: Path) -> None:
         "    def on_train_start(self):\n"
         "        super().on_train_start()\n"
         "        self.num_iterations_per_epoch = 4\n"
+        "        self.inference_allowed_mirroring_axes = None\n"
     )
     nnunet.variables["nnUNet_extTrainer"] = str(nnunet.root / "own")
     nnunet.run(*CHECK)

@@ -60,11 +60,11 @@ def predict(trained: Any, output: Path, *words: str, how: tuple[str, ...] = IN_O
 
 
 @pytest.fixture
-def two_epochs(trained: Any) -> Iterator[None]:
+def short(trained: Any) -> Iterator[None]:
     """For trainings whose length does not matter."""
-    trained.nnunet.variables["EPOCHS"] = "2"
+    trained.nnunet.variables["SHORT"] = "yes"
     yield
-    del trained.nnunet.variables["EPOCHS"]
+    del trained.nnunet.variables["SHORT"]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_validation_alone(trained: Any) -> None:
     assert all((label_map != 1).any() for label_map in by_last.values())
 
 
-@pytest.mark.usefixtures("two_epochs")
+@pytest.mark.usefixtures("short")
 def test_own_planner(trained: Any) -> None:
     said = trained.nnunet.run("nnUNetv2_plan_experiment", "-d", "4", "-pl", "nnUNetPlannerSCD_tiny")
     preprocessed = trained.nnunet.root / "nnUNet_preprocessed" / "Dataset004_Hippocampus"
@@ -129,7 +129,7 @@ def test_own_planner(trained: Any) -> None:
     assert len(segmentations(output)) == 2
 
 
-@pytest.mark.usefixtures("two_epochs")
+@pytest.mark.usefixtures("short")
 def test_pretrained_weights_on_another_patch_size(trained: Any) -> None:
     folder = trained.nnunet.root / "nnUNet_preprocessed" / "Dataset004_Hippocampus"
     plans = json.loads((folder / "nnUNetPlans.json").read_text())
@@ -148,7 +148,7 @@ def test_pretrained_weights_on_another_patch_size(trained: Any) -> None:
     assert list(model.rglob("*.pth*")) == []
 
 
-@pytest.mark.usefixtures("two_epochs")
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("size", ["M", "L", "XL"])
 def test_resenc_presets(trained: Any, size: str) -> None:
     """Planned by nnU-Net's residual encoder presets; L is trained and predicted with as well."""

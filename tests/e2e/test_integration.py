@@ -38,6 +38,8 @@ class {TRAINER}(nnUNetTrainerSCD_demo):
         super().on_train_start()
         self.num_iterations_per_epoch = 2
         self.num_val_iterations_per_epoch = 1
+        # a prediction for each window in place of eight
+        self.inference_allowed_mirroring_axes = None
 """
 CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
 SCRIPTS = {

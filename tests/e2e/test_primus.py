@@ -26,6 +26,8 @@ class {base}_of_mine({base}):
         super().on_train_start()
         self.num_iterations_per_epoch = 2
         self.num_val_iterations_per_epoch = 1
+        # a prediction for each window in place of eight
+        self.inference_allowed_mirroring_axes = None
 """
 
 
