@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,19 @@ def series_in(folder: Path) -> tuple[str, ...]:
 
 def series_folders(folder: Path) -> list[Path]:
     """List the folders that hold a series: a folder itself, and those of patients and studies as deep as they lie."""
-    return [place for place in (folder, *sorted(p for p in folder.rglob("*") if p.is_dir())) if series_in(place)]
+    return [place for place in sorted(_folders(folder)) if series_in(place)]
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Go through folders behind links too, each once, so that links that lead in circles end."""
+    seen = set()
+    for place, below, _ in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            below.clear()
+        else:
+            seen.add(real)
+            yield Path(place)
 
 
 def series_to_file(folder: Path, file: Path) -> None:

@@ -29,7 +29,9 @@ def wrong_values(voxels: npt.NDArray[Any]) -> str:
 
 
 def check_stored_values(path: Path) -> None:
-    """Refuse a NIfTI file of complex numbers, or with voxels that are not finite; those of integers are not read.
+    """Refuse a NIfTI file of complex numbers, or with voxels that are not finite or too large.
+
+    Voxels of integers are not read, unless their type and scale let them be too large.
 
     Args:
         path: an image file; formats other than NIfTI, whose readers hide nothing, pass.
@@ -44,13 +46,17 @@ def check_stored_values(path: Path) -> None:
     except nib.filebasedimages.ImageFileError:
         # no file of its kind, which the reader says
         return
-    kind = image.get_data_dtype().kind
-    if kind == "c":
+    dtype, scale, offset = image.get_data_dtype(), float(image.dataobj.slope), float(image.dataobj.inter)
+    if dtype.kind == "c":
         msg = f"{path} holds complex numbers; an image has one real number a voxel: take the magnitude, for example"
         raise ValueError(msg)
-    if kind == "f" and not np.isfinite(image.dataobj.get_unscaled()).all():
-        msg = f"{path} holds {NOT_FINITE}: replace them by the background's"
-        raise ValueError(msg)
+    large = dtype.kind in "iu" and abs(scale) * np.iinfo(dtype).max + abs(offset) > LARGEST
+    if dtype.kind == "f" or large:
+        voxels = image.dataobj.get_unscaled()
+        scaled = voxels if (scale, offset) == (1, 0) else voxels * scale + offset
+        if problem := wrong_values(scaled):
+            msg = f"{path} holds {problem}: replace them by the background's"
+            raise ValueError(msg)
 
 
 def unusable_files(paths: Iterable[Path]) -> list[str]:

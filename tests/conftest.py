@@ -159,9 +159,10 @@ class Volumes:
         positions: Sequence[Sequence[float]] = (),
         orientations: Sequence[Sequence[float]] = (),
         sizes: Sequence[int] = (),
+        thicknesses: Sequence[float] = (),
     ) -> Path:
         """A DICOM series of 8 x 8 voxels a slice, 1 mm apart, or where and as it is said."""
-        slices = len(positions) or len(orientations) or len(sizes) or slices
+        slices = len(positions) or len(orientations) or len(sizes) or len(thicknesses) or slices
         folder.mkdir(parents=True, exist_ok=True)
         kept = locale.setlocale(locale.LC_ALL)
         writer = sitk.ImageFileWriter()
@@ -180,6 +181,7 @@ class Volumes:
                 "0020|0032": "\\".join(map(str, position)),
                 "0020|0037": "\\".join(map(str, axes)),
                 "0020|0013": str(i),
+                **({"0018|0050": str(thicknesses[i])} if thicknesses else {}),
             }.items():
                 image.SetMetaData(tag, value)
             writer.SetFileName(str(folder / f"{uid}_{i}.dcm"))

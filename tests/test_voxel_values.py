@@ -33,6 +33,32 @@ def test_wrong_values(values: list[float], problem: str) -> None:
     assert wrong_values(np.array(values, np.float32).reshape(1, 1, -1)) == problem
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype", "slope", "said"),
+    [
+        (1e30, np.float32, None, "1e[+]30"),
+        (1e300, np.float64, None, "1e[+]300"),
+        (3, np.int16, 1e30, "3e[+]30"),
+        (-(2**62), np.int64, None, "4.6e[+]18"),
+        (3, np.int16, 1e12, ""),
+        (2**40, np.int64, None, ""),
+        (1e13, np.float32, None, ""),
+    ],
+)
+def test_huge_voxels_of_nifti_files(tmp_path: Path, value: float, dtype: type, slope: float | None, said: str) -> None:
+    voxels = np.zeros((4, 4, 4), dtype)
+    voxels[1, 1, 1] = value
+    image = nib.Nifti1Image(voxels, np.eye(4), dtype=dtype)
+    image.header.set_slope_inter(slope, 0 if slope else None)
+    path = tmp_path / "a.nii.gz"
+    image.to_filename(path)
+    if said:
+        with pytest.raises(ValueError, match=rf"a.nii.gz holds voxels of up to {said}, beyond 1e\+14: replace them"):
+            check_stored_values(path)
+    else:
+        check_stored_values(path)
+
+
 def test_integers_and_nothing() -> None:
     assert wrong_values(np.array([0, 2**16 - 1], np.uint16)) == ""
     assert wrong_values(np.zeros((0, 3))) == ""

@@ -28,8 +28,11 @@ DOORS = {
 
 
 # module of nnU-Net -> (its function that ours is called in place of, where ours lives); ours gets nnU-Net's as its
-# first argument and passes on what is none of its business
-STAND_INS = {"nnunetv2.run.run_training": ("load_pretrained_weights", "scd_plugin.nnunet.trainers.pretrained")}
+# first argument and passes on what is none of its business. It is the module that defines the function: of the one that
+# uses it Python asks no finder where it is run by `python -m`
+STAND_INS = {
+    "nnunetv2.run.load_pretrained_weights": ("load_pretrained_weights", "scd_plugin.nnunet.trainers.pretrained")
+}
 
 
 class NnunetDoor:

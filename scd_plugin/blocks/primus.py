@@ -110,8 +110,8 @@ def decode_octants(decoder: nn.Module, tokens: Tensor) -> Tensor:
 
     The decoder, of `primus_decoder`, works on each token alone and doubles step by step, so a voxel needs one path
     through its steps. The first step is taken whole; of the others only the part that leads to one voxel near the
-    octant's middle. Tokens (B, N, D), from any places, give logits (B, classes, N, V); V is 8, or less where a token
-    has fewer voxels.
+    octant's middle. Tokens (B, N, D), from any places, give logits (B, classes, N, V); V is 8, and less where the first
+    step leaves an axis alone, as it does the short ones of tokens that are no cubes.
     """
     x = tokens
     offset: list[int] | None = None

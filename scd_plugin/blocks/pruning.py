@@ -1,5 +1,6 @@
 """Soft-topK Token Pruning (STP): one stage that keeps a fixed number of tokens and lets the others leave."""
 
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -36,8 +37,8 @@ class PrunedTokens(NamedTuple):
 
 def check_sampling(sampling: str, tau: float) -> None:
     """Raise ValueError for an unknown way of choosing, and for a temperature that is not positive."""
-    if not tau > 0:
-        msg = f"tau must be positive, the temperature of the softmax over scores; got {tau}"
+    if not isinstance(tau, Real) or not tau > 0:
+        msg = f"tau must be positive, the temperature of the softmax over scores; got {tau!r}"
         raise ValueError(msg)
     if sampling not in SAMPLING:
         msg = f"sampling must be one of {', '.join(SAMPLING)}; got {sampling!r}"

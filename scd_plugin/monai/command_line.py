@@ -110,6 +110,8 @@ def _of_name(name: str, config: ConfigParser) -> str | None:
 def _of_path(name: str, text: str, value: Any, config: ConfigParser) -> str | None:
     if name not in PATHS:
         return None
+    if not text:
+        return f"--{name} is empty, as where a variable of the shell is not set: give a path"
     if "#" in text:
         return (
             f"--{name} {text} can't be a path of a bundle, where MONAI writes # as ::; rename the folder, or link to it"

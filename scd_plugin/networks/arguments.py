@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor
 
 from scd_plugin.blocks import MaskTokenCompletion, MultiLayerTokenAssembly
+from scd_plugin.ops.grid import token_grid
 
-__all__ = ["build_completion", "check_counts", "check_image", "check_option", "check_rates"]
+__all__ = ["build_completion", "check_counts", "check_grid", "check_image", "check_option", "check_rates"]
 __all__ += ["pruning_plan", "stage_ratios"]
 
 
@@ -39,8 +41,12 @@ def stage_ratios(keep_ratio: Sequence[float] | float, prune_after: Sequence[int]
     Raises:
         ValueError: if shares are out of range, or as many as neither one nor the stages.
     """
+    # an array of no axis is a number, and can't be gone through
+    if getattr(keep_ratio, "ndim", None) == 0:
+        keep_ratio = keep_ratio.item()  # type: ignore[union-attr]
     ratios = list(keep_ratio) if isinstance(keep_ratio, Iterable) else [keep_ratio]
-    if any(not isinstance(ratio, Real) or not 0 < ratio <= 1 for ratio in ratios):
+    # True counts as 1 in Python, and would build a dense network
+    if any(not isinstance(ratio, Real) or isinstance(ratio, bool) or not 0 < ratio <= 1 for ratio in ratios):
         msg = (
             "keep_ratio must be in (0, 1], the share of tokens kept at each stage (1: no pruning), one number or one "
             f"for each stage; got {keep_ratio!r}"
@@ -137,6 +143,22 @@ def check_option(name: str, value: Any, allowed: Sequence[Any]) -> None:
 def check_rates(**rates: float) -> None:
     """Raise ValueError for dropout and stochastic depth outside [0, 1), which would drop everything."""
     for name, rate in rates.items():
-        if not 0 <= rate < 1:
-            msg = f"{name} must be in [0, 1); got {rate}"
+        if not isinstance(rate, Real) or not 0 <= rate < 1:
+            msg = f"{name} must be in [0, 1); got {rate!r}"
             raise ValueError(msg)
+
+
+def check_grid(img_size: Sequence[int], patch_size: Sequence[int]) -> tuple[int, ...]:
+    """Count the tokens per axis.
+
+    Raises:
+        ValueError: as `token_grid`, or if it is a single one, which leaves nothing to prune and nothing to norm.
+    """
+    grid = token_grid(img_size, patch_size)
+    if prod(grid) == 1:
+        msg = (
+            f"img_size must hold at least 2 tokens; got {img_size} with patch_size {patch_size}, which is one token. "
+            "Take a larger image or a smaller token patch"
+        )
+        raise ValueError(msg)
+    return grid

@@ -76,7 +76,7 @@ def network_arguments(
     `regions` is one of `SCDPrimus`; `SCDUNETR`, which does not look at its own prediction, is not given it.
     """
     kind, arguments = get_preset(preset)
-    if not isinstance(img_size, int):
+    if isinstance(img_size, Sequence | np.ndarray):
         arguments["spatial_dims"] = len(img_size)
     arguments |= {"img_size": img_size, "patch_size": patch_size}
     if kind == "SCDUNETR":
@@ -123,6 +123,8 @@ def plain_value(value: Any) -> Any:
         return [plain_value(part) for part in value]
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     if isinstance(value, Mapping):
         return {name: plain_value(part) for name, part in value.items()}
     return value

@@ -30,7 +30,7 @@ class SCDNetwork(nn.Module):
         arguments: dict[str, Any]
         """Arguments of the class; `type(network)(**network.arguments)` is the same network with new weights.
 
-        The one exception: see `set_keep_ratio`.
+        Two exceptions: see `set_keep_ratio`, and a `ComposedNetwork`, whose arguments are its parts themselves.
         """
         image_shape: list[int]
         """Shape of an image without the batch, in_channels, then img_size."""
@@ -221,7 +221,7 @@ class ComposedNetwork(SCDNetwork):
             return by_output.index_select(axis, chosen).flatten(axis, axis + 1)
 
         return {
-            name: of_chosen(name, value) if name.startswith("decoder.out.") else value
+            name: of_chosen(name, value) if name.startswith(("decoder.out.", "decoder.heads.")) else value
             for name, value in weights.items()
         }
 

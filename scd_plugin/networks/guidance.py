@@ -87,12 +87,16 @@ class StageWatch:
 
         A network that is compiled is not heard again afterwards: its graphs hold the hooks that there were.
         """
+        listening = bool(self._hooks)
         for hook in self._hooks:
             hook.remove()
+        self._hooks = []
         try:
             yield
         finally:
-            self._hooks = self._listen()
+            # the inner one of two leaves that to the outer one
+            if listening:
+                self._hooks = self._listen()
 
     def take(self) -> list[SeenStage]:
         """The stages of the last forward pass, in their order; they are forgotten then."""
@@ -111,6 +115,8 @@ class StageWatch:
         grid_idx = args[1] if len(args) > 1 else kwargs["grid_idx"]
         prior = args[3] if len(args) > 3 else kwargs.get("prior")
         scores = self._scores.pop() if self._scores else None
+        # those of passes that an error ended before their stage, and with them all that these passes computed
+        self._scores.clear()
         if scores is not None and prior is not None:
             scores = scores + prior
         self.seen.append(SeenStage(scores, grid_idx, pruned.left_idx, pruned.kept_idx))

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.jit import TracerWarning, trace  # type: ignore[attr-defined]
 
+from scd_plugin.networks.family import SCDNetwork
+
 __all__ = ["OpenVINONetwork"]
 
 # as `ops/topk.py` ranks scores that are NaN
@@ -82,7 +84,7 @@ class OpenVINONetwork(nn.Module):
         self.dtype, self.threads = dtype, threads
         # state dicts are kept too, or another one could get the number of one that is gone
         self._weights: Mapping[str, Any] = {}
-        self._programs: dict[tuple[int, torch.Size], tuple[Any, Mapping[str, Any]]] = {}
+        self._programs: dict[tuple[Any, ...], tuple[Any, Mapping[str, Any]]] = {}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights into the network inside."""
@@ -90,8 +92,12 @@ class OpenVINONetwork(nn.Module):
         return self.network.load_state_dict(state_dict, strict, assign)
 
     def compile_for(self, images: Tensor) -> Any:
-        """Compile for the weights and for images (B, C, *size) of this shape, if that is not done yet."""
-        key = id(self._weights), images.shape
+        """Compile for weights, keep ratios and images (B, C, *size) of this shape, if that is not done yet.
+
+        Weights that change in place are not seen: load a state dict of their new values.
+        """
+        stages = self.network.pruning_stages() if isinstance(self.network, SCDNetwork) else []
+        key = id(self._weights), images.shape, *(stage.keep_ratio for stage in stages)
         if key not in self._programs:
             try:
                 program = _compiled(self.network, images, self.dtype, self.threads)

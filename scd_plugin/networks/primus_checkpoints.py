@@ -64,13 +64,14 @@ def prune_primus(
     """
     inner: Any = unwrapped(primus)
     arguments = primus_arguments_of(inner)
-    if fixed := sorted(set(changes) & set(arguments)):
+    # of the scores alone: no weight depends on it
+    if fixed := sorted((set(changes) - {"regions"}) & set(arguments)):
         msg = f"changes must be of the pruning, such as keep_ratio; got {', '.join(fixed)}, which the weights settle"
         raise ValueError(msg)
     if prune_after is None:
         # fewer stages in fewer than four layers
         prune_after = sorted({len(inner.eva.blocks) * quarter // 4 for quarter in (1, 2, 3)} - {0})
     settings = {"sampling": "prior", "prior": prior, "prune_after": prune_after, "completion": "restore", **changes}
-    net = SCDPrimus(**arguments, **settings)
+    net = SCDPrimus(**{**arguments, **settings})
     load_primus_state_dict(net, inner.state_dict())
     return net.to(next(inner.parameters())).train(inner.training)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from math import prod
+from numbers import Integral
 
 import torch
 from dynamic_network_architectures.building_blocks.eva import Eva
@@ -19,6 +20,7 @@ from scd_plugin.blocks.primus_block import PrimusBlock
 from scd_plugin.networks.arguments import (
     build_completion,
     check_counts,
+    check_grid,
     check_image,
     check_option,
     check_rates,
@@ -28,7 +30,7 @@ from scd_plugin.networks.encoder import EncodedTokens
 from scd_plugin.networks.family import SCDNetwork
 from scd_plugin.networks.priors import PRIORS, prior_scores
 from scd_plugin.ops import restore_tokens, take_tokens
-from scd_plugin.ops.grid import per_axis, token_grid, total_stride
+from scd_plugin.ops.grid import per_axis, total_stride
 from scd_plugin.ops.tokens import grid_places
 
 __all__ = ["PRIMUS_SIZES", "SCDPrimus"]
@@ -153,7 +155,7 @@ class SCDPrimus(SCDNetwork):
         _check_sizes(width, heads, num_register_tokens)
         image = per_axis(img_size, spatial_dims, name="img_size")
         patch = per_axis(patch_size, spatial_dims, name="patch_size")
-        grid = token_grid(image, patch)
+        grid = check_grid(image, patch)
         # a 2-D image is a volume of one slice: the library's parts are three-dimensional
         volume_patch, volume_grid = ((1, *patch), (1, *grid)) if spatial_dims == 2 else (patch, grid)
         # a single stage: tokens that stay pass all the other blocks, which Primus's plain decoder needs
@@ -342,8 +344,8 @@ def _check_pruning_options(sampling: str, prior: str | None, completion: str) ->
 
 
 def _check_sizes(hidden_size: int, num_heads: int, num_register_tokens: int) -> None:
-    if num_register_tokens < 0:
-        msg = f"num_register_tokens must not be negative; got {num_register_tokens}"
+    if not isinstance(num_register_tokens, Integral) or num_register_tokens < 0:
+        msg = f"num_register_tokens must be an int of at least 0; got {num_register_tokens!r}"
         raise ValueError(msg)
     if hidden_size % (6 * num_heads):
         msg = (

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import prod
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from scd_plugin.blocks import LightDecoder, SubvoxelDecoder, UNETRDecoder
@@ -11,10 +10,17 @@ from scd_plugin.blocks.assembly import COMPLETION
 from scd_plugin.blocks.decoders import num_taps
 from scd_plugin.blocks.memory import MEMORY
 from scd_plugin.blocks.pruning import check_sampling
-from scd_plugin.networks.arguments import build_completion, check_counts, check_option, check_rates, pruning_plan
+from scd_plugin.networks.arguments import (
+    build_completion,
+    check_counts,
+    check_grid,
+    check_option,
+    check_rates,
+    pruning_plan,
+)
 from scd_plugin.networks.encoder import SparseViT
 from scd_plugin.networks.family import ComposedNetwork
-from scd_plugin.ops.grid import per_axis, stage_strides, token_grid, total_stride
+from scd_plugin.ops.grid import per_axis, stage_strides, total_stride
 
 __all__ = ["DECODERS", "MAX_POOLED_DEPTH", "SCDUNETR", "resolved_strides"]
 
@@ -137,9 +143,9 @@ class SCDUNETR(ComposedNetwork):
         check_sampling(sampling, tau)
         size = per_axis(img_size, spatial_dims, name="img_size")
         patch = per_axis(patch_size, spatial_dims, name="patch_size")
-        grid = _check_grid(size, patch)
+        grid = check_grid(size, patch)
         given = (
-            None if strides is None else [per_axis(step, spatial_dims, name="each of strides") for step in strides],
+            None if strides is None else _steps(strides, spatial_dims),
             None if pool_stride is None else per_axis(pool_stride, spatial_dims, name="pool_stride"),
         )
         steps, pool_stride = resolved_strides(patch, *given)
@@ -198,6 +204,13 @@ def resolved_strides(
     return steps, pool_stride
 
 
+def _steps(strides: Sequence[Sequence[int] | int], spatial_dims: int) -> list[tuple[int, ...]]:
+    if not isinstance(strides, Iterable):
+        msg = f"strides must be a list of steps, finest first, such as [2, 2, 2]; got {strides!r}"
+        raise ValueError(msg)
+    return [per_axis(step, spatial_dims, name="each of strides") for step in strides]
+
+
 def _check_unetr_options(proj_type: str, save_attn: bool) -> None:
     if proj_type != "conv":
         msg = f"proj_type must be 'conv' (without overlap 'perceptron' is the same linear map); got {proj_type!r}"
@@ -205,15 +218,3 @@ def _check_unetr_options(proj_type: str, save_attn: bool) -> None:
     if save_attn:
         msg = "save_attn must be False: fused attention never holds the attention matrix; got True"
         raise ValueError(msg)
-
-
-def _check_grid(img_size: tuple[int, ...], patch_size: tuple[int, ...]) -> tuple[int, ...]:
-    """Tokens per axis; refuses an image of a single token, which leaves nothing to prune and nothing to norm."""
-    grid = token_grid(img_size, patch_size)
-    if prod(grid) == 1:
-        msg = (
-            f"img_size must hold at least 2 tokens; got {img_size} with patch_size {patch_size}, which is one token. "
-            "Take a larger image or a smaller token patch"
-        )
-        raise ValueError(msg)
-    return grid

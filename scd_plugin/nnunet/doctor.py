@@ -169,12 +169,13 @@ def _folder(variable: str) -> Finding:
 
 
 def _numbers() -> list[Finding]:
-    """Name variables of nnU-Net's that must be whole numbers and are none: its imports end there."""
-    set_to = {name: os.environ[name] for name in ("nnUNet_def_n_proc", "nnUNet_n_proc_DA") if name in os.environ}
+    """Name variables of nnU-Net's that must be whole numbers and are none: its imports, or its trainings, end there."""
+    # the last validation of a training makes a pool of the first
+    least = {"nnUNet_def_n_proc": 1, "nnUNet_n_proc_DA": 0}
     return [
-        Finding(name, f"must be a whole number; it is {value!r}", f"unset {name}", ok=False)
-        for name, value in set_to.items()
-        if not re.fullmatch(r"\s*\d+\s*", value)
+        Finding(name, f"must be a whole number from {number}; it is {os.environ[name]!r}", f"unset {name}", ok=False)
+        for name, number in least.items()
+        if name in os.environ and not (re.fullmatch(r"\s*\d+\s*", os.environ[name]) and int(os.environ[name]) >= number)
     ]
 
 
@@ -219,8 +220,11 @@ def _trainers_in(folder: str) -> list[Finding]:
     if not Path(folder).is_dir():
         remedy = f"unset {OWN}, or name a folder of trainer modules"
         return [Finding(OWN, f"{folder} is not a folder, nnU-Net skips it", remedy)]
-    finder = import_module("nnunetv2.utilities.find_class_by_name")
-    base = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer").nnUNetTrainer
+    try:
+        finder = import_module("nnunetv2.utilities.find_class_by_name")
+        base = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer").nnUNetTrainer
+    except Exception as error:  # noqa: BLE001  (whatever goes wrong inside nnU-Net is a finding here)
+        return [Finding(OWN, f"not looked at, since nnU-Net can't be imported: {_reason(error)}", ok=False)]
     trainers, broken = set(), []
     with finder.temporarily_extend_syspath(folder), finder.temporarily_cleanup_imports_from_path(folder):
         for name in _modules_in(folder):

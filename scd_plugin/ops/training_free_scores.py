@@ -79,10 +79,11 @@ def prediction_entropy(logits: Tensor, *, regions: bool = False) -> Tensor:
     """Entropy of the class probabilities in nats, averaged over a token's voxels: high where the network is unsure.
 
     Logits are an early prediction (B, classes, N, V) for V voxels of each token. Of `regions`, each of which is there
-    or not whatever the others are, it is the sum of their entropies.
+    or not whatever the others are, it is the sum of their entropies; so it is of a single output, which has no other
+    class to be told from.
     """
     logits = logits.float()
-    if regions:
+    if regions or logits.shape[1] == 1:
         return (F.softplus(logits) - logits * logits.sigmoid()).sum(dim=1).mean(dim=2)
     log_share = logits.log_softmax(dim=1)
     return -(log_share.exp() * log_share).sum(dim=1).mean(dim=2)

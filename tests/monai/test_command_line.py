@@ -98,6 +98,8 @@ def test_options_that_do_what_they_say(options: list[str]) -> None:
         (["--dataset_dir", "data#1"], "can't be a path of a bundle, where MONAI writes # as ::; rename the folder"),
         (["--dataset_dir", "/x/data#1"], "can't be a path of a bundle"),
         (["--output_dir", "2024"], "--output_dir 2024 does not arrive as a path, but as 2024 (int): write ./2024"),
+        (["--output_dir", ""], "--output_dir is empty, as where a variable of the shell is not set: give a path"),
+        (["--dataset_dir="], "--dataset_dir is empty"),
         (["--ckpt_dir=7"], "--ckpt_dir 7 does not arrive as a path"),
         (["--bundle_root", "1"], "--bundle_root 1 does not arrive as a path"),
         (["--resume", "false"], "--resume must be True or False; false arrives as 'false' (str)"),

@@ -24,6 +24,11 @@ def test_no_paths(given: Any) -> None:
         path_option(given)
 
 
+def test_nothing() -> None:
+    with pytest.raises(ValueError, match=r"^dataset_dir is empty, as where a variable of the shell is not set"):
+        path_option("")
+
+
 def test_the_option_is_named() -> None:
     with pytest.raises(ValueError, match=r"^work_dir must be a path; it arrives as 1000.0 \(float\)"):
         path_option(1e3, "work_dir")

@@ -106,6 +106,21 @@ def test_output_channels_in_another_order(
         torch.testing.assert_close(net(image), before[:, [2, 0, 1]])
 
 
+def test_outputs_at_lower_resolutions_go_along(small: Callable[..., SCDUNETR]) -> None:
+    net = small(deep_supervision=True).train()
+    image = torch.randn(1, 2, 32, 32, 32)
+    chosen = small(deep_supervision=True, out_channels=2).train()
+    chosen.load_state_dict(net.with_outputs(net.state_dict(), [2, 0]))
+    for network in (net, chosen):
+        network.set_keep_ratio(1.0)
+        for block in network.modules():
+            if isinstance(block, torch.nn.Dropout):
+                block.eval()
+    with torch.no_grad():
+        for of_all, few in zip(net(image), chosen(image), strict=True):
+            torch.testing.assert_close(few, of_all[:, [2, 0]])
+
+
 def test_gradients_of_a_composed_network() -> None:
     net: Any = composed()
     net(torch.randn(1, 2, 32, 32, 32)).square().mean().backward()

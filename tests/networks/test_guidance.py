@@ -101,6 +101,27 @@ class TestWatch:
         assert watch.take() == []
         net(image)
         assert len(watch.take()) == 3
+        with watch.paused(), watch.paused():
+            net(image)
+        net(image)
+        assert len(watch.take()) == 3
+
+    def test_scores_of_a_pass_that_failed_are_let_go(self, small: Callable[..., SCDUNETR]) -> None:
+        net = small()
+        watch, image = StageWatch(net), torch.randn(1, 2, 32, 32, 32)
+
+        def fail(*_: Any) -> None:
+            raise MemoryError
+
+        # heard after the watch's own hook, before the stage's
+        failing = net.pruning_stages()[1].score.register_forward_hook(fail)
+        for _ in range(3):
+            with pytest.raises(MemoryError):
+                net(image)
+        failing.remove()
+        net(image)
+        assert len(watch.take()) == 3
+        assert watch._scores == []
 
     def test_copied_with_a_network_in_training(self, small: Callable[..., SCDUNETR]) -> None:
         net = small().train()

@@ -38,6 +38,15 @@ def test_same_logits(request: pytest.FixtureRequest, variant: str) -> None:
     torch.testing.assert_close(answers(OpenVINONetwork(net), images), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_another_keep_ratio_is_another_program(small: Callable[..., Any]) -> None:
+    net = small().eval()
+    images, openvino = torch.randn(1, *net.image_shape), OpenVINONetwork(net)
+    before = answers(openvino, images)
+    net.set_keep_ratio(1.0)
+    torch.testing.assert_close(answers(openvino, images), answers(net, images), rtol=1e-3, atol=1e-4)
+    assert (answers(openvino, images) - before).abs().max() > 1e-2
+
+
 def test_bfloat16_rounds(small: Callable[..., Any]) -> None:
     net = small(keep_ratio=1).eval()
     images = torch.randn(1, *net.image_shape)

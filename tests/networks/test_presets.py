@@ -1,6 +1,7 @@
 import logging
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,26 @@ PRIMUS = [name for name, preset in PRESETS.items() if preset.network == "SCDPrim
 def build(preset: str, img_size: int = 96, **changes: Any) -> Any:
     with torch.device("meta"):
         return build_network(preset, 1, 14, img_size, **changes)
+
+
+def test_numpys_numbers_build_too() -> None:
+    network = build("tiny", np.int64(32), keep_ratio=np.array([0.5, 0.25, 0.5]), prune_after=np.array([1, 2, 3]))
+    assert complete_arguments("SCDUNETR", network.arguments)["keep_ratio"] == [0.5, 0.25, 0.5]
+    arguments = {**network.arguments, "prune_after": np.array([1, 2])}
+    assert complete_arguments("SCDUNETR", arguments)["prune_after"] == [1, 2]
+    assert build("tiny", np.array([32, 48])).image_shape == [1, 32, 48]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_register_tokens": None}, "num_register_tokens must be an int of at least 0; got None"),
+        ({"img_size": 8}, r"img_size must hold at least 2 tokens; got \(8, 8, 8\) with patch_size \(8, 8, 8\)"),
+    ],
+)
+def test_primus_that_cannot_be(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build("primus-s", **changes)
 
 
 class TestPresets:

@@ -113,6 +113,16 @@ class TestPrune:
         net = prune_primus(stock_primus(eva_depth=eva_depth), keep_ratio=0.5)
         assert [stage.after_block for stage in net.stages] == expected
 
+    def test_regions_of_a_dense_network(self, small_primus: Build, stock_primus: Stock) -> None:
+        for dense in (small_primus(keep_ratio=1).eval(), stock_primus().eval()):
+            assert [prune_primus(dense, regions=regions).arguments["regions"] for regions in (True, False)] == [1, 0]
+
+    def test_a_single_output_is_told_apart(self, stock_primus: Stock) -> None:
+        """By how unsure it is: not the first places of the grid alone stay."""
+        net = prune_primus(stock_primus(num_classes=1).eval(), keep_ratio=0.5, prune_after=(2,))
+        stages = net.exit_stages(torch.randn(1, 2, 32, 32, 32)).flatten()
+        assert 0 < stages[:32].sum() < 32
+
     def test_prunes_with_weights_of_its_own(self, stock_primus: Stock) -> None:
         stock = stock_primus().eval()
         net = prune_primus(stock, keep_ratio=0.5, prune_after=(2,), prior="neighbors")

@@ -384,7 +384,7 @@ class TestBadInput:
                 "hidden_size must be a multiple of 6 times .*hidden_size 50 and num_heads 4",
             ),
             ({"num_layers": 0}, "num_layers must be an int of at least 1; got 0"),
-            ({"num_register_tokens": -1}, "num_register_tokens must not be negative; got -1"),
+            ({"num_register_tokens": -1}, "num_register_tokens must be an int of at least 0; got -1"),
             ({"drop_path_rate": 1.0}, r"drop_path_rate must be in \[0, 1\); got 1.0"),
             ({"completion_hidden_size": 50}, "completion_hidden_size must be divisible by num_heads.*got 50 and 4"),
             ({"completion_num_heads": 0}, "completion_num_heads must be an int of at least 1; got 0"),

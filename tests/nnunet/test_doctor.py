@@ -203,12 +203,23 @@ def test_cudnn_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.detail.startswith("RuntimeError: cuDNN version incompatibility: PyTorch was compiled against")
 
 
-def test_number_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("nnUNet_def_n_proc", "abc")
+@pytest.mark.parametrize("value", ["abc", "0"])
+def test_number_that_is_none(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    monkeypatch.setenv("nnUNet_def_n_proc", value)
     found = by_name()
-    assert found["nnUNet_def_n_proc"].detail == "must be a whole number; it is 'abc'"
+    assert found["nnUNet_def_n_proc"].detail == f"must be a whole number from 1; it is {value!r}"
+    assert "nnUNet_n_proc_DA" not in found
     trainer = found["trainer found by nnU-Net"]
     assert (trainer.ok, trainer.remedy) == (False, "unset nnUNet_def_n_proc")
+
+
+def test_own_trainers_where_nnunet_cannot_be_imported(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_extTrainer", str(folders))
+    monkeypatch.setitem(sys.modules, "nnunetv2.utilities.find_class_by_name", None)
+    (found,) = own()
+    assert not found.ok
+    assert found.detail.startswith("not looked at, since nnU-Net can't be imported: ModuleNotFoundError: import of nn")
 
 
 @pytest.mark.usefixtures("folders")

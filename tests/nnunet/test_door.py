@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,15 @@ def test_other_names_are_missing_as_before() -> None:
 def test_other_modules_are_left_alone(door: ModuleType) -> None:
     assert door.NnunetDoor.find_spec("json") is None
     assert door.NnunetDoor.find_spec("host_app") is None
+
+
+@pytest.mark.parametrize("way", ["import_module('{}').__dict__", "run_module('{}', run_name='tried')"])
+def test_pretrained_weights_are_ours_however_a_training_starts(way: str) -> None:
+    """By nnU-Net's command, and by `python -m`."""
+    look = f"{way.format('nnunetv2.run.run_training')}['load_pretrained_weights'].__wrapped__"
+    script = f"from importlib import import_module; from runpy import run_module; print({look}.__module__)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "nnunetv2.run.load_pretrained_weights"
 
 
 def test_installed_once(door: ModuleType) -> None:

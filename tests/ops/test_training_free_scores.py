@@ -112,6 +112,11 @@ def test_prediction_entropy_of_regions() -> None:
     assert prediction_entropy(logits, regions=True)[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def test_prediction_entropy_of_a_single_output() -> None:
+    logits = torch.tensor([0.0, 50.0, -50.0]).reshape(1, 1, 3, 1)
+    assert prediction_entropy(logits)[0].tolist() == pytest.approx([math.log(2), 0.0, 0.0], abs=1e-6)
+
+
 def test_standardized() -> None:
     scores = standardized(torch.tensor([[1.0, 3.0], [7.0, 7.0]]))
     assert scores.tolist() == [[-1.0, 1.0], [0.0, 0.0]]

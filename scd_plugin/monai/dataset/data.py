@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,10 +27,21 @@ __all__ = ["cache_rate", "data_lists", "describe", "from_config"]
 SHARE_OF_MEMORY = 0.5
 BYTES_PER_VOXEL = 4
 
+_LOGGER = logging.getLogger(__name__)
+
+
+def _examined(folder: Path, skip_bad: bool, expected: tuple[int, tuple[int, ...]] | None) -> Any:
+    """Open every case once, however many of the functions here a config calls, until a file changes."""
+    places = [folder, *(place for place in folder.glob("*") if place.is_dir())]
+    files = sorted(file for place in places for file in place.glob("*") if file.is_file())
+    states = tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    return _examined_once(str(folder), skip_bad, expected, states)
+
 
 @lru_cache(maxsize=4)
-def _examined(dataset_dir: str, skip_bad: bool, expected: tuple[int, tuple[int, ...]] | None) -> Any:
-    """Open every case once, however many of the functions here a config calls."""
+def _examined_once(
+    dataset_dir: str, skip_bad: bool, expected: tuple[int, tuple[int, ...]] | None, _: tuple[tuple[str, int, int], ...]
+) -> Any:
     dataset = read_dataset(dataset_dir)
     if dataset.ignore_label is not None:
         msg = (
@@ -64,7 +76,7 @@ def describe(dataset_dir: str, recorded: Mapping[str, Any] | None = None, *, ski
     folder = path_option(dataset_dir)
     if recorded is not None and not folder.exists():
         return dict(recorded)
-    return dict(_examined(str(folder), skip_bad, None)[2])
+    return dict(_examined(folder, skip_bad, None)[2])
 
 
 def data_lists(
@@ -79,6 +91,8 @@ def data_lists(
     skip_trained: bool = False,
 ) -> dict[str, list[dict[str, Any]]]:
     """Check all cases of a labelled folder, and list those for training and those for validation.
+
+    Where `trained_on` names cases and none of them is here, in a folder without splits, all are for validation.
 
     Args:
         dataset_dir: see `read_dataset`.
@@ -99,12 +113,18 @@ def data_lists(
             trained on.
     """
     expected = None if channels is None or labels is None else (channels, tuple(labels))
-    dataset, cases, _ = _examined(str(path_option(dataset_dir)), skip_bad, expected)
+    dataset, cases, _ = _examined(path_option(dataset_dir), skip_bad, expected)
     by_name: dict[str, Case] = {case.name: case for case in cases}
     splits_file = find_splits_file(dataset.root)
     # cases that are left out keep their place, so that the others stay in their folds
     names = sorted({*(case.name for case in dataset.cases), *dataset.problems})
-    training, validation = split_names(names, fold=fold, seed=seed, splits_file=splits_file)
+    trained = set(trained_on["training"]) if trained_on is not None else set()
+    if trained and splits_file is None and trained.isdisjoint(names):
+        training: Sequence[str] = ()
+        validation: Sequence[str] = names
+        _LOGGER.info("none of the %d cases of %s was trained on: all are scored", len(names), dataset.root)
+    else:
+        training, validation = split_names(names, fold=fold, seed=seed, splits_file=splits_file)
     lists = {
         "training": [_entry(by_name[name]) for name in training if name in by_name],
         "validation": [_entry(by_name[name]) for name in validation if name in by_name],
@@ -114,7 +134,9 @@ def data_lists(
             lists["validation"], trained_on, fold=fold, seed=seed, skip_trained=skip_trained
         )
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    for part, entries in lists.items():
+    # an evaluation needs no case to train on
+    for part in ("training", "validation") if trained_on is None else ("validation",):
+        entries = lists[part]
         if not entries:
             msg = (
                 f"no case is left for {part} in fold {fold} of {dataset.root}: choose another --fold or mend the cases"
@@ -151,12 +173,14 @@ def cache_rate(
     return min(1.0, budget / (per_case * len(entries)))
 
 
-def from_config(config: Mapping[str, Any]) -> Any:
+def from_config(config: Mapping[str, Any] | Any) -> Any:
     """Build the object that a MONAI config describes.
 
     Args:
-        config: with `_target_`, as in a bundle's JSON.
+        config: with `_target_`, as in a bundle's JSON; anything else is built already, and returned.
     """
+    if not isinstance(config, Mapping):
+        return config
     return ConfigParser({"it": dict(config)}).get_parsed_content("it")
 
 

@@ -87,7 +87,7 @@ def describe_cases(
         "label_values": [] if regions else label_values(labels),
         "in_channels": len(names),
         "out_channels": len(labels) if regions else len(labels) + 1,
-        "spacing": [round(float(step), 4) for step in spacing],
+        "spacing": [float(f"{step:.6g}") for step in spacing],
         "img_size": img_size,
         "patch_size": patch_size,
         "ct_windows": [
@@ -141,7 +141,7 @@ def _ct_window(cases: Sequence[Case], channel: int) -> list[float]:
     rng = np.random.default_rng(0)
     drawn = []
     for case in cases:
-        foreground = read_voxels(case.label) > 0
+        foreground = read_channels(case.label)[0] > 0
         values = _channel(case, channel)[foreground]
         drawn.append(rng.choice(values, min(len(values), VOXELS_PER_CASE), replace=False))
     if not sum(map(len, drawn)):
@@ -156,7 +156,7 @@ def _ct_window(cases: Sequence[Case], channel: int) -> list[float]:
 
 def _channel(case: Case, channel: int) -> np.ndarray:
     if len(case.images) > 1:
-        return read_voxels(case.images[channel])
+        return read_channels(case.images[channel])[0]
     return read_channels(case.images[0])[channel]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import itk
 from monai.data.folder_layout import default_name_formatter
 from monai.transforms import Transform
 
@@ -142,9 +143,26 @@ def _are_whole(paths: Sequence[Path], channels: int) -> bool:
         return False
 
 
+def _check_details(folder: Path) -> None:
+    """Refuse a series of which MONAI's reader would take a part: it also goes by what slices say of themselves."""
+    names = itk.GDCMSeriesFileNames.New()
+    names.SetUseSeriesDetails(True)
+    names.AddSeriesRestriction("0008|0021")
+    names.SetDirectory(str(folder))
+    parts = [len(names.GetFileNames(part)) for part in names.GetSeriesUIDs()]
+    if len(parts) > 1:
+        msg = (
+            f"DICOM series {folder} is read in {len(parts)} parts, of {', '.join(map(str, parts))} slices: they "
+            "differ in series number, date, sequence name, slice thickness or size. Make one file of it, such as "
+            "NIfTI, and give that"
+        )
+        raise ValueError(msg)
+
+
 def _check(group: Sequence[Path], channels: int) -> None:
     if group[0].is_dir():
         check_series(group[0])
+        _check_details(group[0])
         if channels != 1:
             msg = f"DICOM series {group[0]} has one channel where the network takes {channels}"
             raise ValueError(msg)

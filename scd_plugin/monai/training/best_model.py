@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from scd_plugin.monai.dataset.trained_on import TRAINED_ON, case_names, seen_in_words
-from scd_plugin.monai.training.record import config_file, network_config, record
+from scd_plugin.monai.training.record import config_file, network_config, record, recorded
 from scd_plugin.networks import SCDNetwork
 from scd_plugin.whole_files import write_json, write_whole
 
@@ -38,6 +38,7 @@ class BestModel:
         description: see `scd_plugin.monai.dataset.describe`; None where it never changes.
         resume: go on from models/best.json instead of starting anew, until the checkpoint's own state is loaded.
         spacing: see `record`.
+        intensity: see `record`; a transform of the user's own, which no config can be made of, gets a line in the log.
         training: cases that are trained on.
         validation: those that are not.
         fold: by which they were told apart.
@@ -56,6 +57,7 @@ class BestModel:
         resume: bool = False,
         *,
         spacing: Sequence[float] | None = None,
+        intensity: Mapping[str, Any] | Any = None,
         training: Sequence[Mapping[str, Any]] = (),
         validation: Sequence[Mapping[str, Any]] = (),
         fold: int = 0,
@@ -67,7 +69,10 @@ class BestModel:
             config_file(Path(bundle_root), name)
         self.network = network
         self.bundle_root = Path(bundle_root)
-        self.description, self.spacing = description, spacing
+        self.description, self.spacing, self.intensity = description, spacing, intensity
+        if intensity is not None and not isinstance(intensity, Mapping):
+            _LOGGER.warning("intensity is a transform of your own: write the same into configs/inference.json")
+            self.intensity = recorded(bundle_root, "intensity")
         self.validation = validation
         self.trained_on: dict[str, Any] = {"fold": fold, "seed": seed, "training": sorted(case_names(training))}
         self.best = float("-inf")
@@ -123,7 +128,7 @@ class BestModel:
         models = self.bundle_root / "models"
         models.mkdir(exist_ok=True)
         write_whole(models / "model.pt", lambda stream: torch.save(self.network.state_dict(), stream))
-        record(self.bundle_root, self.network, self.description, self.spacing)
+        record(self.bundle_root, self.network, self.description, self.spacing, self.intensity)
         if self.trained_on["training"]:
             write_json(self.bundle_root / TRAINED_ON, self.trained_on)
         else:

@@ -10,16 +10,20 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from ignite.engine import Events
+from ignite.handlers import EarlyStopping
 from monai.engines import Evaluator, Trainer
-from monai.handlers import CheckpointLoader, EarlyStopHandler
+from monai.handlers import CheckpointLoader
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from scd_plugin.monai.training.last_checkpoint import checkpoints_by_epoch, last_checkpoint, last_checkpoint_saver
 from scd_plugin.networks import SCDNetwork
+from scd_plugin.networks.checkpoints import mismatch
 
 __all__ = ["clip_gradients", "layer_decay_groups", "prepare_training"]
 
+# checkpoints of earlier versions, and of trainings with other options, do not hold them
+_OPTIONAL = ("best", "early_stopping")
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -37,20 +41,31 @@ def prepare_training(
     Args:
         trainer: saves its state and `state` at the end of every epoch, the last one only.
         evaluator: its key metric decides about stopping early; runs after the last epoch, whatever the interval is.
-        state: network, optimizer and the like, by name; `best`, which checkpoints of earlier versions do not hold.
+        state: network, optimizer and the like, by name.
         ckpt_dir: folder of the checkpoints.
         resume: go on from the latest checkpoint there that can be read.
         early_stopping: stop after so many validations without a better metric; 0 for never.
 
     Raises:
-        ValueError: if there is nothing to resume from.
+        ValueError: if there is nothing to resume from, or it is of another network or a longer training.
     """
     everything = {**state, "trainer": trainer}
+    if early_stopping:
+        everything["early_stopping"] = EarlyStopping(
+            patience=early_stopping,
+            score_function=lambda engine: engine.state.metrics[engine.state.key_metric_name],
+            trainer=trainer,
+        )
+        evaluator.add_event_handler(Events.COMPLETED, everything["early_stopping"])
     if resume:
         file = last_checkpoint(ckpt_dir)
         saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        wanted = {name: value for name, value in everything.items() if name != "best" or name in saved}
+        if problem := _unfit(trainer, state.get("network"), saved):
+            msg = f"{file} {problem}, or start without --resume True"
+            raise ValueError(msg)
+        wanted = {name: value for name, value in everything.items() if name not in _OPTIONAL or name in saved}
         CheckpointLoader(load_path=file, load_dict=wanted, map_location="cpu").attach(trainer)
+        trainer.add_event_handler(Events.STARTED, _count_steps, trainer.state.epoch_length)
         for value in state.values():
             if isinstance(value, LambdaLR):
                 trainer.add_event_handler(Events.STARTED, _follow, value, _settings(value))
@@ -60,12 +75,26 @@ def prepare_training(
         if not resume and (earlier := checkpoints_by_epoch(ckpt_dir)):
             _LOGGER.warning("%s goes when the first epoch is saved; --resume True would go on from it", earlier[0])
         trainer.add_event_handler(Events.EPOCH_COMPLETED, last_checkpoint_saver(everything, ckpt_dir))
-    if early_stopping:
-        EarlyStopHandler(
-            patience=early_stopping,
-            score_function=lambda engine: engine.state.metrics[engine.state.key_metric_name],
-            trainer=trainer,
-        ).attach(evaluator)
+
+
+def _unfit(trainer: Trainer, network: nn.Module | None, saved: Mapping[str, Any]) -> str:
+    """Say why a training can't go on from a checkpoint, in words that follow its name; empty if it can."""
+    epoch = saved["trainer"]["iteration"] // saved["trainer"]["epoch_length"]
+    if epoch > trainer.state.max_epochs:
+        return f"is of epoch {epoch}, beyond --epochs {trainer.state.max_epochs}: give as many or more"
+    if network is not None:
+        # of several processes' wrapper the checkpoint has the network alone
+        own = getattr(network, "module", network).state_dict()
+        if problems := mismatch(own, saved["network"], at_most=2, drop_heads=False):
+            return f"holds another network than these options make ({problems}): give those of its training"
+    return ""
+
+
+def _count_steps(trainer: Trainer, epoch_length: int) -> None:
+    """Let an epoch have the steps of today's data and batch, after a checkpoint, which holds its own, was read."""
+    epoch = trainer.state.epoch
+    trainer.state.epoch_length = epoch_length
+    trainer.state.iteration = epoch * epoch_length
 
 
 _PROGRESS = ("last_epoch", "lr_lambdas")

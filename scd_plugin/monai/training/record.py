@@ -65,6 +65,7 @@ def record(
     network: SCDNetwork,
     description: Mapping[str, Any] | None = None,
     spacing: Sequence[float] | None = None,
+    intensity: Mapping[str, Any] | None = None,
 ) -> None:
     """Make a bundle's inference.json and metadata.json say what its weights are. Files that say so are left alone.
 
@@ -73,6 +74,8 @@ def record(
         network: the one whose weights they are.
         description: of the data set; None where it never changes.
         spacing: mm, of the voxels that the network saw; None for the description's, or what the config says.
+        intensity: config of the transform that normalised its images; None for the description's, see
+            `intensity_config`.
 
     Raises:
         ValueError: as `config_file`.
@@ -92,7 +95,7 @@ def record(
     if description is not None:
         description = {**description, "spacing": spacing or description["spacing"]}
         inference |= {key: description[key] for key in ("spacing", "label_values", "regions_order")}
-        inference["intensity"] = intensity_config(description["ct_windows"])
+        inference["intensity"] = intensity or intensity_config(description["ct_windows"])
         metadata["dataset"] = description
         classes = list(description["labels"])
         image["channel_def"] = _numbered(description["channel_names"])

@@ -94,7 +94,8 @@ class nnUNetPlannerSCD(CountingPlanner):
 
     def generate_data_identifier(self, configuration_name: str) -> str:
         """Share preprocessed data with nnU-Net's default planner where they are the same, as its ResEnc planners do."""
-        if configuration_name in ("2d", "3d_fullres") and self.overwrite_target_spacing is None:
+        as_usual = self.preprocessor_name == "DefaultPreprocessor" and not self.suppress_transpose
+        if configuration_name in ("2d", "3d_fullres") and self.overwrite_target_spacing is None and as_usual:
             return f"nnUNetPlans_{configuration_name}"
         return super().generate_data_identifier(configuration_name)
 

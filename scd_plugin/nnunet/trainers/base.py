@@ -188,6 +188,9 @@ class PruningTrainer(RecordedTraining):
             self.print_to_log_file("network: as the plans say", also_print_to_console=False)
             return
         preset, network = self.scd_preset(), cast("SCDNetwork", unwrapped(self.network))
+        if type(network) not in NETWORKS.values():
+            self.print_to_log_file(f"network: {type(network).__name__}, of this trainer's own")
+            return
         changes = changes_in_words(preset, network.arguments)
         self.print_to_log_file(f"network: {preset}{f' with changes: {changes}' if changes else ''}")
 

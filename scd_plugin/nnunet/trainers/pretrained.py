@@ -59,14 +59,18 @@ def grid_of(checkpoint: Mapping[str, Any], network: SCDNetwork) -> list[int] | N
     nnU-Net's has the plans in it; nnssl's names no crop, and its grid is a cube. Both networks have tokens of one size.
     """
     positions = without_wrappers(checkpoint["network_weights"]).get(network.positions)
-    if positions is None:
+    if positions is None or positions.ndim != 3:
         return None
     places = positions.shape[1] - (network.state_dict()[network.positions].shape[1] - prod(network.grid_size))
-    init_args = checkpoint.get("init_args", {})
+    init_args = checkpoint.get("init_args") or {}
     if "plans" in init_args:
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-        crop = PlansManager(init_args["plans"]).get_configuration(init_args["configuration"]).patch_size
+        try:
+            crop = PlansManager(init_args["plans"]).get_configuration(init_args["configuration"]).patch_size
+        except (KeyError, RuntimeError, TypeError, ValueError):
+            # plans without it
+            return None
         return [int(size) // edge for size, edge in zip(crop, network.token_size())]
     if "configuration" in init_args:
         # a model that came from a MONAI bundle tells no more

@@ -31,7 +31,12 @@ def trained_plans(plans: Mapping[str, Any], configuration: str, network: nn.Modu
     architecture = _architecture(network)
     if architecture is None:
         return dict(plans)
-    return trained_by(plans_with(plans, configuration, architecture), configuration, trainer)
+    named = trained_by(plans_with(plans, configuration, architecture), configuration, trainer)
+    crop = architecture["arch_kwargs"]["img_size"]
+    if list(PlansManager(named).get_configuration(configuration).patch_size) != list(crop):
+        # a trainer of the user's may have changed the crop for itself, and prediction knows the plans alone
+        named["configurations"][configuration]["patch_size"] = list(crop)
+    return named
 
 
 def as_trained(network: nn.Module, plans: object, configuration: str, source: str) -> str:

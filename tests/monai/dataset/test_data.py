@@ -39,6 +39,35 @@ class TestDataLists:
         known["training"] = [data_lists(folder)["validation"][0]["case"]]
         assert len(data_lists(folder, trained_on=known, skip_trained=True)["validation"]) == 1
 
+    def test_cases_that_the_training_never_had_all_validate(
+        self, volumes: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        folder = volumes.plain(tmp_path, num_cases=5)
+        known = {"fold": 0, "seed": 0, "training": ["another"]}
+        lists = data_lists(folder, trained_on=known)
+        assert [len(lists[part]) for part in ("training", "validation")] == [0, 5]
+        assert f"none of the 5 cases of {folder} was trained on: all are scored" in caplog.messages
+        # a split of one's own goes first
+        split = [{"train": [], "val": ["case_2"]}]
+        (folder / "splits_final.json").write_text(json.dumps(split))
+        lists = data_lists(folder, trained_on=known)
+        assert [entry["case"] for entry in lists["validation"]] == ["case_2"]
+
+    def test_one_case_to_score(self, volumes: Any, tmp_path: Path) -> None:
+        lists = data_lists(volumes.plain(tmp_path, num_cases=1), trained_on={"fold": 0, "seed": 0, "training": ["a"]})
+        assert len(lists["validation"]) == 1
+
+    def test_files_that_change_are_seen(self, volumes: Any, tmp_path: Path) -> None:
+        volumes.plain(tmp_path, num_cases=6)
+        assert sum(map(len, data_lists(tmp_path).values())) == 6
+        for part in ("images", "labels"):
+            next((tmp_path / part).iterdir()).unlink()
+        volumes.write(tmp_path / "images" / "new.nii.gz", np.zeros(volumes.shape, np.float32))
+        assert "new" not in str(data_lists(tmp_path, skip_bad=True))
+        volumes.write(tmp_path / "labels" / "new.nii.gz", np.ones(volumes.shape, np.uint8))
+        assert "new" in str(data_lists(tmp_path, skip_bad=True))
+
     def test_nnunets_split(self, volumes: Any, tmp_path: Path) -> None:
         volumes.nnunet(tmp_path)
         split = [{"train": ["case_3", "case_1"], "val": ["case_2"]}]

@@ -87,6 +87,22 @@ class TestDescribe:
             volumes.write(path, rng.integers(-1000, 400, volumes.shape).astype(np.int16))
         assert describe(str(tmp_path))["channel_names"] == ["CT"]
 
+    def test_ct_whose_labels_have_a_fourth_axis(self, volumes: Any, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        for i in range(2):
+            image, label = volumes.case(rng)
+            volumes.write(tmp_path / "images" / f"{i}.mha", image - 1000)
+            volumes.write(tmp_path / "labels" / f"{i}.mha", label[None])
+        low, high = describe(str(tmp_path))["ct_windows"][0]
+        assert -1001 < low < high < -990
+
+    def test_spacing_of_a_microscope(self, volumes: Any, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        for i in range(2):
+            for part, voxels in zip(("images", "labels"), volumes.case(rng)):
+                volumes.write(tmp_path / part / f"{i}.mha", voxels, spacing=(0.00034, 0.00034, 0.00004))
+        assert describe(str(tmp_path))["spacing"] == [0.00034, 0.00034, 0.00004]
+
     def test_axes_are_the_patients(self, volumes: Any, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
         for i in range(2):

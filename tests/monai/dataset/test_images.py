@@ -91,6 +91,25 @@ def test_dicom_series_as_deep_as_they_lie(volumes: Any, tmp_path: Path) -> None:
     assert names(list_images(tmp_path, channels=1)) == ["other", "series"]
 
 
+def test_dicom_series_behind_links(volumes: Any, tmp_path: Path) -> None:
+    volumes.series(tmp_path / "archive" / "study" / "series", "1.2.4")
+    images = tmp_path / "images"
+    volumes.series(images / "other", "1.2.5")
+    (images / "patient").symlink_to(tmp_path / "archive")
+    (images / "circle").symlink_to(images)
+    assert names(list_images(images, channels=1)) == ["other", "series"]
+
+
+def test_dicom_series_of_which_monai_would_read_a_part(volumes: Any, tmp_path: Path) -> None:
+    series = volumes.series(tmp_path / "s", "1.2.4", thicknesses=[1, 1, 1, 2, 2])
+    with pytest.warns(UserWarning, match="contains more than one DICOM series"):
+        assert LoadImage(reader="ITKReader", image_only=True)(series).shape in ((8, 8, 2), (8, 8, 3))
+    with pytest.raises(
+        ValueError, match=r"DICOM series .*s is read in 2 parts, of [23], [23] slices: they differ in series"
+    ):
+        list_images(tmp_path, channels=1)
+
+
 STRAIGHT, SIDEWAYS = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1)
 # what a rotation of 20 degrees about x makes of it
 LEANING = (1, 0, 0, 0, 0.9397, 0.3420)

@@ -11,9 +11,10 @@ from typing import BinaryIO
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.transforms import ScaleIntensityd
 
 from scd_plugin import SCDNetwork, build_network
-from scd_plugin.monai import BestModel, recorded, trained_on
+from scd_plugin.monai import BestModel, intensity_config, recorded, trained_on
 
 BUNDLE = Path(__file__).parents[3] / "bundles" / "scd_unetr_segmentation"
 
@@ -106,6 +107,31 @@ class TestBestModel:
         validate(handler, 0.5)
         assert trained_on(bundle) == {"fold": 2, "seed": 7, "training": ["a", "b"]}
         assert recorded(str(bundle), "spacing") == [1.0, 1.0, 3.0]
+
+    def test_the_normalisation_that_was_trained_with_is_recorded(
+        self, bundle: Path, network: SCDNetwork, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        description = {
+            "labels": {"one": [1], "two": [2]},
+            "channel_names": ["CT"],
+            "ct_windows": [[-10.0, 50.0]],
+            "spacing": [1.0, 1.0, 1.0],
+            "label_values": [0, 1, 2],
+            "regions_order": [],
+        }
+
+        def recorded_with(intensity: object) -> object:
+            validate(BestModel(network, str(bundle), description, intensity=intensity), 0.5)
+            return recorded(str(bundle), "intensity")
+
+        own = {"_target_": "ScaleIntensityd", "keys": "image"}
+        assert recorded_with(own) == own
+        assert caplog.messages == []
+        # no config can be made of it
+        assert recorded_with(ScaleIntensityd("image")) == own
+        said = "intensity is a transform of your own: write the same into configs/inference.json"
+        assert caplog.messages == [said]
+        assert recorded_with(None) == intensity_config([[-10.0, 50.0]])
 
     @pytest.mark.parametrize("name", ["inference.json", "metadata.json"])
     def test_folder_that_is_no_bundle_is_refused_before_the_first_step(

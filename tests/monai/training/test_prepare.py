@@ -72,16 +72,17 @@ class Training:
     def __init__(self, ckpt_dir: Path) -> None:
         self.ckpt_dir = ckpt_dir
         self.seen: list[dict[str, Any]] = []
+        self.batch_size = self.outputs = 2
 
     def __call__(self, epochs: int, seed: int, *, resume: bool, **state: Any) -> nn.Module:
         torch.manual_seed(seed)
-        network = nn.Linear(3, 2)
+        network = nn.Linear(3, self.outputs)
         optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
-        data = [{"image": torch.ones(3), "label": torch.zeros(2)} for _ in range(4)]
+        data = [{"image": torch.ones(3), "label": torch.zeros(self.outputs)} for _ in range(4)]
         trainer = SupervisedTrainer(
             device=torch.device("cpu"),
             max_epochs=epochs,
-            train_data_loader=DataLoader(data, batch_size=2),
+            train_data_loader=DataLoader(data, batch_size=self.batch_size),
             network=network,
             optimizer=optimizer,
             loss_function=nn.MSELoss(),
@@ -141,6 +142,60 @@ def test_learning_rate_follows_the_options_of_the_training_that_goes_on(
     said = "the learning rate follows other settings than before: t_total 6 in place of 3"
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == ([said] if former == 3 else [])
+
+
+def test_resumed_training_sees_each_case_once(tmp_path: Path) -> None:
+    train = Training(tmp_path)
+    train(1, 0, resume=False)
+    train.seen.clear()
+    train.batch_size = 1
+    train(3, 1, resume=True)
+    assert [record["epoch"] for record in train.seen] == [2, 2, 2, 2, 3, 3, 3, 3]
+    saved = torch.load(tmp_path / "last_checkpoint_epoch=3.pt", weights_only=True)["trainer"]
+    assert (saved["iteration"], saved["epoch_length"]) == (12, 4)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "outputs", "why"),
+    [
+        (1, 2, "is of epoch 2, beyond --epochs 1: give as many or more, or start without --resume True"),
+        (3, 5, r"holds another network than these options make \(wrong shape: weight \(2, 3\) instead of \(5, 3\), bi"),
+    ],
+)
+def test_checkpoint_that_does_not_fit(tmp_path: Path, epochs: int, outputs: int, why: str) -> None:
+    train = Training(tmp_path)
+    train(2, 0, resume=False)
+    train.outputs = outputs
+    with pytest.raises(ValueError, match=rf"last_checkpoint_epoch=2.pt {why}"):
+        train(epochs, 0, resume=True)
+
+
+def test_patience_goes_on_where_it_was(tmp_path: Path) -> None:
+    """The metric never rises, so a training ends at the third validation, whether it was stopped before or not."""
+
+    def train(epochs: int, *, resume: bool) -> int:
+        network, data = nn.Linear(3, 2), [{"image": torch.ones(3), "label": torch.zeros(2)}]
+        shared = {"device": torch.device("cpu"), "network": network}
+        evaluator = SupervisedEvaluator(val_data_loader=DataLoader(data), **shared)
+        evaluator.state.key_metric_name = "dice"
+        evaluator.add_event_handler(
+            Events.EPOCH_COMPLETED, lambda engine: engine.state.metrics.update(dice=0.5), evaluator
+        )
+        trainer = SupervisedTrainer(
+            max_epochs=epochs,
+            train_data_loader=DataLoader(data),
+            optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
+            loss_function=nn.MSELoss(),
+            train_handlers=[ValidationHandler(1, evaluator)],
+            **shared,
+        )
+        state = {"network": network}
+        prepare_training(trainer, evaluator, state, ckpt_dir=str(tmp_path), resume=resume, early_stopping=2)
+        trainer.run()
+        return int(trainer.state.epoch)
+
+    assert train(2, resume=False) == 2
+    assert train(9, resume=True) == 3
 
 
 def test_resumed_training_leaves_out_a_truncated_checkpoint(tmp_path: Path) -> None:

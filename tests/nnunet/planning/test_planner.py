@@ -174,6 +174,13 @@ def test_names_and_data(fingerprint: Any) -> None:
     assert respaced["configurations"]["3d_fullres"]["data_identifier"] == "nnUNetPlansSCD_3d_fullres"
 
 
+@pytest.mark.parametrize("changes", [{"preprocessor_name": "Another"}, {"suppress_transpose": True}], ids=str)
+def test_data_of_another_preprocessor_lie_apart(fingerprint: Any, changes: dict[str, Any]) -> None:
+    fingerprint([100, 100, 100], [1.0, 1.0, 1.0])
+    planner = nnUNetPlannerSCD(DATASET, **changes)
+    assert planner.generate_data_identifier("3d_fullres") == "nnUNetPlansSCD_3d_fullres"
+
+
 def test_every_size_of_trainer_has_a_planner() -> None:
     wanted = {name.replace("Trainer", "Planner") for name in TRAINERS if name.startswith("nnUNetTrainerSCDPrimus")}
     wanted |= {f"nnUNetPlannerSCD{size}" for size in ("", "_early", "_fast", "_subvoxel", "_large", "_small")}

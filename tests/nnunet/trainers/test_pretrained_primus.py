@@ -100,6 +100,24 @@ def test_grid_in_2d(small_primus: Build) -> None:
     assert grid_of({"network_weights": wrapped, "init_args": init_args([24, 40])}, net) == [6, 5]
 
 
+@pytest.mark.parametrize(
+    ("given", "grid"),
+    [
+        ({"init_args": None}, [4, 4, 4]),
+        ({"init_args": {"plans": {}, "configuration": "3d_fullres"}}, None),
+        ({"init_args": {"plans": init_args([32, 32, 32])["plans"], "configuration": "3d_lowres"}}, None),
+        ({"init_args": {"plans": None}}, None),
+    ],
+    ids=["none", "plans of nothing", "another configuration", "no plans"],
+)
+def test_checkpoint_that_does_not_tell_its_grid(
+    small_primus: Build, given: dict[str, Any], grid: list[int] | None
+) -> None:
+    net = small_primus()
+    assert grid_of({"network_weights": net.state_dict(), **given}, net) == grid
+    assert grid_of({"network_weights": {net.positions: torch.zeros(4)}}, net) is None
+
+
 def test_stock_weights_whose_plans_have_no_tokens_for_scd(
     small_primus: Build, stock_primus: Stock, load: Callable[..., str]
 ) -> None:

@@ -16,6 +16,7 @@ pytest.importorskip("nnunetv2")
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from scd_plugin import SCDUNETR
 from scd_plugin.networks import presets
 from scd_plugin.nnunet import trainers
 from scd_plugin.nnunet.trainers.trained_plans import as_trained, trained_plans, with_other_folds
@@ -99,6 +100,42 @@ def test_a_token_size_that_contradicts_the_plans_is_refused(make_trainer: MakeTr
 
 def test_networks_of_others_are_none_of_ours() -> None:
     assert trained_plans(PLANS, "3d_fullres", torch.nn.Linear(1, 1), "nnUNetTrainer") == PLANS
+
+
+@pytest.mark.parametrize("configuration", PLANS["configurations"])
+def test_the_crop_that_was_trained_is_kept(configuration: str) -> None:
+    """A trainer of the user's may have changed it for itself."""
+    changed = json.loads(json.dumps(PLANS))
+    crop = [2 * edge for edge in PlansManager(PLANS).get_configuration(configuration).patch_size]
+    changed["configurations"][configuration]["patch_size"] = crop
+    network = build(trainers.nnUNetTrainerSCDPrimusS, changed, configuration)
+    kept = trained_plans(PLANS, configuration, network, "nnUNetTrainerSCDPrimusS")
+    assert kept["configurations"][configuration]["patch_size"] == crop
+    again = build(trainers.nnUNetTrainerSCDPrimusS, kept, configuration)
+    assert again.grid_size == network.grid_size
+
+
+class OfOthers(trainers.nnUNetTrainerSCD_demo):
+    @staticmethod
+    def build_network_architecture(plans_manager: Any, *_: Any) -> torch.nn.Module:  # noqa: ARG004
+        return torch.nn.Conv3d(1, 3, 1)
+
+
+class OwnUNETR(SCDUNETR):
+    def __init__(self) -> None:
+        super().__init__(1, 3, 32, hidden_size=48, num_layers=2, num_heads=2, prune_after=(1,), keep_ratio=0.5)
+
+
+class Own(trainers.nnUNetTrainerSCD_demo):
+    @staticmethod
+    def build_network_architecture(plans_manager: Any, *_: Any) -> torch.nn.Module:  # noqa: ARG004
+        return OwnUNETR()
+
+
+@pytest.mark.parametrize(("trainer", "name"), [(OfOthers, "Conv3d"), (Own, "OwnUNETR")])
+def test_trainers_with_networks_of_their_own(make_trainer: MakeTrainer, trainer: Any, name: str) -> None:
+    made = make_trainer(trainer, initialize=True)
+    assert f"network: {name}, of this trainer's own" in Path(made.log_file).read_text()
 
 
 def test_settings_that_json_does_not_know() -> None:
