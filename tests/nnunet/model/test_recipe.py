@@ -157,12 +157,13 @@ class TestRead:
                 np.full((2, 3, 4), np.inf, np.float32),
                 "channel CT holds NaN or infinite voxels, so a label",
             ),
-            ("a.nii", np.full((2, 3, 4), 1e30, np.float32), r"channel CT holds voxels of up to 1e\+30, beyond 1e\+14"),
+            ("a.nii", np.full((2, 3, 4), 1e30, np.float32), r"a.nii holds voxels of up to 1e\+30, beyond 1e\+14"),
+            ("a.mha", np.full((2, 3, 4), 1e30, np.float32), r"channel CT holds voxels of up to 1e\+30, beyond 1e\+14"),
             # infinite as float32
             ("a.mha", np.full((2, 3, 4), 1e39, np.float64), "channel CT holds NaN or infinite voxels"),
             ("a.nii", np.ones((2, 3, 4), np.complex64), "a.nii holds complex numbers"),
         ],
-        ids=["NaN NIfTI", "infinite", "huge", "beyond float32", "complex"],
+        ids=["NaN NIfTI", "infinite", "huge NIfTI", "huge", "beyond float32", "complex"],
     )
     def test_values(self, tmp_path: Path, name: str, voxels: np.ndarray, sentence: str) -> None:
         with pytest.raises(ValueError, match=sentence):
