@@ -85,11 +85,9 @@ def demo(
 def train(
     data: Annotated[Path, typer.Argument(help="Decathlon task or nnU-Net raw data set; it is only read.")],
     preset: Annotated[str, typer.Option(help="Network to train, a preset that a trainer has.")] = "small-fast",
-    epochs: Annotated[
-        int | None, typer.Option(help="Epochs, for a trial (default: the trainer's, 1000; tiny 28).")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs (default: the trainer's, 1000; tiny: 28).")] = None,
     iterations: Annotated[
-        int | None, typer.Option(help="Training steps of an epoch, for a trial (default: nnU-Net's 250; tiny 18).")
+        int | None, typer.Option(help="Training steps of an epoch (default: nnU-Net's 250; tiny: 18).")
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("scd_training"),
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for cuda where there is one.")] = "auto",
