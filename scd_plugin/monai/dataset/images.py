@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import itk
 from monai.data.folder_layout import default_name_formatter
 from monai.transforms import Transform
 
@@ -145,6 +144,9 @@ def _are_whole(paths: Sequence[Path], channels: int) -> bool:
 
 def _check_details(folder: Path) -> None:
     """Refuse a series of which MONAI's reader would take a part: it also goes by what slices say of themselves."""
+    # for DICOM alone, and not quick to import
+    import itk
+
     names = itk.GDCMSeriesFileNames.New()
     names.SetUseSeriesDetails(True)
     names.AddSeriesRestriction("0008|0021")
